@@ -1,0 +1,10 @@
+"""Compression, encryption and digests, streaming both ways in constant memory.
+
+A stored file is gzip inside the container that ``openssl enc -aes-256-cbc -pbkdf2`` writes, so any
+machine with openssl and gunzip opens it. Digests and the manifest's MAC make it authentic.
+"""
+
+from engine.codec.keys import KeyRing
+from engine.codec.stream import Encoder, decode
+
+__all__ = ["Encoder", "KeyRing", "decode"]

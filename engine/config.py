@@ -1,0 +1,180 @@
+"""What a site is, as plain validated data. Site files and Prefect blocks both become these.
+
+Every field has a title for the UI's form and, outside identity, a default, so that documents saved by
+an older release still load. Unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from engine.errors import ConfigError
+
+MIN_KEY_LENGTH = 32
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class KeyRingConfig(Model):
+    """Encryption keys by id, and which of them new backups use."""
+
+    current: str = Field("main", description="Id of the key that new backups are written with.")
+    keys: dict[str, SecretStr] = Field(
+        default_factory=dict, description="All keys still needed to read a backup, by id."
+    )
+
+
+class ObjectStoreConfig(Model):
+    """An S3 endpoint and a bucket in it: AWS, Spaces, MinIO and others."""
+
+    name: str = Field(description="What this copy is called: spaces, aws, offsite...")
+    bucket: str = Field(description="Bucket name.")
+    endpoint_url: str | None = Field(None, description="Empty for AWS itself.")
+    region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
+    access_key: SecretStr | None = Field(None, description="Access key id.")
+    secret_key: SecretStr | None = Field(None, description="Secret access key.")
+    path: str | None = Field(None, description="Key template; empty means the vault's own template.")
+    storage_class: str | None = Field(None, description="For data, such as STANDARD_IA. Manifests stay STANDARD.")
+    addressing: Literal["auto", "path", "virtual"] = Field("auto", description="Bucket in the path or in the host name.")
+    checksums: Literal["auto", "sha256", "when_required"] = Field(
+        "auto",
+        description="sha256: the server checks every part. when_required: for endpoints that reject "
+        "checksum headers. auto: sha256 on AWS itself, when_required elsewhere.",
+    )
+    server_side_encryption: str | None = Field(None, description="AES256 or aws:kms; empty for none.")
+    threads: int = Field(2, ge=1, le=16, description="Parts uploaded side by side.")
+    verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
+
+
+class VaultConfig(Model):
+    """Where backups stand: a local root, its copies elsewhere, keys and naming."""
+
+    root: str = Field(description="Local directory, absolute.")
+    keys: KeyRingConfig = Field(default_factory=KeyRingConfig)
+    path: str = Field(
+        "{site}/{source}/{tier}",
+        description="Folder of a backup. Fields: {site} {source} {tier} {directory} {yyyy} {mm} {dd}.",
+    )
+    directories: dict[str, str] = Field(
+        default_factory=dict,
+        description="Value of {directory} by source/tier, such as mysql/daily: database. "
+        "A tier alone, or * for all, also works; the most exact entry wins.",
+    )
+    retention: dict[str, str] = Field(default_factory=dict, description="By tier: 24h, 30d, 13w, 12m.")
+    replicas: list[ObjectStoreConfig] = Field(default_factory=list)
+    compression: Literal["gzip", "zstd"] = Field("gzip", description="gzip opens with stock tools.")
+    compression_level: int = Field(-1, description="-1: the codec's own best trade of speed and size.")
+    iterations: int = Field(
+        10_000, ge=10_000, description="PBKDF2 rounds. Other than 10000, openssl needs -iter N when reading by hand."
+    )
+
+
+class ServerConfig(Model):
+    """What every database server has in common."""
+
+    name: str = Field(description="Name of this source in the site: mysql, postgres, crm...")
+    host: str = Field("", description="Empty: 127.0.0.1, or the container's own address.")
+    port: int = Field(0, description="0: the engine's standard port.")
+    socket: str | None = Field(None, description="Unix socket (MySQL: file; PostgreSQL: directory).")
+    user: str = ""
+    password: SecretStr | None = None
+    tls_ca: str | None = Field(None, description="CA file; setting it makes TLS required and checked.")
+    databases: list[str] = Field(default_factory=list, description="Empty: every database that is not the system's.")
+    container: str | None = Field(None, description="Run the client tools inside this container.")
+    service: str | None = Field(None, description="... or inside the container of this compose service.")
+    project: str | None = Field(None, description="Compose project of the service; empty: the site's name.")
+    docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty.")
+    tools_path: str | None = Field(None, description="Directory of the client tools on this host, if not on PATH.")
+    uncounted: list[str] = Field(
+        default_factory=list, description="Tables too large to count at each backup (table or schema.table, * allowed)."
+    )
+    floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
+    timeout_seconds: float = Field(6 * 3600, gt=0, description="A dump or load that takes longer is stopped.")
+
+
+class MySQLConfig(ServerConfig):
+    """A MySQL or MariaDB server; which of the two it is, the server says itself."""
+
+    name: str = "mysql"
+    user: str = "root"
+    lock_wait_seconds: float = Field(
+        20.0, gt=0, description="How long to keep trying for the short read lock before giving up, by name of the blocker."
+    )
+    lock_try_seconds: int = Field(
+        1, ge=1, le=30, description="Longest that one try may hold up the app's writes (lock_wait_timeout)."
+    )
+
+
+class PostgresConfig(ServerConfig):
+    """A PostgreSQL server."""
+
+    name: str = "postgres"
+    user: str = "postgres"
+    schemas: list[str] = Field(default_factory=list, description="Only these schemas; empty: the whole database.")
+    format: Literal["plain", "custom"] = Field("plain", description="plain opens with psql; custom restores in parallel.")
+    jobs: int = Field(2, ge=1, le=32, description="Parallel jobs when restoring the custom format.")
+    maintenance_database: str = Field("postgres", description="Where to connect to create, rename and drop databases.")
+
+
+class SiteConfig(Model):
+    """One machine's stack."""
+
+    site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    vault: VaultConfig
+    mysql: list[MySQLConfig] = Field(default_factory=list)
+    postgres: list[PostgresConfig] = Field(default_factory=list)
+
+    @field_validator("mysql", "postgres", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> SiteConfig:
+        names = [source.name for source in self.sources()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called {', '.join(twice)}; give each a name of its own")
+        replicas = [replica.name for replica in self.vault.replicas]
+        for name in replicas:
+            if name in {"local", "auto"} or replicas.count(name) > 1:
+                raise ValueError(f"replica name {name!r} is taken; give each replica a name of its own")
+        return self
+
+    def sources(self) -> list[MySQLConfig | PostgresConfig]:
+        """Every database server of the site."""
+        return [*self.mysql, *self.postgres]
+
+    def source(self, name: str) -> MySQLConfig | PostgresConfig:
+        """The source of that name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        from engine.errors import UnknownName, nearest
+
+        for source in self.sources():
+            if source.name == name:
+                return source
+        known = [source.name for source in self.sources()]
+        raise UnknownName(f"Site {self.site} has no source {name!r}.", remedy=nearest(name, known))
+
+
+def check_key(key_id: str, key: str) -> str | None:
+    """A warning about a weak key, or None.
+
+    Raises:
+        ConfigError: The key is empty.
+    """
+    if not key:
+        raise ConfigError(f"Encryption key {key_id!r} is empty.", remedy="make one with: openssl rand -base64 48")
+    if len(key) < MIN_KEY_LENGTH:
+        return (
+            f"Encryption key {key_id!r} has {len(key)} characters, fewer than {MIN_KEY_LENGTH}. "
+            "Make a stronger one with: openssl rand -base64 48"
+        )
+    return None

@@ -1,0 +1,203 @@
+"""What a backup is: names, facts, digests and a signature, as one JSON document.
+
+A backup exists only when its signed manifest does. The document is canonical JSON (sorted keys, no
+spaces, UTF-8) with an HMAC-SHA256 over all of it but the ``signature`` field, so nobody without the
+key can write or alter one. Format version 1; readers refuse a higher major version in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine import names
+from engine.errors import IntegrityError, WrongKey
+
+FORMAT = 1
+
+
+class MacKeys(Protocol):
+    """What signs and checks manifests; see ``engine.codec.keys.KeyRing``."""
+
+    def mac_key(self, key_id: str) -> bytes:
+        """The MAC key that belongs to a key id. Raises WrongKey when the ring has no such key."""
+        ...
+
+    def key_check(self, key_id: str) -> str:
+        """A short value that tells two keys of the same id apart, and gives neither away."""
+        ...
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cipher(_Part):
+    """How the stored file was encrypted; enough for ``openssl enc -d`` by hand."""
+
+    name: str = "aes-256-cbc"
+    kdf: str = "pbkdf2-hmac-sha256"
+    iterations: int = 10_000
+    key_id: str
+
+
+class StoredFile(_Part):
+    """One stored file: its name beside the manifest, its bytes, and what they unpack to."""
+
+    file: str
+    role: str = Field("data", description="data, accounts, globals, properties")
+    size: int = Field(description="Stored bytes, encrypted.")
+    sha256: str = Field(description="Of the stored bytes.")
+    plain_size: int = Field(description="Bytes before compression.")
+    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    cipher: Cipher
+
+
+class Server(_Part):
+    """The server that was backed up, and the program that did it."""
+
+    flavour: str = Field(description="mysql, mariadb, postgres")
+    version: str
+    tool: str = ""
+    tool_version: str = ""
+    uuid: str = Field("", description="MySQL server_uuid, or PostgreSQL system identifier.")
+
+
+class LogPosition(_Part):
+    """Where the server's log stood at the dump's snapshot."""
+
+    binlog_file: str = ""
+    binlog_position: int = 0
+    gtid: str = ""
+    lsn: str = ""
+    timeline: int = 0
+
+
+class Origin(_Part):
+    """For a promotion: the manifest it was made from."""
+
+    file: str
+    tier: str
+    taken_at: datetime
+
+
+class Manifest(BaseModel):
+    """Everything known about one backup at the moment it was made. Never changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT
+    site: str
+    source: str = Field(description="Name of the source in the site: mysql, postgres, crm...")
+    kind: str = Field(description="What it is: mysql, postgres, volume, bucket...")
+    tier: str
+    database: str = Field(description="As the server calls it; for other kinds the volume, bucket...")
+    label: str = ""
+    file: str = Field(description="Name of the data file; the manifest is this name + .json.")
+    started_at: datetime
+    finished_at: datetime
+    files: list[StoredFile] = Field(description="The data file first, then its companions.")
+    dump_format: str = Field("sql", description="sql, pg_custom, tar")
+    server: Server | None = None
+    log: LogPosition = LogPosition()
+    rows: dict[str, int] = Field(default_factory=dict, description="By table, at the dump's own snapshot.")
+    uncounted: list[str] = Field(default_factory=list, description="Tables the site leaves out of counting.")
+    schema_sha256: str = Field("", description="Fingerprint of the schema's definitions.")
+    contents: dict[str, Any] = Field(default_factory=dict, description="Facts particular to the kind.")
+    warnings: list[str] = Field(default_factory=list)
+    adopted: bool = Field(False, description="Written for a file that another tool made.")
+    origin: Origin | None = None
+    tool_version: str = Field("", description="Version of backup-flows.")
+    recovery_point: str = ""
+
+    @property
+    def data(self) -> StoredFile:
+        return self.files[0]
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(part.size for part in self.files)
+
+    @property
+    def total_rows(self) -> int:
+        return sum(self.rows.values())
+
+    @property
+    def taken_at(self) -> datetime:
+        parsed = names.parse_file(self.file)
+        return parsed.taken_at if parsed else self.started_at
+
+
+def sign(manifest: Manifest, keys: MacKeys) -> bytes:
+    """The manifest as signed bytes, ready to store. Signed with the key of its data file."""
+    key_id = manifest.data.cipher.key_id
+    body = manifest.model_dump(mode="json")
+    mac = hmac.new(keys.mac_key(key_id), _canonical(body), hashlib.sha256).hexdigest()
+    body["signature"] = {
+        "algorithm": "hmac-sha256",
+        "key_id": key_id,
+        "key_check": keys.key_check(key_id),
+        "mac": mac,
+    }
+    return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = None) -> Manifest:
+    """Check a stored manifest and read it.
+
+    Args:
+        data: The stored bytes.
+        keys: The ring that must hold its key.
+        file: The backup's file name under which it was found; a swapped manifest is refused.
+        site: The site it must belong to, if known.
+
+    Raises:
+        IntegrityError: Not a manifest, altered, or it belongs to another backup.
+        WrongKey: The ring does not hold its key, or holds another key under that id.
+    """
+    try:
+        body = json.loads(data)
+        signature = body.pop("signature")
+        key_id, mac, key_check = signature["key_id"], signature["mac"], signature["key_check"]
+        version = int(body.get("format", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IntegrityError(f"The manifest of {file} is damaged: it is not a signed manifest.") from None
+    if key_check != keys.key_check(key_id):
+        raise WrongKey(
+            f"{file} was written with another key than the one this site has under the id {key_id!r}.",
+            kept="nothing was decrypted",
+            remedy=f"put the key of that time into the ring as {key_id!r}; the ring may hold many",
+        )
+    expected = hmac.new(keys.mac_key(key_id), _canonical(body), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected, str(mac)):
+        raise IntegrityError(
+            f"The manifest of {file} fails its signature: it was altered after it was written.",
+            kept="nothing was decrypted",
+            remedy="use another copy of this backup (--location)",
+        )
+    if version > FORMAT:
+        raise IntegrityError(f"The manifest of {file} has format {version}; this release reads up to {FORMAT}.",
+                             remedy="upgrade backup-flows")
+    try:
+        manifest = Manifest.model_validate(body)
+    except ValidationError as error:
+        raise IntegrityError(f"The manifest of {file} is not readable: {error.error_count()} fields are wrong.") from error
+    if manifest.file != file:
+        raise IntegrityError(f"The manifest beside {file} belongs to {manifest.file}: the two were swapped.",
+                             kept="nothing was decrypted")
+    if site is not None and manifest.site != site:
+        raise IntegrityError(f"The manifest of {file} belongs to site {manifest.site!r}, not {site!r}.",
+                             kept="nothing was decrypted")
+    return manifest
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+__all__ = ["Cipher", "FORMAT", "LogPosition", "Manifest", "Origin", "Server", "StoredFile", "WrongKey", "open_signed", "sign"]
