@@ -1,0 +1,18 @@
+"""Prefect blocks: the configuration of a site, as documents that are edited in the UI.
+
+A block describes and ``to_config`` gives the plain model the engine works with. Field names, titles and
+defaults are inherited from ``engine.config``, so a site file and a block can never drift apart.
+Slugs are fixed for good: documents and site files refer to them.
+"""
+
+from blocks.key_ring import KeyRing
+from blocks.mysql_server import MySQLServer
+from blocks.object_store import ObjectStore
+from blocks.postgres_server import PostgresServer
+from blocks.site import Site, load_site
+from blocks.vault import Vault
+
+ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, Site)
+"""Every block type, in the order in which they can be registered and saved."""
+
+__all__ = ["ALL", "KeyRing", "MySQLServer", "ObjectStore", "PostgresServer", "Site", "Vault", "load_site"]

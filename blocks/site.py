@@ -1,0 +1,92 @@
+"""One machine's stack: an index of the blocks that describe it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar, cast
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from pydantic import ConfigDict, Field, ValidationError
+
+from blocks.base import LENIENT
+from blocks.mysql_server import MySQLServer
+from blocks.object_store import ObjectStore
+from blocks.postgres_server import PostgresServer
+from blocks.vault import Vault
+from engine.config import SiteConfig
+from engine.errors import ConfigError, UnknownName, nearest
+
+BlockT = TypeVar("BlockT", bound=Block)
+
+
+class Site(Block):
+    """The parts of one machine, by name. Every run loads them afresh, so a rotated secret shows at once."""
+
+    model_config: ClassVar[ConfigDict] = LENIENT
+    _block_type_name = "Backup site"
+    _block_type_slug = "site"
+    _description = "One machine's stack: its vault and the names of the sources that are backed up."
+
+    vault: str = Field("", title="Vault", description="Name of its vault block, such as vault/workset.")
+    sources: list[str] = Field(
+        default_factory=list,
+        title="Sources",
+        description="Blocks of its servers, such as mysql-server/workset-mysql or postgres-server/workbench-postgres.",
+    )
+
+    def to_config(self, name: str) -> SiteConfig:
+        """The whole site as the engine takes it, with every block it names loaded now.
+
+        Raises:
+            UnknownName: A block it names does not exist. ConfigError: The parts do not fit together.
+        """
+        vault = _load(Vault, self.vault or f"vault/{name}")
+        stores = [_load(ObjectStore, each).to_config() for each in vault.replicas]
+        mysql = [_load(MySQLServer, each).to_config() for each in self._of(MySQLServer)]
+        postgres = [_load(PostgresServer, each).to_config() for each in self._of(PostgresServer)]
+        try:
+            return SiteConfig(site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres)
+        except ValidationError as error:
+            raise ConfigError(
+                f"The blocks of site {name!r} do not fit together: {error.errors(include_input=False)[0]['msg']}.",
+                remedy="correct them in the UI under Blocks, or run: backups apply SITE.yaml --force",
+            ) from None
+
+    def _of(self, kind: type[Block]) -> list[str]:
+        slug = kind.get_block_type_slug()
+        for each in self.sources:
+            if each.split("/")[0] not in {MySQLServer.get_block_type_slug(), PostgresServer.get_block_type_slug()}:
+                raise ConfigError(f"The site names a source {each!r}, which is no server block.",
+                                  remedy="write it as mysql-server/<name> or postgres-server/<name>")
+        return [each for each in self.sources if each.split("/")[0] == slug]
+
+
+def load_site(name: str) -> SiteConfig:
+    """The site of that name, read from its blocks at this moment.
+
+    Raises:
+        UnknownName: There is no such site; says which there are.
+        ConfigError: A part of it is missing or wrong.
+    """
+    return _load(Site, f"site/{name}").to_config(name)
+
+
+def _load(kind: type[BlockT], reference: str) -> BlockT:
+    """A block by ``slug/name``."""
+    slug = kind.get_block_type_slug()
+    name = reference.removeprefix(f"{slug}/")
+    try:
+        return cast(BlockT, kind.load(name, validate=False))
+    except ValueError:
+        known = _names(slug)
+        if name in known:
+            raise ConfigError(f"The block {slug}/{name} cannot be read by this release.",
+                              remedy=f"open and save {slug}/{name} in the UI under Blocks") from None
+        raise UnknownName(f"There is no {slug} called {name!r}.", remedy=nearest(name, known)
+                          + " Set one up with: backups apply SITE.yaml") from None
+
+
+def _names(slug: str) -> list[str]:
+    with get_client(sync_client=True) as client:
+        response: Any = client._client.get(f"/block_types/slug/{slug}/block_documents")
+    return [each["name"] for each in response.json()] if response.status_code == 200 else []
