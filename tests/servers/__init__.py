@@ -51,7 +51,7 @@ Fixtures (registered in tests/conftest.py; ask for them by name, all session-sco
     .root: Path | None           # rclone only: the directory whose sub-directories are the buckets
 
 The images have what the official ones have and no more: no ``mysqlbinlog`` and no ``mariadb-binlog``,
-no ``ps``; MySQL's also has no ``setsid`` and no ``perl``. Their entry points understand
+no ``ps``; MySQL's also has no ``setsid``, ``tar`` or ``perl``. Their entry points understand
 ``MYSQL_ROOT_PASSWORD``, ``MARIADB_ROOT_PASSWORD``, ``POSTGRES_PASSWORD`` and the like.
 
     def test_a_dump_comes_back(mariadb: DatabaseServer) -> None:
@@ -61,3 +61,9 @@ no ``ps``; MySQL's also has no ``setsid`` and no ``perl``. Their entry points un
 """
 
 from __future__ import annotations
+
+from tests.servers.databases import DatabaseServer, SqlError
+from tests.servers.docker import DockerEngine
+from tests.servers.s3 import S3Server
+
+__all__ = ["DatabaseServer", "DockerEngine", "S3Server", "SqlError"]
