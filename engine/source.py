@@ -170,6 +170,14 @@ class DatabaseSource(Protocol):
         """
         ...
 
+    def finish_side(
+        self, manifest: Manifest, part: OpenPart, into: str, selection: Selection, journal: Journal, progress: Progress
+    ) -> list[str]:
+        """Complete a side copy that stays one: what ``load_beside`` left out so that nothing could fire
+        (triggers, routines, views; events disabled). Not called before a swap, which installs them itself.
+        Returns notes; does nothing where the load is already complete."""
+        ...
+
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:
         """Count every restored table and fingerprint its schema, against the manifest."""
         ...

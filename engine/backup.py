@@ -1,0 +1,118 @@
+"""The steps of a backup, as flows and the command line both take them: preflight, capture, verify, replicate."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from engine.catalog import Entry
+from engine.errors import BackupError
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.site import Site, Target
+from engine.source import Preflight
+from engine.stores.base import Stored
+from engine.verify import VerifyReport, recent_sizes, verify_backup
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """One finished, verified backup. ``seconds`` from the first byte to its verification."""
+
+    entry: Entry
+    manifest: Manifest
+    report: VerifyReport
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """One copy of one backup to one replica: done, or why not."""
+
+    replica: str
+    file: str
+    stored: Stored | None
+    error: BackupError | None
+
+
+def preflight(site: Site, target: Target) -> Preflight:
+    """Everything that can be known before the dump: vault writable, server, tools, grants, engines."""
+    site.vault.check()
+    return site.source(target.source).preflight(target.database)
+
+
+def capture(site: Site, target: Target, *, tier: str, label: str = "", recovery_point: str = "",
+            progress: Progress = silent, locked: bool = False) -> tuple[Entry, Manifest]:
+    """Dump one database into the local vault and publish it.
+
+    Args:
+        locked: The caller already holds this database's locks.
+
+    Raises:
+        LockHeld: Another run works on this database. DiskFull: no room. And what the source raises.
+    """
+    source = site.source(target.source)
+    with contextlib.nullcontext() if locked else locks(site, target):
+        found = preflight(site, target)
+        with site.vault.begin(source=target.source, kind=source.kind, tier=tier, database=target.database,
+                              ext=source.extension(), label=label, recovery_point=recovery_point,
+                              estimated_bytes=found.estimated_bytes) as writer:
+            facts = source.capture(target.database, writer, progress)
+            warnings = [*found.warnings, *(each for each in facts.warnings if each not in found.warnings)]
+            return writer.publish(replace(facts, warnings=warnings))
+
+
+def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyReport:
+    """Read one stored backup to its end and prove it; leaves a mark either way.
+
+    Raises:
+        IntegrityError, WrongKey: It is not what its manifest says; the message says which part.
+    """
+    manifest = site.vault.catalog(entry.location).load(entry)
+    config = site.config.source(manifest.source)
+    return verify_backup(site.vault, entry.location, entry, site.source(manifest.source).inspect,
+                         recent=recent_sizes(site.vault, entry, manifest), floor_bytes=config.floor_bytes,
+                         progress=progress)
+
+
+def replicate(site: Site, entry: Entry, replica: str, *, progress: Progress = silent) -> Stored:
+    """Copy one local backup to a replica. Idempotent."""
+    return site.vault.replicate(entry, replica, progress)
+
+
+def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult]:
+    """Bring every replica up to date, newest first; one failing replica does not stop the others."""
+    results = []
+    for replica in site.vault.locations():
+        if replica == "local":
+            continue
+        try:
+            lacking = site.vault.lacking(replica)
+        except BackupError as error:
+            results.append(CopyResult(replica, "", None, error))
+            continue
+        for entry in lacking:
+            try:
+                results.append(CopyResult(replica, entry.file, replicate(site, entry, replica, progress=progress), None))
+            except BackupError as error:
+                results.append(CopyResult(replica, entry.file, None, error))
+                if not error.retryable:
+                    break  # wrong credentials and the like: the next file would fail the same way
+    return results
+
+
+def backup_one(site: Site, target: Target, *, tier: str, label: str = "", progress: Progress = silent) -> BackupResult:
+    """Capture and verify one database, locally. Replicas are a step of their own."""
+    begun = time.monotonic()
+    entry, manifest = capture(site, target, tier=tier, label=label, progress=progress)
+    report = verify(site, entry, progress=progress)
+    return BackupResult(entry, manifest, report, time.monotonic() - begun)
+
+
+@contextlib.contextmanager
+def locks(site: Site, target: Target) -> Iterator[None]:
+    """One run at a time per database: a flock on the vault and the server's own advisory lock."""
+    with site.vault.lock(target.source, target.database), site.source(target.source).lock(target.database):
+        yield

@@ -1,0 +1,117 @@
+"""A site opened for work: its vault, its sources, and the sweep that precedes every run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import MySQLConfig, PostgresConfig, SiteConfig
+from engine.errors import BackupError, UnknownName, nearest
+from engine.journal import abandoned
+from engine.source import DatabaseSource
+from engine.vault import Vault
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """One database of one source."""
+
+    source: str
+    database: str
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.database}"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found: what it put right, and what it could not yet."""
+
+    done: list[str]
+    problems: list[str]
+
+
+class Site:
+    """One machine's stack. Context manager; leaving it closes every connection.
+
+    Args:
+        config: The validated site.
+
+    Raises:
+        ConfigError: The vault's keys or templates are wrong.
+    """
+
+    def __init__(self, config: SiteConfig) -> None:
+        self.config = config
+        self.name = config.site
+        self.vault = Vault(config)
+        self._sources: dict[str, DatabaseSource] = {}
+
+    @property
+    def journals(self) -> Path:
+        """Where restores keep their journals."""
+        return self.vault.state / "journals"
+
+    def source(self, name: str) -> DatabaseSource:
+        """The source of that name, connected when first used. Raises UnknownName."""
+        if name not in self._sources:
+            self._sources[name] = open_source(self.config.source(name), self.name)
+        return self._sources[name]
+
+    def targets(self, source: str | None = None, database: str | None = None) -> list[Target]:
+        """Every database to back up, in the site's order; or those of one source, or one of them.
+
+        Raises:
+            UnknownName: No such source or database. Unreachable, CredentialsRefused: asking the server.
+        """
+        sources = [source] if source else [each.name for each in self.config.sources()]
+        found = [Target(name, each) for name in sources for each in self.source(name).databases()]
+        if database is None:
+            return found
+        chosen = [target for target in found if target.database == database]
+        if not chosen:
+            raise UnknownName(f"Site {self.name} backs up no database {database!r}"
+                              + (f" on {source}." if source else "."),
+                              remedy=nearest(database, sorted({target.database for target in found})))
+        return chosen
+
+    def sweep(self) -> Swept:
+        """Put right what dead runs left: half-done swaps, side databases, staged files, uploads.
+
+        A journal whose server cannot be reached stays for the next run, and is told as a problem.
+        """
+        done: list[str] = []
+        problems: list[str] = []
+        for journal in abandoned(self.journals):
+            name = str(journal.facts.get("source", ""))
+            try:
+                done += self.source(name).recover(journal)
+            except BackupError as error:
+                journal.release()
+                problems.append(f"the restore of {name}/{journal.facts.get('database', '?')} begun at "
+                                f"{journal.facts.get('at', '?')} is still unfinished: {error.message}")
+        done += self.vault.sweep()
+        return Swept(done, problems)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_source(config: MySQLConfig | PostgresConfig, site: str) -> DatabaseSource:
+    """The engine object for a configured server; connects when first asked something."""
+    if isinstance(config, MySQLConfig):
+        from engine.mysql import MySQLSource
+
+        return MySQLSource(config, site=site)
+    from engine.postgres import PostgresSource
+
+    return PostgresSource(config, site=site)
