@@ -16,7 +16,7 @@ MIN_KEY_LENGTH = 32
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # an input may be a secret
 
 
 class KeyRingConfig(Model):
