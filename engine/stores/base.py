@@ -5,6 +5,7 @@ Keys are relative, with ``/`` between parts, never starting or ending with one, 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,7 +135,7 @@ class Store(Protocol):
         """Remove an object; one that is not there is success."""
         ...
 
-    def sweep(self, older_than_seconds: float = 0.0) -> list[str]:
+    def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Remove what dead runs left unfinished (staged files, multipart uploads); names what went.
 
         A staged write that a living process still holds is left alone where that can be known

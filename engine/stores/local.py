@@ -1,0 +1,200 @@
+"""A directory as a store. Owns files under its root; touches no file it did not make.
+
+The root may be shared by several sites and hold foreign files. What this package keeps for itself
+stands in the state directory (``<root>/.backup-flows/<site>``), which no listing shows.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import os
+import stat as statmod
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine.errors import NotFound, StoreRefused
+from engine.stores.base import ObjectInfo, Stored
+from engine.stores.keys import check_key, is_visible
+from engine.stores.local_errors import in_words, speaking_of
+from engine.stores.local_stage import LocalStage, durable_directory, sweep_staging, sync_directory
+
+CHUNK = 1024 * 1024
+
+
+class LocalStore:
+    """Files below ``root``, staged in ``state/staging`` on the same file system.
+
+    Args:
+        root: Where keys begin. Made with mode 0700 when first written to; an existing one is left as it is.
+        state: This site's own directory below the root, ``<root>/.backup-flows/<site>``.
+    """
+
+    name = "local"
+
+    def __init__(self, root: Path, state: Path) -> None:
+        self.root = root
+        self.staging = state / "staging"
+
+    def describe(self) -> str:
+        return str(self.root)
+
+    def check(self) -> None:
+        probe = b"written by a check of this vault; may be deleted\n"
+        with self._stage("check") as staged:
+            staged.write(probe)
+            staged.rehearse()
+        with speaking_of("list", self.root, self.root), os.scandir(self.root) as entries:
+            next(entries, None)
+
+    def stage(self, key: str, *, warm: bool = False) -> LocalStage:
+        return self._stage(check_key(key))
+
+    def put(self, key: str, data: bytes) -> Stored:
+        standing = self._standing(key, data)
+        if standing:
+            return standing
+        try:
+            with self._stage(check_key(key)) as staged:
+                staged.write(data)
+                return staged.commit()
+        except StoreRefused:
+            # Another writer may have come first with the very same bytes.
+            standing = self._standing(key, data)
+            if standing:
+                return standing
+            raise
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        path = self._path(key)
+        with speaking_of("read", path, self.root), path.open("rb", buffering=0) as source:
+            if not statmod.S_ISREG(os.fstat(source.fileno()).st_mode):
+                raise NotFound(f"Could not read {path}: it is not a file.")
+            source.seek(start)
+            left = length
+            while left is None or left > 0:
+                chunk = source.read(CHUNK if left is None else min(CHUNK, left))
+                if not chunk:
+                    return
+                left = None if left is None else left - len(chunk)
+                yield chunk
+
+    def get(self, key: str, limit: int = 64 * 1024 * 1024) -> bytes:
+        data = b"".join(self.read(key, 0, limit + 1))
+        if len(data) > limit:
+            raise StoreRefused(f"{self._path(key)} is larger than the {limit:,} bytes expected of it.")
+        return data
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise in_words(error, "look at", path, self.root) from error
+        return _info(key, status) if statmod.S_ISREG(status.st_mode) else None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        if self.root.exists():
+            with speaking_of("list", self.root, self.root):
+                yield from self._walk(self.root, "", prefix, ())
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with speaking_of("delete", path, self.root):
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            sync_directory(path.parent)
+
+    def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
+        """Remove what dead writers staged. Age does not matter here: a lock tells who lives."""
+        with speaking_of("sweep", self.staging, self.root):
+            return sweep_staging(self.staging)
+
+    def free_bytes(self) -> int | None:
+        place = self.root
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with speaking_of("measure the room on", place, self.root):
+            room = os.statvfs(place)
+        return room.f_bavail * room.f_frsize
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _stage(self, key: str) -> LocalStage:
+        with speaking_of("write to", self.root, self.root):
+            durable_directory(self.root.parent, 0o755)
+            durable_directory(self.root)
+        with speaking_of("write to", self.staging, self.root):
+            durable_directory(self.staging)
+            if self.staging.stat().st_dev != self.root.stat().st_dev:
+                raise StoreRefused(
+                    f"{self.staging} is on another file system than {self.root}.",
+                    remedy=f"remove the mount or the link at {self.staging}; it is made anew.",
+                )
+        return LocalStage(self.root, self.staging, key)
+
+    def _standing(self, key: str, data: bytes) -> Stored | None:
+        """What an earlier, equal ``put`` left; None when nothing stands there."""
+        info = self.stat(key)
+        if info is None:
+            return None
+        if info.size != len(data) or self.get(key, len(data)) != data:
+            raise StoreRefused(
+                f"{self._path(key)} already holds something else.",
+                kept="what stands there; it was not touched.",
+            )
+        return Stored(key, len(data), hashlib.sha256(data).hexdigest(), "read-back")
+
+    def _walk(self, folder: Path, path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[ObjectInfo]:
+        """Depth first in exact key order: a folder sorts as its name with the slash that follows it."""
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:  # a link that leads back up
+            return
+        for name, entry in self._entries(folder, top=not path):
+            key = path + name
+            if entry.is_dir():
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._descend(folder / entry.name, key, prefix, (*above, identity))
+            elif key.startswith(prefix) and is_visible(key):
+                info = self._file(entry, key)
+                if info:
+                    yield info
+
+    def _descend(
+        self, folder: Path, path: str, prefix: str, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[ObjectInfo]:
+        try:
+            yield from self._walk(folder, path, prefix, above)
+        except FileNotFoundError:
+            return  # removed since its parent was read
+        except OSError as error:
+            raise in_words(error, "list", folder, self.root) from error
+
+    def _entries(self, folder: Path, top: bool) -> builtins.list[tuple[str, os.DirEntry[str]]]:
+        named = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir()
+                if is_folder and (entry.name.startswith(".") or (top and entry.name == "lost+found")):
+                    continue
+                named.append((entry.name + "/" if is_folder else entry.name, entry))
+        return sorted(named, key=lambda pair: pair[0])
+
+    def _file(self, entry: os.DirEntry[str], key: str) -> ObjectInfo | None:
+        try:
+            status = entry.stat()
+        except FileNotFoundError:
+            return None  # deleted since, or a link to nowhere
+        return _info(key, status) if statmod.S_ISREG(status.st_mode) else None
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+

@@ -1,0 +1,84 @@
+"""A boto3 client for one configured endpoint, with what that endpoint needs set and nothing left to chance."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from pydantic import SecretStr
+
+from engine.config import ObjectStoreConfig
+from engine.stores.s3_errors import Place
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ATTEMPTS = 4
+CONNECT_SECONDS = 15
+READ_SECONDS = 60
+
+
+def make_client(config: ObjectStoreConfig) -> S3Client:
+    """A client of its own session; safe to use from several threads.
+
+    boto's standard mode retries timeouts, cut connections, throttling and 5xx, never a refusal.
+    Responses are checked against our own digests, so that boto's checksums of them (which break
+    ranged reads on some endpoints) stay off; whether requests carry one is ``checks_sha256``'s matter.
+    """
+    session = boto3.session.Session(
+        aws_access_key_id=_secret(config.access_key),
+        aws_secret_access_key=_secret(config.secret_key),
+        region_name=config.region,
+    )
+    options: dict[str, Any] = {"addressing_style": _addressing(config)}
+    return session.client(
+        "s3",
+        endpoint_url=config.endpoint_url or None,
+        verify=None if config.verify_tls else False,
+        config=Config(
+            signature_version="s3v4",
+            s3=options,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=config.threads + 4,
+            user_agent_extra="backup-flows",
+        ),
+    )
+
+
+def sends_sha256(config: ObjectStoreConfig) -> bool:
+    """Whether uploads carry a SHA-256 that the server is to check."""
+    if config.checksums == "auto":
+        return not config.endpoint_url
+    return config.checksums == "sha256"
+
+
+def place_of(config: ObjectStoreConfig) -> Place:
+    """The bucket's names for messages; a password written into the endpoint's URL is left out."""
+    endpoint = f"AWS {config.region}"
+    if config.endpoint_url:
+        parts = urlsplit(config.endpoint_url)
+        endpoint = f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}".rstrip("/")
+    return Place(config.name, config.bucket, endpoint)
+
+
+def fixed_prefix(config: ObjectStoreConfig) -> str:
+    """The part of the configured key template that is the same for every backup."""
+    return re.split(r"[{]", config.path or "", maxsplit=1)[0].lstrip("/")
+
+
+def _addressing(config: ObjectStoreConfig) -> str:
+    """``auto`` is the host name on AWS and the path elsewhere: few private endpoints have wildcard DNS."""
+    if config.addressing == "auto":
+        return "path" if config.endpoint_url else "auto"
+    return config.addressing
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
