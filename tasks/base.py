@@ -1,0 +1,69 @@
+"""How every task here is retried, named and kept from storing anything.
+
+Settings by environment, for tests and for impatient people:
+``BACKUP_FLOWS_RETRIES`` (3) and ``BACKUP_FLOWS_RETRY_SECONDS`` (10: waits about 10, 20 and 40 seconds).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from engine.errors import BackupError, is_retryable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRIES = int(os.environ.get("BACKUP_FLOWS_RETRIES", "3"))
+RETRY_SECONDS = float(os.environ.get("BACKUP_FLOWS_RETRY_SECONDS", "10"))
+JITTER = 0.5
+
+
+def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Wrong credentials, a wrong key or a missing tool stay wrong: those stop at once."""
+    try:
+        state.result()
+    except BaseException as error:  # noqa: BLE001 - whatever ended the task is what is asked about
+        return is_retryable(error)
+    return False
+
+
+def step(*, name: str, run_name: str, retries: int = RETRIES) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task of this project.
+
+    Nothing is cached or persisted: arguments hold secrets, and a backup is never "already computed".
+
+    Args:
+        name: What it does, in a word or two.
+        run_name: Template that says what and where, from the parameters: ``dump {target}``.
+        retries: How often it is tried again; the wait doubles each time, with jitter.
+    """
+
+    def wrap(function: Callable[P, R]) -> Task[P, R]:
+        made: Task[P, R] = task(
+            name=name,
+            task_run_name=run_name,
+            retries=retries,
+            retry_delay_seconds=exponential_backoff(RETRY_SECONDS) if retries else None,
+            retry_jitter_factor=JITTER if retries else None,
+            retry_condition_fn=worth_retrying if retries else None,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(function)
+        return made
+
+    return wrap
+
+
+def reason(error: BaseException) -> str:
+    """Why, in one sentence."""
+    if isinstance(error, BackupError):
+        return error.message.rstrip(".")
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {first}"

@@ -1,0 +1,71 @@
+"""Tasks of a database backup: find the databases, look before dumping, dump, prove."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from prefect.logging import get_run_logger
+
+from engine import backup
+from engine.catalog import Entry
+from engine.config import SiteConfig
+from engine.manifest import Manifest
+from engine.site import Site, Target
+from engine.source import Preflight
+from engine.verify import VerifyReport
+from tasks.base import step
+from tasks.progress import told
+from tasks.words import duration, plural, rate, size
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A backup that stands in the local vault; ``seconds`` from start to published."""
+
+    target: Target
+    entry: Entry
+    manifest: Manifest
+    seconds: float
+
+
+@step(name="find databases", run_name="find databases on {site.site}/{source}")
+def find_databases(site: SiteConfig, source: str, database: str = "") -> list[Target]:
+    """Every database of a source that is to be backed up, or the one of that name."""
+    with Site(site) as opened:
+        return opened.targets(source, database or None)
+
+
+@step(name="preflight", run_name="preflight {site.site}/{target}")
+def preflight(site: SiteConfig, target: Target) -> Preflight:
+    """Everything that can be known before the dump; its warnings go to the log."""
+    with Site(site) as opened:
+        found = backup.preflight(opened, target)
+    server = found.server
+    get_run_logger().info("%s: %s %s, about %s to dump", target, server.flavour, server.version,
+                          size(found.estimated_bytes))
+    for warning in found.warnings:
+        get_run_logger().warning("%s: %s", target, warning)
+    return found
+
+
+@step(name="dump", run_name="dump {site.site}/{target} ({tier})")
+def capture(site: SiteConfig, target: Target, tier: str, label: str = "") -> Captured:
+    """Dump one database, encrypted, into the local vault. What fails half-way leaves nothing."""
+    begun = time.monotonic()
+    with Site(site) as opened, told(f"dump {target}") as progress:
+        entry, manifest = backup.capture(opened, target, tier=tier, label=label, progress=progress)
+    seconds = time.monotonic() - begun
+    get_run_logger().info(
+        "%s: dumped %s (%s stored) with %s in %s, %s: %s", target, size(manifest.data.plain_size),
+        size(manifest.stored_bytes), plural(manifest.total_rows, "row"), duration(seconds),
+        rate(manifest.data.plain_size, seconds), entry.file,
+    )
+    return Captured(target, entry, manifest, seconds)
+
+
+@step(name="verify", run_name="verify {site.site}/{entry.file}")
+def verify(site: SiteConfig, entry: Entry) -> VerifyReport:
+    """Read a stored backup to its end and prove it: digest, signature, decryption, end marker, rows, size."""
+    with Site(site) as opened, told(f"verify {entry.file}") as progress:
+        return backup.verify(opened, entry, progress=progress)

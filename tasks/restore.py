@@ -1,0 +1,57 @@
+"""Tasks of a restore: plan, load beside, compare, safety backup, swap."""
+
+from __future__ import annotations
+
+from prefect.logging import get_run_logger
+
+from engine.catalog import Entry
+from engine.config import SiteConfig
+from engine.restore import RestorePlan, RestoreRequest, RestoreWork, make_plan
+from engine.site import Site
+from engine.source import Comparison, SwapReport
+from tasks.base import step
+from tasks.words import plural
+
+
+@step(name="plan", run_name="plan the restore of {site.site}/{request.database} from {request.backup}")
+def plan(site: SiteConfig, request: RestoreRequest) -> RestorePlan:
+    """Find the backup and say what restoring it means. Changes nothing."""
+    with Site(site) as opened:
+        made = make_plan(opened, request)
+    for line in made.lines():
+        get_run_logger().info(line)
+    return made
+
+
+@step(name="load", run_name="load {work.plan.manifest.file} into {work.plan.side}")
+def load(work: RestoreWork) -> None:
+    """Load the backup into a side database that production cannot notice."""
+    work.load()
+    get_run_logger().info("loaded %s from %s into %s", work.manifest.file, work.entry.location, work.plan.side)
+
+
+@step(name="compare", run_name="compare {work.plan.side} with its manifest")
+def compare(work: RestoreWork) -> Comparison:
+    """Count every restored table and compare rows and schema with the manifest."""
+    found = work.compare()
+    get_run_logger().info("%s of %s are there, in %s; schema %s", f"{sum(found.found.values()):,}",
+                          plural(sum(found.expected.values()), "row"), plural(len(found.found), "table"),
+                          {True: "equal", False: "differs", None: "not compared"}[found.schema_equal])
+    return found
+
+
+@step(name="safety backup", run_name="safety backup of {work.plan.target}")
+def safety_backup(work: RestoreWork) -> Entry | None:
+    """Back up and prove what is about to be replaced."""
+    entry = work.safety_backup()
+    get_run_logger().info("safety backup: %s", entry.file if entry else "none, there is nothing to replace")
+    return entry
+
+
+@step(name="swap", run_name="put {work.plan.side} in the place of {work.plan.target}", retries=0)
+def swap(work: RestoreWork) -> SwapReport:
+    """Put the checked copy in production's place. Not retried: its journal undoes or finishes it."""
+    report = work.swap()
+    get_run_logger().info("swapped: the app's writes waited %.0f ms; the previous data stays as %s",
+                          report.paused_seconds * 1000, report.kept_as or "nothing (there was none)")
+    return report

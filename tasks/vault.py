@@ -1,0 +1,47 @@
+"""Tasks on the vault: sweep what dead runs left, copy backups to replicas."""
+
+from __future__ import annotations
+
+import time
+
+from prefect.logging import get_run_logger
+
+from engine import backup
+from engine.catalog import Entry
+from engine.config import SiteConfig
+from engine.site import Site, Swept
+from engine.stores.base import Stored
+from tasks.base import step
+from tasks.progress import told
+from tasks.words import duration, size
+
+
+@step(name="sweep", run_name="sweep what dead runs left on {site.site}", retries=1)
+def sweep(site: SiteConfig) -> Swept:
+    """Finish or undo what dead runs left: half-done swaps, side databases, staged files, uploads."""
+    with Site(site) as opened:
+        opened.vault.check()
+        found = opened.sweep()
+    for line in found.done:
+        get_run_logger().info("swept: %s", line)
+    for line in found.problems:
+        get_run_logger().warning("not yet swept: %s", line)
+    return found
+
+
+@step(name="find missing copies", run_name="find what {site.site}/{replica} lacks")
+def find_lacking(site: SiteConfig, replica: str) -> list[Entry]:
+    """Local backups that a replica does not have, newest first."""
+    with Site(site) as opened:
+        return opened.vault.lacking(replica)
+
+
+@step(name="copy", run_name="copy {entry.file} to {replica}")
+def replicate(site: SiteConfig, entry: Entry, replica: str) -> Stored:
+    """Copy one backup to one replica; says how the copy was checked there."""
+    begun = time.monotonic()
+    with Site(site) as opened, told(f"copy {entry.file} to {replica}") as progress:
+        stored = backup.replicate(opened, entry, replica, progress=progress)
+    get_run_logger().info("%s: copied to %s (%s) in %s, checked by %s", entry.file, replica, size(stored.size),
+                          duration(time.monotonic() - begun), stored.proof)
+    return stored
