@@ -189,7 +189,7 @@ class RestoreWork:
         self._source = site.source(plan.target.source)
         self._progress = progress
         self._begun = time.monotonic()
-        self._loaded = False
+        self._keep = False
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> RestoreWork:
@@ -203,7 +203,7 @@ class RestoreWork:
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
-            if kind is None or (self._loaded and self.journal.reached("swap") is None):
+            if kind is None or self._keep:
                 self.journal.close()
             else:
                 self._undo()
@@ -230,6 +230,7 @@ class RestoreWork:
         plan = self.plan
         self.comparison = self._source.compare(self.manifest, plan.side, plan.request.selection)
         if not self.comparison.equal:
+            self._keep = True
             shown = "; ".join(self.comparison.problems[:5])
             raise IntegrityError(f"The restored copy of {plan.target} is not what its manifest says: {shown}.",
                                  kept=f"production is untouched; the copy stays as {plan.side!r} for a look",
@@ -274,7 +275,6 @@ class RestoreWork:
             with contextlib.suppress(BackupError):
                 self._source.drop_side(plan.side, self.journal)
             raise
-        self._loaded = True
 
     def _part(self, role: str) -> Iterator[bytes]:
         """Plain bytes of a part; the first is only given once the stored digest has been checked."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CredentialsRefused, ToolFailed, ToolMissing
-from engine.processes import Command, LocalRunner, Runner
+from engine.processes import Command, ContainerRunner, LocalRunner, Runner
+from tests.servers import DockerEngine
 
 pytestmark = pytest.mark.functional
 
@@ -28,6 +29,15 @@ def runner(request: pytest.FixtureRequest) -> Runner:
     if request.param == "host":
         return LocalRunner()
     return request.getfixturevalue("sleeping_container")  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def sleeping_container(dockerd: DockerEngine) -> Iterator[ContainerRunner]:
+    """A container that does nothing, of an image that has little more than a shell."""
+    client = dockerd.client()
+    container = client.containers.run(dockerd.load("busybox"), ["sleep", "100000"], detach=True, init=False)
+    yield ContainerRunner(client, container)
+    container.remove(force=True)
 
 
 @pytest.fixture
@@ -81,7 +91,7 @@ def test_a_missing_program_is_named(runner: Runner) -> None:
 
 def test_find_gives_the_first_that_is_there(runner: Runner) -> None:
     found = runner.find(["no-such-program", "sh", "cat"])
-    assert found is not None and found.endswith("/sh")
+    assert found is not None and found.rsplit("/", 1)[-1] == "sh"
     assert runner.find(["no-such-program"]) is None
 
 
@@ -118,12 +128,12 @@ def test_a_program_that_stops_reading_is_a_failure(runner: Runner) -> None:
         process.wait()
 
 
-def test_a_gated_program_waits(runner: Runner, tmp_path: Path) -> None:
-    with runner.start(sh("date +%s%N", gated=True)) as process:
-        time.sleep(0.5)
-        opened = time.time_ns()
+def test_a_gated_program_waits(runner: Runner) -> None:
+    with runner.start(sh("date +%s", gated=True)) as process:
+        time.sleep(2)
+        opened = int(time.time())
         process.open_gate()
-        assert int(process.wait().text) > opened
+        assert int(process.wait().text) >= opened
 
 
 def test_secret_files_reach_the_program_and_no_disk(runner: Runner) -> None:
@@ -174,10 +184,15 @@ def test_a_timeout_kills_and_says_so(runner: Runner, marks: str) -> None:
 
 
 @pytest.mark.parametrize("feeds", [False, True], ids=["writes", "feeds"])
-def test_nothing_outlives_us_when_we_are_killed(runner: Runner, marks: str, feeds: bool) -> None:
-    where = ("LocalRunner()" if isinstance(runner, LocalRunner) else
-             f"ContainerRunner(c := docker.DockerClient(base_url={runner.client.api.base_url.replace('http+docker://localhost', '')!r}"  # type: ignore[attr-defined]
-             f" or {getattr(runner, 'docker_host', '')!r}), c.containers.get({runner.container.id!r}))")  # type: ignore[attr-defined]
+def test_nothing_outlives_us_when_we_are_killed(
+    runner: Runner, marks: str, feeds: bool, request: pytest.FixtureRequest
+) -> None:
+    if isinstance(runner, ContainerRunner):
+        host = request.getfixturevalue("dockerd").host
+        client = f"docker.DockerClient(base_url={host!r})"
+        where = f"ContainerRunner(client := {client}, client.containers.get({runner.container.id!r}))"
+    else:
+        where = "LocalRunner()"
     body = "cat >/dev/null; :" if feeds else "sleep 300; :"
     code = textwrap.dedent(f"""
         import docker, time
