@@ -193,10 +193,11 @@ class Server(ABC):
         deadline = time.monotonic() + READY_SECONDS
         try:
             while not self._answers():
-                if self._child.poll() is not None:
-                    raise EmbeddedError(f"{self._argv()[0]} ended with status {self._child.returncode}:\n{self._tail()}")
+                program, status = self._argv()[0], self._child.poll()
+                if status is not None:
+                    raise EmbeddedError(f"{program} ended with status {status}:\n{self._tail()}")
                 if time.monotonic() > deadline:
-                    raise EmbeddedError(f"{self._argv()[0]} did not answer in {READY_SECONDS:.0f} s:\n{self._tail()}")
+                    raise EmbeddedError(f"{program} did not answer in {READY_SECONDS:.0f} s:\n{self._tail()}")
                 time.sleep(0.05)
         except BaseException:
             self.kill()

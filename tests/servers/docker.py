@@ -120,7 +120,7 @@ def private_engine(directory: Path) -> Iterator[DockerEngine]:
     directory.mkdir()
     pool = _free_network()
     bridge = f"bf{secrets.token_hex(4)}"
-    (directory / "bridge").write_text(bridge)
+    (directory / "network").write_text(str(pool))
     _make_bridge(bridge, next(pool.subnets(new_prefix=24)))
     host = f"unix://{directory}/docker.sock"
     with (directory / "dockerd.log").open("wb") as log:
@@ -141,7 +141,7 @@ def private_engine(directory: Path) -> Iterator[DockerEngine]:
         for client in engine._clients:
             client.close()
         _end(process)
-        rundir.remove_bridge(bridge)
+        rundir.remove_bridges(pool)
 
 
 def _command(directory: Path, host: str, bridge: str, pool: ipaddress.IPv4Network) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -48,15 +50,18 @@ def clear(directory: Path) -> None:
     _end_processes(directory)
     for mount in sorted(_mounts_below(directory), reverse=True):
         subprocess.run(["umount", "--lazy", mount], capture_output=True)
-    for bridges in directory.glob("*/bridge"):
-        remove_bridge(bridges.read_text().strip())
+    for network in directory.glob("*/network"):
+        remove_bridges(ipaddress.IPv4Network(network.read_text().strip()))
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_bridge(name: str) -> None:
-    """Take away a network bridge of a private engine; no matter when it is gone already."""
-    if name:
-        subprocess.run(["ip", "link", "delete", name], capture_output=True)
+def remove_bridges(network: ipaddress.IPv4Network) -> None:
+    """Take away every bridge of this host whose address lies in a private engine's network."""
+    listing = subprocess.run(["ip", "-json", "-4", "address"], check=True, capture_output=True).stdout
+    for interface in json.loads(listing or "[]"):
+        addresses = [entry["local"] for entry in interface.get("addr_info", [])]
+        if any(ipaddress.IPv4Address(address) in network for address in addresses):
+            subprocess.run(["ip", "link", "delete", interface["ifname"]], capture_output=True)
 
 
 def _end_processes(directory: Path) -> None:
@@ -84,6 +89,8 @@ def _belongs(pid: int, directory: str) -> bool:
             return False
         if Path(program).name in OURS and any(f"{directory}/" in argument for argument in arguments):
             return True
+        if "moto.server" in arguments:
+            return str((process / "cwd").readlink()).startswith(f"{directory}/")
         for line in (process / "mountinfo").read_text().splitlines():
             if line.split()[4] == "/":
                 return f"{directory}/" in line

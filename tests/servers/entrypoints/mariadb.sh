@@ -31,6 +31,7 @@ fi
 if [ "$1" = mariadbd ]; then
     shift
     set -- mariadbd --user=mysql --datadir="$data" --socket=/run/mysqld/mysqld.sock \
-        --pid-file=/run/mysqld/mysqld.pid --bind-address=0.0.0.0 --skip-name-resolve "$@"
+        --pid-file=/run/mysqld/mysqld.pid --bind-address=0.0.0.0 --skip-name-resolve \
+        --character-set-server=utf8mb4 "$@"
 fi
 exec "$@"

@@ -1,0 +1,55 @@
+# Every target does its own set-up. `make` alone prints what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+# The tests start a Docker engine and servers that run as their own users: that takes root.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+COMPILE := .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable \
+	--constraint requirements/pins.txt
+
+.PHONY: help setup demo demo-stop test soak bench lint lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: ## install all that the project needs: system packages and .venv
+	@scripts/setup.sh dev
+
+demo: ## back up, destroy and restore real databases, on a real Prefect server; leaves the UI up
+	@scripts/setup.sh run
+	@$(PYTHON) -m deployments.demo
+
+demo-stop: ## stop what the demo left running and delete its data
+	@scripts/setup.sh run
+	@$(PYTHON) -m deployments.demo stop
+
+test: ## every test, against real servers
+	@scripts/setup.sh dev
+	@$(AS_ROOT) $(PYTHON) -m pytest $(ARGS)
+
+soak: ## the long trials at full count; writes docs/soak.md
+	@scripts/setup.sh dev
+	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
+
+bench: ## side by side with what people use today; writes benchmarks/results.json
+	@scripts/setup.sh dev
+	@$(AS_ROOT) $(PYTHON) -m benchmarks
+
+lint: ## formatting, rules, types, import contract
+	@scripts/setup.sh dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+lock: ## compile the requirements locks anew; UPGRADE=1 for newer releases
+	@scripts/setup.sh dev
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/run.txt pyproject.toml
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt pyproject.toml
+	@! grep -nE '^ *(-i|-f|--(index-url|extra-index-url|find-links|trusted-host))|https?://' requirements/run.txt requirements/dev.txt
+
+clean: ## delete what was made in the tree (.venv, caches); built images stay in ~/.cache/backup-flows
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
