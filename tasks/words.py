@@ -30,5 +30,7 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """``1 backup``, ``2 backups``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    """``1 backup``, ``2 backups``, ``3 copies``."""
+    if count == 1:
+        return f"1 {word}"
+    return f"{count:,} {word[:-1]}ies" if word.endswith("y") else f"{count:,} {word}s"

@@ -1,0 +1,102 @@
+"""The body of every backup flow: dump and prove all databases, then copy, then tell.
+
+Databases fail apart and copies fail apart: a server that is down costs only its own backups, and a dead
+bucket costs none. What could not be done fails the run, whose first line says what is missing.
+"""
+
+from __future__ import annotations
+
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from blocks import load_site
+from engine.catalog import Entry
+from engine.config import SiteConfig
+from engine.errors import BackupError, ConfigError, UnknownName
+from engine.site import Target
+from tasks.base import reason
+from tasks.databases import Captured, capture, find_databases, preflight, verify
+from tasks.report import Ledger, publish
+from tasks.vault import find_lacking, replicate, sweep
+from tasks.words import plural
+
+
+def run_backups(site: str, tier: str, *, label: str = "", source: str = "", database: str = "") -> State[None]:
+    """Back up every database of a site, or those of one source, or one.
+
+    Raises:
+        UnknownName: No such site, source or database. ConfigError: a block is wrong.
+    """
+    config = load_site(site)
+    ledger = Ledger(config.site, tier)
+    ledger.swept = sweep(config)
+    for target in _targets(config, source, database, ledger):
+        _back_up(config, target, tier, label, ledger)
+    for replica in config.vault.replicas:
+        _bring_up_to_date(config, replica.name, ledger)
+    publish(ledger)
+    if ledger.failed:
+        get_run_logger().error(ledger.verdict())
+        return Failed(message=ledger.verdict())
+    return Completed(message=ledger.verdict())
+
+
+def _targets(config: SiteConfig, source: str, database: str, ledger: Ledger) -> list[Target]:
+    """Databases to back up; a server that cannot be asked is noted, and the others go on."""
+    names = [config.source(source).name] if source else [each.name for each in config.sources()]
+    if not names:
+        raise ConfigError(f"Site {config.site} names no database server.", remedy="add one to the site file, and: "
+                          "backups apply SITE.yaml")
+    found: list[Target] = []
+    unknown: UnknownName | None = None
+    for name in names:
+        try:
+            found += find_databases(config, name, database)
+        except UnknownName as error:
+            if not database:
+                ledger.lost(name, error)
+            unknown = error
+        except BackupError as error:
+            ledger.lost(name, error)
+    if unknown is not None and database and not found and not ledger.failed:
+        raise unknown
+    return found
+
+
+def _back_up(config: SiteConfig, target: Target, tier: str, label: str, ledger: Ledger) -> None:
+    """One database: dumped and proven, or noted as lost."""
+    captured: Captured | None = None
+    try:
+        preflight(config, target)
+        captured = capture(config, target, tier, label)
+        ledger.proven(captured, verify(config, captured.entry))
+    except BackupError as error:
+        if captured is None:
+            ledger.lost(str(target), error)
+        else:
+            ledger.unproven(captured, error)
+
+
+def _bring_up_to_date(config: SiteConfig, replica: str, ledger: Ledger) -> None:
+    """Copy what a replica lacks: this run's backups first, then what earlier runs could not."""
+    ours = [row.captured.entry for row in ledger.rows if row.report is not None]
+    try:
+        lacking = find_lacking(config, replica)
+    except BackupError as error:
+        ledger.missing(replica, ours, error)
+        return
+    new = {entry.file for entry in ours}
+    broken = {row.captured.entry.file for row in ledger.rows if row.report is None}
+    waiting = [entry for entry in _in_order(lacking, new) if entry.file not in broken]
+    for index, entry in enumerate(waiting):
+        try:
+            ledger.copied(replica, entry, replicate(config, entry, replica), caught_up=entry.file not in new)
+        except BackupError as error:
+            ledger.missing(replica, waiting[index:], error)
+            get_run_logger().error("%s is not at %s: %s", plural(len(waiting) - index, "backup"), replica, reason(error))
+            return
+
+
+def _in_order(entries: list[Entry], first: set[str]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.file not in first)

@@ -1,0 +1,132 @@
+"""A database comes back: beside production, or in its place once somebody approved it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, pause_flow_run, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.input import RunInput
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+from pydantic import Field
+
+from blocks import load_site
+from engine.config import SiteConfig
+from engine.errors import ConfirmationNeeded
+from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWork, check_confirmation
+from engine.site import Site
+from flows.outcome import outcome
+from flows.parameters import DatabaseName, Names, SiteName, Source
+from tasks import restore
+from tasks.progress import RunProgress
+from tasks.restore_report import approval_text, plan_text, result_text
+from tasks.vault import sweep
+from tasks.words import duration, plural
+
+APPROVAL_SECONDS = 24 * 3600
+POLL_SECONDS = 2
+
+
+
+class Approval(RunInput):
+    """Typed by the person who approves a replacement."""
+
+    confirm: str = Field(title="Name of the database to replace", description="Type it in full to approve.")
+
+
+def _run_name() -> str:
+    given = runtime.flow_run.parameters
+    into = given.get("into") or "a side database"
+    how = "plan of restoring" if given.get("dry_run") else "restore"
+    return (f"{how} {given.get('site')}/{given.get('source') or '*'}/{given.get('database')} "
+            f"from {given.get('backup', 'latest')} into {into}")
+
+
+@flow(name="restore-database", flow_run_name=_run_name, persist_result=False)
+def restore_database(
+    site: SiteName,
+    source: Source,
+    database: DatabaseName,
+    backup: str = "latest",
+    location: str = "auto",
+    into: str = "",
+    tables: Names = [],  # noqa: B006 - a form's default; never changed
+    schemas: Names = [],  # noqa: B006
+    confirm: str = "",
+    dry_run: bool = False,
+) -> State[Any]:
+    """Bring a database back from a backup. Nothing of production is touched before the very last step.
+
+    Args:
+        site: Name of the site block, such as workset.
+        source: The server of the site, such as mysql. May be empty where only one has such a database.
+        database: The database whose backup it is.
+        backup: latest; a backup's file name; or "before 2025-01-16T02:00:00Z", with its zone.
+        location: auto (local first, then the replicas), local, or a replica's name.
+        into: Empty: a new database beside. The database's own name (or replace): in its place, after
+            approval. Another name: a new database of that name.
+        tables: Only these tables (schema.table for PostgreSQL; * allowed). Empty: all.
+        schemas: Only these schemas (PostgreSQL). Empty: all.
+        confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
+        dry_run: Only say what would be done.
+    """
+    request = RestoreRequest(database=database, source=source, backup=backup, location=location, into=into,
+                             tables=tuple(tables), schemas=tuple(schemas))
+    return outcome(_restore, site, request, confirm, dry_run)
+
+
+def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) -> State[None]:
+    config = load_site(site)
+    if not dry_run:
+        sweep(config)
+    plan = restore.plan(config, request)
+    create_markdown_artifact(key=f"{site}-restore-plan", markdown=plan_text(plan),
+                             description=f"What restoring {plan.target} means")
+    if dry_run:
+        return Completed(message=f"Plan only, nothing was changed: {plan.manifest.file} into "
+                                 f"{plan.target.database if plan.replaces else plan.side}")
+    if plan.replaces and plan.before.exists:
+        _approve(plan, site, confirm)
+    elif confirm:
+        check_confirmation(plan, confirm)
+    result = _carry_out(config, plan)
+    create_markdown_artifact(key=f"{site}-restore", markdown=result_text(plan, result),
+                             description=f"What the last restore on {site} did")
+    rows = sum(result.comparison.expected.values())
+    return Completed(message=f"{plan.target} is back as {result.into}: {result.rows:,} of {plural(rows, 'row')} "
+                             f"in {duration(result.seconds)}")
+
+
+def _approve(plan: RestorePlan, site: str, confirm: str) -> None:
+    """Go on with the right ``confirm``, else wait for a person.
+
+    Raises:
+        ConfirmationNeeded: The wrong name was given.
+    """
+    if check_confirmation(plan, confirm):
+        get_run_logger().info("replacing %s was confirmed by parameter", plan.target)
+        return
+    text = approval_text(plan)
+    create_markdown_artifact(key=f"{site}-restore-approval", markdown=text,
+                             description=f"Waits for approval: replacing {plan.target}")
+    get_run_logger().warning("waiting for approval to replace %s", plan.target)
+    given = pause_flow_run(wait_for_input=Approval.with_initial_data(description=text),
+                           timeout=APPROVAL_SECONDS, poll_interval=POLL_SECONDS)
+    if not check_confirmation(plan, given.confirm.strip()):
+        raise ConfirmationNeeded(f"The replacement of {plan.target} was not confirmed: no name was given.",
+                                 kept="nothing was changed")
+    get_run_logger().info("replacing %s was approved", plan.target)
+
+
+def _carry_out(config: SiteConfig, plan: RestorePlan) -> RestoreResult:
+    progress = RunProgress(f"restore {plan.target}")
+    with Site(config) as opened, RestoreWork(opened, plan, progress=progress) as work:
+        restore.load(work)
+        restore.compare(work)
+        if plan.replaces:
+            restore.safety_backup(work)
+            restore.swap(work)
+        progress.finish()
+        return work.result()
