@@ -149,7 +149,9 @@ environment() {
         say "pip failed (try $try of 3), trying again"
         sleep 5
     done
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . </dev/null
+    local words
+    words=$(.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . \
+        </dev/null 2>&1) || { printf '%s\n' "$words" >&2; fail "the project itself could not be installed"; }
     stamp "$lock" >".venv/stamp-$mode"
 }
 
