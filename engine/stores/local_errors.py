@@ -23,7 +23,7 @@ def speaking_of(action: str, path: Path, root: Path) -> Iterator[None]:
 
 
 def in_words(error: OSError, action: str, path: Path, root: Path) -> BackupError:
-    """The error to raise instead of ``error``; ``action`` completes "Could not ...". """
+    """The error to raise instead of ``error``; ``action`` completes "Could not ..."."""
     what = f"Could not {action} {path}"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:

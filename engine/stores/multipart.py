@@ -11,8 +11,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 MIB = 1024 * 1024
@@ -67,23 +66,15 @@ class PartReader(io.RawIOBase):
         return True
 
 
-@dataclass(frozen=True)
-class Digests:
-    """Base64 digests that travel with a body, for the server to check."""
+def digest_arguments(data: memoryview | bytes, *, sha256: bool) -> dict[str, str]:
+    """The argument of a put that lets the server compare what arrived.
 
-    md5: str
-    sha256: str
-
-    @classmethod
-    def of(cls, data: memoryview | bytes) -> Digests:
-        return cls(
-            base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
-            base64.b64encode(hashlib.sha256(data).digest()).decode(),
-        )
-
-    def headers(self, sha256: bool) -> dict[str, str]:
-        """Arguments of a put: SHA-256 where the server checks it, else MD5, which nearly all check."""
-        return {"ChecksumSHA256": self.sha256} if sha256 else {"ContentMD5": self.md5}
+    MD5 where SHA-256 is not to be sent: nearly every endpoint checks that one. It guards the way
+    there against accidents, no more.
+    """
+    if sha256:
+        return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
+    return {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
 
 
 class Lanes:
@@ -99,7 +90,6 @@ class Lanes:
         self._held = 0
         self._freed = threading.Condition()
         self._failure: BaseException | None = None
-        self._running: set[Future[None]] = set()
 
     def submit(self, work: Callable[[], None], size: int) -> None:
         """Start ``work``, which holds ``size`` bytes, as soon as there is room. Raises the first failure."""
@@ -122,7 +112,7 @@ class Lanes:
     def _run(self, work: Callable[[], None], size: int) -> None:
         try:
             work()
-        except BaseException as error:  # kept for the writer's thread
+        except Exception as error:  # noqa: BLE001  raised again in the writer's thread
             self._failure = self._failure or error
         finally:
             with self._freed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import boto3
@@ -26,21 +26,20 @@ def make_client(config: ObjectStoreConfig) -> S3Client:
 
     boto's standard mode retries timeouts, cut connections, throttling and 5xx, never a refusal.
     Responses are checked against our own digests, so that boto's checksums of them (which break
-    ranged reads on some endpoints) stay off; whether requests carry one is ``checks_sha256``'s matter.
+    ranged reads on some endpoints) stay off; whether requests carry one is decided by ``sends_sha256``.
     """
     session = boto3.session.Session(
         aws_access_key_id=_secret(config.access_key),
         aws_secret_access_key=_secret(config.secret_key),
         region_name=config.region,
     )
-    options: dict[str, Any] = {"addressing_style": _addressing(config)}
     return session.client(
         "s3",
         endpoint_url=config.endpoint_url or None,
         verify=None if config.verify_tls else False,
         config=Config(
             signature_version="s3v4",
-            s3=options,
+            s3={"addressing_style": _addressing(config)},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
@@ -73,7 +72,7 @@ def fixed_prefix(config: ObjectStoreConfig) -> str:
     return re.split(r"[{]", config.path or "", maxsplit=1)[0].lstrip("/")
 
 
-def _addressing(config: ObjectStoreConfig) -> str:
+def _addressing(config: ObjectStoreConfig) -> Literal["auto", "path", "virtual"]:
     """``auto`` is the host name on AWS and the path elsewhere: few private endpoints have wildcard DNS."""
     if config.addressing == "auto":
         return "path" if config.endpoint_url else "auto"

@@ -39,8 +39,6 @@ def speaking_of(action: str, place: Place) -> Iterator[None]:
     """Turn boto's errors of the block into ``engine.errors`` that say what failed, where, and what to do."""
     try:
         yield
-    except BackupError:
-        raise
     except (boto.BotoCoreError, boto.ClientError, HTTPError, OSError) as error:
         # "from None": a request's own text can hold signed headers.
         raise in_words(error, action, place) from None
@@ -95,9 +93,9 @@ def _refused(error: boto.ClientError, what: str, place: Place) -> BackupError:
         return _credentials(code, what, place)
     if code == "InvalidObjectState":
         return StoreRefused(
-            f"{what}: the object is in cold storage ({detail.get('StorageClass', 'GLACIER')}) and must be thawed first.",
+            f"{what}: the object is in cold storage ({detail.get('StorageClass', 'GLACIER')}); thaw it first.",
             remedy=f"aws s3api restore-object --bucket {place.bucket} --key KEY --restore-request Days=3, "
-            "wait until head-object shows ongoing-request=\"false\", then run this again.",
+            'wait until head-object shows ongoing-request="false", then run this again.',
         )
     if _is_locked(said):
         return StoreRefused(
@@ -105,7 +103,7 @@ def _refused(error: boto.ClientError, what: str, place: Place) -> BackupError:
             kept="the object.",
             remedy="nothing, unless it must go sooner: it can be deleted when its retention ends.",
         )
-    if code in _DENIED or status in {401, 403} and code != "RequestTimeTooSkewed":
+    if code in _DENIED or (status in {401, 403} and code != "RequestTimeTooSkewed"):
         return CredentialsRefused(
             f"{what}: the key is known but may not do this ({said}).",
             remedy=f"let access_key of replica {place.replica} do s3:GetObject, s3:PutObject, s3:DeleteObject, "
@@ -156,9 +154,11 @@ def _other(code: str, status: int, said: str, what: str, place: Place) -> Backup
         return StoreError(f"{what}: bytes were damaged on the way to it ({said}).", remedy="run it again.")
     if code in _PASSING or status >= 500 or status == 429:
         return StoreError(f"{what}: the endpoint is in trouble or busy ({said}).", remedy="try again later.")
-    return StoreRefused(f"{what}: {said or f'HTTP {status}'}.", remedy="see docs/stores.md for what this endpoint needs.")
+    return StoreRefused(
+        f"{what}: {said or f'HTTP {status}'}.", remedy="see docs/stores.md for what this endpoint needs."
+    )
 
 
 def _is_locked(said: str) -> bool:
     text = said.lower()
-    return "object lock" in text or "worm protected" in text or "retention" in text and "legal" in text
+    return "object lock" in text or "worm protected" in text

@@ -25,9 +25,7 @@ _CUT = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HT
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-def read_object(
-    client: S3Client, place: Place, key: str, start: int = 0, length: int | None = None
-) -> Iterator[bytes]:
+def read_object(client: S3Client, place: Place, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
     """The object's bytes from ``start``, resumed after cuts; see ``Store.read``.
 
     Every further request asks for the version that the first one saw (``If-Match``), and, since some
@@ -56,16 +54,17 @@ class _Reading:
             before = self._at
             try:
                 yield from self._attempt()
-                if self._end is None or self._at >= self._end:
-                    return
             except _CUT:
-                if fruitless >= FRUITLESS:
+                # With no answer yet there is nothing to resume, and the client has retried already.
+                if not self._etag or fruitless == FRUITLESS:
                     raise
-            fruitless = fruitless + 1 if self._at == before else 0
+            if self._at > before:
+                fruitless = 0
+                continue
+            fruitless += 1
             if fruitless > FRUITLESS:
                 raise StoreError(f"Could not read {self._key} in {self._place}: it keeps ending at byte {self._at:,}.")
-            if fruitless:
-                time.sleep(random.uniform(0, min(8.0, 0.25 * 2**fruitless)))
+            time.sleep(random.uniform(0, min(8.0, 0.25 * 2**fruitless)))
 
     def _attempt(self) -> Iterator[bytes]:
         try:

@@ -1,0 +1,13 @@
+"""Places that keep backups: a local directory and S3 buckets, behind one narrow contract (``base``)."""
+
+from engine.config import ObjectStoreConfig
+from engine.stores.base import ObjectInfo, StagedWrite, Store, Stored
+from engine.stores.local import LocalStore
+from engine.stores.s3 import S3Store
+
+__all__ = ["LocalStore", "ObjectInfo", "S3Store", "StagedWrite", "Store", "Stored", "open_store"]
+
+
+def open_store(config: ObjectStoreConfig) -> Store:
+    """The store that a replica's configuration describes. Opens no connection yet."""
+    return S3Store(config)

@@ -1,0 +1,166 @@
+"""A bucket as a store. Owns the objects it wrote; touches no other."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from engine.config import ObjectStoreConfig
+from engine.errors import IntegrityError, StoreError, StoreRefused
+from engine.stores.base import ObjectInfo, Stored
+from engine.stores.keys import check_key, is_visible
+from engine.stores.multipart import PartSize, growing
+from engine.stores.s3_bucket import STATE, Bucket
+from engine.stores.s3_client import fixed_prefix
+from engine.stores.s3_errors import speaking_of
+from engine.stores.s3_read import read_object
+from engine.stores.s3_stage import S3Stage
+
+DATA_SUFFIX = ".enc"
+
+
+class S3Store:
+    """Objects of one bucket.
+
+    Args:
+        config: Endpoint, bucket and what they need; see docs/stores.md for known endpoints.
+        part_size: Bytes of part n of a large object; for tests.
+        page: Keys asked for at a time in listings; for tests.
+    """
+
+    def __init__(self, config: ObjectStoreConfig, *, part_size: PartSize = growing, page: int = 1000) -> None:
+        self.name = config.name
+        self._bucket = Bucket(config)
+        self._place = self._bucket.place
+        self._prefix = fixed_prefix(config)
+        self._part_size = part_size
+        self._page = page
+
+    def describe(self) -> str:
+        return str(self._place)
+
+    def check(self) -> None:
+        self._bucket.reach()
+        key = f"{STATE}/check-{uuid4().hex}"
+        probe = b"written by a check of this vault; may be deleted\n"
+        try:
+            self._send(key, probe)
+            if self._bucket.range(key, 0, len(probe)) != probe:
+                raise StoreRefused(f"{self._place} gives back other bytes than were written.")
+            with speaking_of("list unfinished uploads", self._place):
+                self._bucket.client.list_multipart_uploads(Bucket=self._place.bucket, MaxUploads=1)
+        finally:
+            self._bucket.delete(key)
+
+    def stage(self, key: str, *, warm: bool = False) -> S3Stage:
+        return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm)
+
+    def put(self, key: str, data: bytes) -> Stored:
+        check_key(key)
+        try:
+            if not self._bucket.head(key, explain=False):
+                self._send(key, data)
+        except StoreRefused:
+            # Another writer, or an own try whose answer got lost, may have come first.
+            if not self._bucket.head(key):
+                raise
+        return self._standing(key, data)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        return read_object(self._bucket.client, self._place, check_key(key), start, length)
+
+    def get(self, key: str, limit: int = 64 * 1024 * 1024) -> bytes:
+        data = b"".join(self.read(key, 0, limit + 1))
+        if len(data) > limit:
+            raise StoreRefused(f"{key} in {self._place} is larger than the {limit:,} bytes expected of it.")
+        return data
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        head = self._bucket.head(check_key(key))
+        return head.info if head else None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        previous = ""
+        for item in self._pages(prefix):
+            key = item["Key"]
+            if key <= previous:
+                raise StoreError(f"{self._place} lists out of order: {key!r} after {previous!r}.")
+            previous = key
+            if is_visible(key):
+                yield ObjectInfo(key, item["Size"], item["LastModified"].astimezone(UTC))
+
+    def delete(self, key: str) -> None:
+        self._bucket.delete(check_key(key))
+
+    def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
+        """Abort old unfinished uploads of this package.
+
+        A bucket may serve others, and an upload carries no mark of its owner. Only those go that
+        stand below the fixed part of the configured path and are named like this package's data.
+        """
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        gone = []
+        for upload in builtins.list(self._uploads()):
+            if upload["Key"].endswith(DATA_SUFFIX) and upload["Initiated"].astimezone(UTC) <= before:
+                self._bucket.abandon(upload["Key"], upload["UploadId"])
+                gone.append(f"unfinished upload of {upload['Key']}")
+        return gone
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def _send(self, key: str, data: bytes) -> None:
+        self._bucket.put(key, data, uuid4().hex, threading.Event(), warm=True)
+
+    def _standing(self, key: str, data: bytes) -> Stored:
+        """Compare what stands there with ``data``, all of it: small objects can be read back whole."""
+        head = self._bucket.head(key)
+        if head and head.info.size == len(data) and self._same(key, data):
+            return Stored(key, len(data), hashlib.sha256(data).hexdigest(), "read-back")
+        if head is None:
+            raise IntegrityError(f"{key} was written to {self._place}, and is not there.", remedy="run it again.")
+        raise StoreRefused(
+            f"{key} in {self._place} already holds something else.", kept="what stands there; it was not touched."
+        )
+
+    def _same(self, key: str, data: bytes) -> bool:
+        return not data or self._bucket.range(key, 0, len(data)) == data
+
+    def _pages(self, prefix: str) -> Iterator[Any]:
+        """Every page of a listing; boto's own paginator ends quietly when a page names no next one."""
+        more: dict[str, Any] = {}
+        while True:
+            with speaking_of(f"list {prefix!r}", self._place):
+                answer = self._bucket.client.list_objects_v2(
+                    Bucket=self._place.bucket, Prefix=prefix, MaxKeys=self._page, **more
+                )
+            yield from answer.get("Contents", [])
+            if not answer.get("IsTruncated"):
+                return
+            token = answer.get("NextContinuationToken")
+            if not token or token == more.get("ContinuationToken"):
+                raise StoreError(f"{self._place} broke off its listing of {prefix!r} part way.")
+            more = {"ContinuationToken": token}
+
+    def _uploads(self) -> Iterator[Any]:
+        more: dict[str, Any] = {}
+        while True:
+            with speaking_of("list unfinished uploads", self._place):
+                answer = self._bucket.client.list_multipart_uploads(
+                    Bucket=self._place.bucket, Prefix=self._prefix, **more
+                )
+            yield from answer.get("Uploads", [])
+            if not answer.get("IsTruncated"):
+                return
+            following = {
+                "KeyMarker": answer.get("NextKeyMarker", ""),
+                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
+            }
+            if following == more or not following["KeyMarker"]:
+                raise StoreError(f"{self._place} broke off its listing of unfinished uploads part way.")
+            more = following

@@ -1,0 +1,193 @@
+"""One bucket, as a few verbs that say what went wrong. Knows what its endpoint can do, decides nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+from uuid import uuid4
+
+from botocore import exceptions as boto
+
+from engine.config import ObjectStoreConfig
+from engine.errors import StoreRefused
+from engine.stores.base import ObjectInfo
+from engine.stores.multipart import PartReader, digest_arguments
+from engine.stores.s3_client import make_client, place_of, sends_sha256
+from engine.stores.s3_errors import code_of, in_words, speaking_of, status_of
+from engine.stores.s3_read import read_object
+
+TOKEN = "backup-flows-write"
+"""User metadata that tells whose write an object is, after an answer was lost."""
+
+STATE = ".backup-flows"
+_UNABLE = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "MalformedPOSTRequest"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands under a key: its size and time, and the token of the write that put it there."""
+
+    info: ObjectInfo
+    token: str
+
+
+class Bucket:
+    """Verbs on one bucket. All raise ``engine.errors``; a client may serve several threads."""
+
+    def __init__(self, config: ObjectStoreConfig) -> None:
+        self.place = place_of(config)
+        self.client: Any = make_client(config)
+        self.sha256 = sends_sha256(config)
+        self.threads = config.threads
+        self._class = config.storage_class
+        self._encryption = config.server_side_encryption
+        self._conditional = True
+        self._checks: bool | None = None
+
+    def head(self, key: str, *, explain: bool = True) -> Head | None:
+        """What stands under a key, or None.
+
+        The answer to a HEAD has no body, so that a missing bucket looks like a missing key, and every
+        refusal alike. With ``explain`` a listing is asked then, whose refusal has words.
+        """
+        try:
+            answer = self.client.head_object(Bucket=self.place.bucket, Key=key)
+        except boto.ClientError as error:
+            if status_of(error) not in {403, 404}:
+                raise in_words(error, f"look at {key}", self.place) from None
+            if explain or status_of(error) == 403:
+                self.reach()
+            if status_of(error) == 404:
+                return None
+            raise in_words(error, f"look at {key}", self.place) from None
+        except boto.BotoCoreError as error:
+            raise in_words(error, f"look at {key}", self.place) from None
+        # Some endpoints capitalise the names of user metadata.
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        info = ObjectInfo(key, answer["ContentLength"], answer["LastModified"].astimezone(UTC))
+        return Head(info, metadata.get(TOKEN, ""))
+
+    def reach(self) -> None:
+        """Make the smallest request whose refusal comes with a reason."""
+        with speaking_of("list", self.place):
+            self.client.list_objects_v2(Bucket=self.place.bucket, MaxKeys=1, Prefix=STATE + "/")
+
+    def put(self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool) -> None:
+        """Store one object whole. Raises StoreRefused when something stands there already."""
+        digest = digest_arguments(body, sha256=self.sha256)
+
+        def send(condition: dict[str, str]) -> None:
+            self.client.put_object(
+                **self._target(key),
+                **self._made(token, warm),
+                **digest,
+                **condition,
+                Body=PartReader(memoryview(body), stopped),
+            )
+
+        self._if_absent(key, f"write {key}", send)
+
+    def begin(self, key: str, token: str, *, warm: bool) -> str:
+        """Begin a multipart upload; its id."""
+        algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
+        with speaking_of(f"begin the upload of {key}", self.place):
+            answer = self.client.create_multipart_upload(**self._target(key), **self._made(token, warm), **algorithm)
+        return str(answer["UploadId"])
+
+    def upload(self, key: str, upload: str, number: int, body: memoryview, stopped: Any) -> dict[str, Any]:
+        """Send one part; its entry in the list that completes the upload."""
+        digest = digest_arguments(body, sha256=self.sha256)
+        with speaking_of(f"upload part {number} of {key}", self.place):
+            answer = self.client.upload_part(
+                **self._target(key),
+                **digest,
+                UploadId=upload,
+                PartNumber=number,
+                Body=PartReader(body, stopped),
+            )
+        part = {"PartNumber": number, "ETag": answer["ETag"]}
+        return {**part, **digest} if self.sha256 else part
+
+    def complete(self, key: str, upload: str, parts: list[dict[str, Any]]) -> None:
+        """Make an upload the object. Raises StoreRefused when something stands there already."""
+
+        def send(condition: dict[str, str]) -> None:
+            self.client.complete_multipart_upload(
+                **self._target(key), **condition, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+
+        self._if_absent(key, f"complete the upload of {key}", send)
+
+    def abandon(self, key: str, upload: str) -> None:
+        """Drop an unfinished upload; one that is not there is success."""
+        try:
+            self.client.abort_multipart_upload(**self._target(key), UploadId=upload)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) not in {"NoSuchUpload", "404"}:
+                raise in_words(error, f"abort the upload of {key}", self.place) from None
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start``; fewer where the object ends."""
+        return b"".join(read_object(self.client, self.place, key, start, length))
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is success."""
+        try:
+            self.client.delete_object(**self._target(key))
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) != "NoSuchKey":
+                raise in_words(error, f"delete {key}", self.place) from None
+
+    def checks_sha256(self) -> bool:
+        """Whether the endpoint really compares digests: it must refuse one that is wrong. Asked once.
+
+        Some endpoints take the header, even send it back, and never look at it.
+        """
+        if self._checks is None:
+            self._checks = self.sha256 and self._refuses_a_wrong_digest()
+        return self._checks
+
+    def _refuses_a_wrong_digest(self) -> bool:
+        key = f"{STATE}/probe-{uuid4().hex}"
+        wrong = digest_arguments(b"other bytes", sha256=True)
+        try:
+            self.client.put_object(**self._target(key), Body=b"probe", **wrong)
+        except boto.ClientError as error:
+            return status_of(error) == 400
+        except boto.BotoCoreError as error:
+            raise in_words(error, "try the checksums", self.place) from None
+        self.delete(key)
+        return False
+
+    def _if_absent(self, key: str, action: str, send: Any) -> None:
+        """Send on condition that nothing stands there.
+
+        Some endpoints refuse the condition, others ignore it in silence: callers look first, so that
+        only a race between two writers is left to it.
+        """
+        try:
+            send({"IfNoneMatch": "*"} if self._conditional else {})
+        except boto.ClientError as error:
+            if status_of(error) == 412:
+                raise self._exists(key) from None
+            if not (self._conditional and code_of(error) in _UNABLE):
+                raise in_words(error, action, self.place) from None
+            self._conditional = False
+            self._if_absent(key, action, send)
+        except (boto.BotoCoreError, OSError) as error:
+            raise in_words(error, action, self.place) from None
+
+    def _exists(self, key: str) -> StoreRefused:
+        return StoreRefused(f"{key} exists already in {self.place}.", kept="what stands there; it was not touched.")
+
+    def _target(self, key: str) -> Any:
+        return {"Bucket": self.place.bucket, "Key": key}
+
+    def _made(self, token: str, warm: bool) -> Any:
+        made: dict[str, Any] = {"Metadata": {TOKEN: token}, "ContentType": "application/octet-stream"}
+        if self._class and not warm:
+            made["StorageClass"] = self._class
+        if self._encryption:
+            made["ServerSideEncryption"] = self._encryption
+        return made
