@@ -1,0 +1,11 @@
+-- What only MariaDB has; on top of mysql_hard.sql.
+SET NAMES utf8mb4;
+CREATE SEQUENCE `ticket` START WITH 100 MINVALUE 1 MAXVALUE 100000 INCREMENT BY 5 CACHE 10 CYCLE;
+SELECT NEXTVAL(`ticket`), NEXTVAL(`ticket`) INTO @a, @b;
+CREATE SEQUENCE `odd ``seq``` START WITH -1 INCREMENT BY -1;
+CREATE TABLE `numbered` (`id` INT NOT NULL DEFAULT NEXTVAL(`ticket`) PRIMARY KEY, `u` UUID, `net` INET6) ENGINE=InnoDB;
+INSERT INTO `numbered` (`u`, `net`) VALUES ('123e4567-e89b-12d3-a456-426655440000', '::1'), (NULL, '2001:db8::ff00:42:8329');
+CREATE TABLE `history` (`id` INT PRIMARY KEY, `x` INT) ENGINE=InnoDB WITH SYSTEM VERSIONING;
+INSERT INTO `history` VALUES (1, 1), (2, 2);
+UPDATE `history` SET `x` = 10 WHERE `id` = 1;
+DELETE FROM `history` WHERE `id` = 2;
