@@ -92,8 +92,10 @@ def read_dotenv(path: Path) -> dict[str, str]:
         found = _ASSIGNMENT.match(line)
         value = _unquote(found["value"].strip()) if found else None
         if found is None or value is None:
-            raise ConfigError(f"{path}, line {number}: this is not NAME=value, or a quote is not closed.",
-                              remedy="write one NAME=value a line, with the value in quotes if it holds spaces or #")
+            raise ConfigError(
+                f"{path}, line {number}: this is not NAME=value, or a quote is not closed.",
+                remedy="write one NAME=value a line, with the value in quotes if it holds spaces or #",
+            )
         values[found["name"]] = value
     return values
 

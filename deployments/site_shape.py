@@ -77,8 +77,11 @@ def _write_out_keys(vault: dict[str, Any], shaped: Shaped) -> None:
     ring = vault.get("keys")
     if not ring:
         shaped.problems.append(
-            (at, "vault.keys is missing: give an encryption key, such as "
-                 'keys: {current: main, main: "${BACKUP_ENCRYPTION_KEY}"}; make one with: openssl rand -base64 48')
+            (
+                at,
+                "vault.keys is missing: give an encryption key, such as "
+                'keys: {current: main, main: "${BACKUP_ENCRYPTION_KEY}"}; make one with: openssl rand -base64 48',
+            )
         )
         return
     if not isinstance(ring, dict):
@@ -93,7 +96,9 @@ def _write_out_keys(vault: dict[str, Any], shaped: Shaped) -> None:
         nested["current"] = next(iter(nested["keys"]))
     current = nested.get("current")
     if current is None:
-        shaped.problems.append((at, f"vault.keys has {len(nested['keys'])} keys; say which one new backups use: current: ID"))
+        shaped.problems.append(
+            (at, f"vault.keys has {len(nested['keys'])} keys; say which one new backups use: current: ID")
+        )
     elif isinstance(current, str) and current not in nested["keys"]:
         hint = nearest(current, list(nested["keys"]))
         shaped.problems.append(((*at, "current"), f"vault.keys.current names a key that is not in the ring. {hint}"))
@@ -147,7 +152,7 @@ def _sentence(error: ErrorDetails, at: Path_, *, quote: bool) -> str:
         return f"{name} is missing" + (f": {about[0].lower()}{about[1:]}" if about else "")
     if kind == "value_error":
         return error["msg"].removeprefix("Value error, ")
-    allowed = "a mapping of settings, or a list of such" if at in ((each,) for each in _SERVERS) else _allowed(error)
+    allowed = "a mapping of settings, or a list of such" if at in [("mysql",), ("postgres",)] else _allowed(error)
     return f"{name} must be {allowed}" + (f", not {_found(error.get('input'))}" if quote else _kind(error.get("input")))
 
 
@@ -198,8 +203,10 @@ def _may_quote(loc: Path_) -> bool:
     known = model.model_fields.get(str(loc[-1])) if model else None
     if known is None:
         return False
-    return all(leaf in (str, int, float, bool, type(None)) or typing.get_origin(leaf) is typing.Literal
-               for leaf in _leaves(known.annotation))
+    return all(
+        leaf in (str, int, float, bool, type(None)) or typing.get_origin(leaf) is typing.Literal
+        for leaf in _leaves(known.annotation)
+    )
 
 
 def _model_at(loc: Path_) -> type[BaseModel] | None:

@@ -19,7 +19,9 @@ from engine.errors import ConfigError
 Path_ = tuple[str | int, ...]
 """Where a value stands: ``("vault", "replicas", 0, "bucket")``."""
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{tag}" for tag in ("str", "int", "float", "bool", "null", "timestamp", "value", "map", "seq")}
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{tag}" for tag in ("str", "int", "float", "bool", "null", "timestamp", "value", "map", "seq")
+}
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
@@ -116,7 +118,7 @@ class _Builder:
                 return self._mapping(node, path)
             if isinstance(node, yaml.SequenceNode):
                 return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-            return self._scalar(node)
+            return self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         finally:
             self._open.discard(id(node))
 
@@ -143,10 +145,12 @@ class _Builder:
                 raise self._error(key, "a key must be plain text; a value that starts with { needs quotes")
             line = key.start_mark.line + 1
             if key.value in seen:
-                raise self._error(key, f"{dotted((*path, key.value))} stands here a second time (first: line {seen[key.value]})")
+                raise self._error(
+                    key, f"{dotted((*path, key.value))} stands here a second time (first: line {seen[key.value]})"
+                )
             seen[key.value] = line
 
-    def _scalar(self, node: yaml.Node) -> str | None:
+    def _scalar(self, node: yaml.ScalarNode) -> str | None:
         return None if node.tag == _NULL and node.style is None else str(node.value)
 
     def _error(self, node: yaml.Node, what: str) -> ConfigError:

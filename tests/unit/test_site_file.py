@@ -21,17 +21,32 @@ KEY = "not-a-real-key-but-long-enough-for-a-test"
 SECRET = "Zq7-fake-secret-value"
 MINIMAL = f"site: tiny\nvault:\n  root: /tmp/tiny\n  keys: {{main: {KEY}}}\n"
 WORKSET = {
-    "MYSQL_ROOT_PASSWORD": "fake", "BACKUP_ENCRYPTION_KEY": KEY, "DO_SPACES_KEY": "fake", "DO_SPACES_SECRET": "fake",
-    "DO_SPACES_BUCKET": "bucket", "DO_SPACES_REGION": "fra1",
+    "MYSQL_ROOT_PASSWORD": "fake",
+    "BACKUP_ENCRYPTION_KEY": KEY,
+    "DO_SPACES_KEY": "fake",
+    "DO_SPACES_SECRET": "fake",
+    "DO_SPACES_BUCKET": "bucket",
+    "DO_SPACES_REGION": "fra1",
 }
 WORKBENCH = {
-    "BACKUP_ENCRYPTION_KEY": KEY, "DO_SPACES_ACCESS_KEY": "fake", "DO_SPACES_SECRET_KEY": "fake",
-    "DO_SPACES_BUCKET": "bucket", "DO_SPACES_REGION": "fra1", "AWS_ACCESS_KEY": "fake", "AWS_SECRET_KEY": "fake",
+    "BACKUP_ENCRYPTION_KEY": KEY,
+    "DO_SPACES_ACCESS_KEY": "fake",
+    "DO_SPACES_SECRET_KEY": "fake",
+    "DO_SPACES_BUCKET": "bucket",
+    "DO_SPACES_REGION": "fra1",
+    "AWS_ACCESS_KEY": "fake",
+    "AWS_SECRET_KEY": "fake",
 }
 DEMO = {
-    "DEMO_ROOT": "/tmp/demo", "DEMO_MARIADB_PORT": "3307", "DEMO_MARIADB_PASSWORD": "fake", "DEMO_POSTGRES_PORT": "5433",
-    "DEMO_POSTGRES_PASSWORD": "fake", "DEMO_BACKUP_KEY": KEY, "DEMO_S3_ENDPOINT": "http://127.0.0.1:9",
-    "DEMO_S3_KEY": "fake", "DEMO_S3_SECRET": "fake",
+    "DEMO_ROOT": "/tmp/demo",
+    "DEMO_MARIADB_PORT": "3307",
+    "DEMO_MARIADB_PASSWORD": "fake",
+    "DEMO_POSTGRES_PORT": "5433",
+    "DEMO_POSTGRES_PASSWORD": "fake",
+    "DEMO_BACKUP_KEY": KEY,
+    "DEMO_S3_ENDPOINT": "http://127.0.0.1:9",
+    "DEMO_S3_KEY": "fake",
+    "DEMO_S3_SECRET": "fake",
 }
 
 Load = Callable[..., SiteConfig]
@@ -204,12 +219,18 @@ def test_a_named_dotenv_must_be_there(tmp_path: Path) -> None:
 def test_a_dotenv_reads_as_people_write_them(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(
-        b"\xef\xbb\xbf# comment\r\nA=plain\r\nexport B = spaced \n\nC=\"two\\nlines \\\"q\\\" # no\" # yes\n"
+        b'\xef\xbb\xbf# comment\r\nA=plain\r\nexport B = spaced \n\nC="two\\nlines \\"q\\" # no" # yes\n'
         b"D='$as ${it} is' # yes\nE=p#ss$word # comment\nF=\nG=a=b==\nH= # nothing\n"
     )
     assert read_dotenv(file) == {
-        "A": "plain", "B": "spaced", "C": 'two\nlines "q" # no', "D": "$as ${it} is", "E": "p#ss$word", "F": "",
-        "G": "a=b==", "H": "",
+        "A": "plain",
+        "B": "spaced",
+        "C": 'two\nlines "q" # no',
+        "D": "$as ${it} is",
+        "E": "p#ss$word",
+        "F": "",
+        "G": "a=b==",
+        "H": "",
     }
 
 
@@ -225,7 +246,10 @@ def test_a_wrong_dotenv_line_is_named_by_number_and_not_quoted(tmp_path: Path, l
     ("text", "says"),
     [
         ("retension: {daily: 30d}", "line 5: vault.retension is no setting of vault. Did you mean 'retention'?"),
-        ("replicas: [{name: s, bukket: b, bucket: c}]", "vault.replicas[0].bukket is no setting of vault.replicas[0]. Did you mean 'bucket'?"),
+        (
+            "replicas: [{name: s, bukket: b, bucket: c}]",
+            "vault.replicas[0].bukket is no setting of vault.replicas[0]. Did you mean 'bucket'?",
+        ),
         ("retention: {dialy: 30d}", "vault.retention.dialy names no tier. Did you mean 'daily'?"),
         ("retention: {daily: soon}", "vault.retention.daily must be an age such as 24h"),
         ("directories: {mysql/dialy: d}", "vault.directories.mysql/dialy names no tier. Did you mean 'daily'?"),
@@ -263,7 +287,10 @@ def test_a_wrong_setting_is_told_in_words_without_its_secrets(load: Load, text: 
 
 
 def test_a_value_from_the_environment_is_not_quoted_even_where_the_setting_is_no_secret(load: Load) -> None:
-    assert refused(load, MINIMAL + "mysql: {port: '${PORT}'}\n", PORT=SECRET).count("mysql.port must be a whole number") == 1
+    assert (
+        refused(load, MINIMAL + "mysql: {port: '${PORT}'}\n", PORT=SECRET).count("mysql.port must be a whole number")
+        == 1
+    )
 
 
 def test_all_wrong_settings_are_told_at_once_in_the_order_of_the_file(load: Load) -> None:
@@ -339,7 +366,9 @@ def test_a_file_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
         site_file.load(tmp_path)
 
 
-def test_a_site_is_found_by_path_by_name_by_environment_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_is_found_by_path_by_name_by_environment_and_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert site_file.find("workset", {}) == site_file.SHIPPED / "workset.yaml"
     with pytest.raises(ConfigError, match="Which site") as caught:

@@ -1,0 +1,218 @@
+"""``backups list`` and ``backups status``: what there is, and whether it is enough."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli import exits
+from deployments.cli.options import Database, Source, Tier, check_tier, locations
+from deployments.cli.run import Outcome, Run, command
+from deployments.cli.terminal import age, moment, size
+from engine.errors import BackupError, ConfigError
+from engine.names import iso
+
+if TYPE_CHECKING:
+    from engine.catalog import Entry
+    from engine.site import Site
+    from engine.status import StatusRow
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    command(
+        app,
+        "list",
+        example="""backups list -f workset --database workset
+                                    backups list -f workbench --location spaces --tier daily --json""",
+    )(list_)
+    command(
+        app,
+        "status",
+        example="""backups status -f workset
+                                      backups status -f workbench --max-age 2h --quiet""",
+    )(status)
+
+
+def list_(
+    run: Run,
+    source: Source = None,
+    database: Database = None,
+    location: Annotated[str, typer.Option(help="all, local, or a replica's name.")] = "all",
+    tier: Tier = None,
+) -> Outcome:
+    """List backups, newest first, and where each of them is."""
+    check_tier(tier)
+    with run.site() as site:
+        if source is not None:
+            site.config.source(source)
+        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        errors = []
+        for name in locations(site, location):
+            try:
+                for entry in site.vault.catalog(name).entries(source=source, database=database, tier=tier):
+                    _add(rows, site, entry)
+            except BackupError as error:
+                if location == name:
+                    raise
+                errors.append(run.refuse(error, about=f"{name} could not be listed: "))
+    found = sorted(rows.values(), key=lambda row: (row["taken_at"], row["file"]), reverse=True)
+    if found:
+        run.out.table(
+            ["taken", "source", "database", "tier", "stored", "in", "file"],
+            [
+                [
+                    row["when"],
+                    row["source"],
+                    row["database"],
+                    row["tier"],
+                    size(row["bytes"]),
+                    ", ".join(row["locations"]),
+                    row["file"],
+                ]
+                for row in found
+            ],
+            right=[4],
+        )
+    else:
+        run.out.say("No backups." if not errors else "No backups where a look was possible.")
+    return Outcome(
+        {"backups": [{key: value for key, value in row.items() if key != "when"} for row in found]},
+        exits.PARTIAL if errors else exits.OK,
+        errors,
+    )
+
+
+def _add(rows: dict[tuple[str, str, str], dict[str, Any]], site: Site, entry: Entry) -> None:
+    from engine.status import owner
+
+    source, tier = owner(site, entry)
+    row = rows.setdefault(
+        (source, tier, entry.file),
+        {
+            "source": source,
+            "database": entry.name.name,
+            "tier": tier,
+            "file": entry.file,
+            "taken_at": iso(entry.name.taken_at),
+            "when": moment(entry.name.taken_at),
+            "bytes": entry.size,
+            "locations": [],
+            "keys": {},
+        },
+    )
+    row["locations"].append(entry.location)
+    row["keys"][entry.location] = entry.key
+
+
+def status(
+    run: Run,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Fail when the newest good backup of a database is older than this: 90m, 26h, 8d.",
+            show_default=False,
+        ),
+    ] = None,
+) -> Outcome:
+    """For every database: the newest good backup, its age, whether it was verified, where its copies are.
+
+    Exit code 1 when a database has no good backup (or an older one than --max-age), 3 when a replica
+    lacks one or could not be asked.
+    """
+    from engine.status import status as look
+
+    limit = _seconds(max_age)
+    with run.site() as site:
+        found = look(site)
+    for name, error in found.unseen.items():
+        run.refuse(error, about=f"{name} could not be asked: ")
+    problems = [problem for row in found.rows for problem in _problems(row, limit)]
+    run.out.table(
+        ["source", "database", "newest good backup", "age", "stored", "verified", "in", "replicas lack"],
+        [_cells(row) for row in found.rows],
+        right=[3, 4],
+    )
+    for problem in problems:
+        run.warn(problem)
+    code = exits.OK
+    if found.unseen or any(row.lacking for row in found.rows):
+        code = exits.PARTIAL
+    if problems or "local" in found.unseen:
+        code = exits.FAILED
+    return Outcome(
+        {
+            "databases": [_facts(row) for row in found.rows],
+            "problems": problems,
+            "unseen": {name: exits.describe(error) for name, error in found.unseen.items()},
+        },
+        code,
+        list(found.unseen.values()),
+    )
+
+
+def _problems(row: StatusRow, limit: float | None) -> list[str]:
+    if row.newest is None:
+        return [
+            f"{row.target} has no good backup; make one: backups backup --source {row.target.source} "
+            f"--database {row.target.database}"
+        ]
+    told = [
+        f"{row.target}: {file} was found broken; verify it again or look at its other copies" for file in row.broken
+    ]
+    told += [f"{row.target}: {problem}" for problem in row.problems]
+    if limit is not None and row.age_seconds > limit:
+        told.append(f"{row.target}: the newest good backup is {age(row.age_seconds)} old, more than {age(limit)}")
+    return told
+
+
+def _cells(row: StatusRow) -> list[str]:
+    lacking = ", ".join(f"{name}: {count}" for name, count in row.lacking.items()) or "nothing"
+    if row.newest is None:
+        return [row.target.source, row.target.database, "none", "", "", "", "", lacking]
+    return [
+        row.target.source,
+        row.target.database,
+        moment(row.newest.name.taken_at),
+        age(row.age_seconds),
+        size(row.newest.size),
+        "yes" if row.verified else "never checked",
+        ", ".join(row.locations),
+        lacking,
+    ]
+
+
+def _facts(row: StatusRow) -> dict[str, Any]:
+    newest = row.newest
+    return {
+        "source": row.target.source,
+        "database": row.target.database,
+        "newest": None
+        if newest is None
+        else {
+            "file": newest.file,
+            "tier": row.tier,
+            "taken_at": iso(newest.name.taken_at),
+            "age_seconds": round(row.age_seconds),
+            "bytes": newest.size,
+            "verified": bool(row.verified),
+            "locations": row.locations,
+        },
+        "lacking": row.lacking,
+        "broken": row.broken,
+        "problems": row.problems,
+    }
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)\s*([mhdw])", text.strip())
+    if not found:
+        raise ConfigError(f"{text!r} is not an age.", remedy="write it as 90m, 26h, 8d or 2w")
+    return float(int(found[1]) * _SECONDS[found[2]])

@@ -1,0 +1,81 @@
+"""The ``backups`` program: its commands put together, and how usage errors end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from deployments.cli import copies, exits, making, prefect, proving, restoring, upkeep
+from deployments.cli.run import Terminated
+
+app = typer.Typer(
+    name="backups",
+    help="Back up and restore the databases of a docker-compose machine.\n\n"
+    "Everything but apply, up and down works with a site file alone, also on the day Prefect is down.",
+    epilog=exits.epilog(),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (making, copies, proving, restoring, upkeep, prefect):
+    module.register(app)
+
+# typer carries its own click since 0.2x; its error classes are found where typer shows them
+_ClickError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+
+
+def main() -> NoReturn:
+    """Run ``backups`` with this process's arguments, and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``backups`` with these arguments; its exit code."""
+    try:
+        return int(app(arguments, standalone_mode=False, prog_name="backups") or exits.OK)
+    except _ClickError as error:
+        if "--json" in arguments:
+            told = {
+                "class": "UsageError",
+                "message": error.format_message(),
+                "kept": "",
+                "retryable": False,
+                "remedy": "see: backups --help",
+            }
+            print(json.dumps({"ok": False, "exit_code": exits.USAGE, "error": told, "errors": [told]}, indent=2))
+        else:
+            error.show()
+        return exits.USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        return exits.STOPPED
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(version("backup-flows"))
+        except PackageNotFoundError:
+            print("not installed (run from its source)")
+        raise typer.Exit
+
+
+@app.callback()
+def _backups(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

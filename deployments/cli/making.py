@@ -1,0 +1,138 @@
+"""``backups backup``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli import exits
+from deployments.cli.options import Database, Source, check_tier
+from deployments.cli.run import Outcome, Run, command
+from deployments.cli.terminal import age, moment, size
+from engine.errors import BackupError, ConfigError
+
+if TYPE_CHECKING:
+    from engine.backup import BackupResult, CopyResult
+    from engine.site import Site, Target
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(
+        app,
+        "backup",
+        stopped="every published backup; a dump that was under way leaves nothing behind",
+        example="""backups backup -f workset
+                   backups backup -f workbench --database workbench --label before-upgrade --json""",
+    )(backup)
+
+
+def backup(
+    run: Run,
+    source: Source = None,
+    database: Database = None,
+    tier: Annotated[str, typer.Option(help="hourly, daily, weekly, monthly, pre-deployment or manual.")] = "manual",
+    label: Annotated[str, typer.Option(help="A few words kept in the manifest.")] = "",
+) -> Outcome:
+    """Back up, verify, then bring every replica up to date.
+
+    Every database of the site unless one is named. A replica that fails costs no local backup: the
+    exit code is then 3, and the next backup makes up for it.
+    """
+    check_tier(tier)
+    with run.site(sweep=True) as site:
+        targets = site.targets(source, database)
+        if not targets:
+            raise ConfigError(
+                f"Site {site.name} has no database to back up.",
+                remedy="add a mysql: or postgres: section to the site file",
+            )
+        made, errors, failed = _back_up(run, site, targets, tier, label)
+        copies = _copy(run, site)
+    facts = {
+        "backups": [_made_facts(each) for each in made],
+        "failed": failed,
+        "copies": [_copy_facts(each) for each in copies],
+    }
+    missing = [copy.error for copy in copies if copy.error is not None]
+    code = exits.PARTIAL if missing and not errors else exits.OK
+    return Outcome(facts, code, errors + missing)
+
+
+def _back_up(
+    run: Run, site: Site, targets: list[Target], tier: str, label: str
+) -> tuple[list[BackupResult], list[BackupError], list[dict[str, Any]]]:
+    """Each database in turn; one that fails does not stop the others."""
+    from engine.backup import backup_one
+
+    made, errors, failed = [], [], []
+    for target in targets:
+        try:
+            with run.out.progress() as progress:
+                result = backup_one(site, target, tier=tier, label=label, progress=progress)
+        except BackupError as error:
+            errors.append(run.refuse(error, about=f"{target}: "))
+            failed.append({"source": target.source, "database": target.database, "error": exits.describe(error)})
+            continue
+        made.append(result)
+        _show(run, target, result)
+    return made, errors, failed
+
+
+def _copy(run: Run, site: Site) -> list[CopyResult]:
+    from engine.backup import replicate_all
+
+    if len(site.vault.locations()) == 1:
+        return []
+    with run.out.progress() as progress:
+        copies = replicate_all(site, progress=progress)
+    for copy in copies:
+        if copy.error is None:
+            run.out.say(f"  copied {copy.file} to {copy.replica}" + (f" ({copy.stored.proof})" if copy.stored else ""))
+        else:
+            run.refuse(copy.error, about=f"{copy.replica} lacks {copy.file or 'backups'}: ")
+    return copies
+
+
+def _show(run: Run, target: Target, result: BackupResult) -> None:
+    manifest, rate = result.manifest, result.manifest.data.plain_size / max(result.seconds, 0.001)
+    run.out.say(f"{target}: {manifest.file}", style="bold green")
+    run.out.say(f"  taken {moment(manifest.taken_at)}")
+    run.out.say(
+        f"  {len(manifest.rows)} tables, {manifest.total_rows:,} rows, {size(manifest.data.plain_size)} "
+        f"({size(manifest.stored_bytes)} stored) in {age(result.seconds)}, {size(int(rate))}/s, verified"
+    )
+    for warning in manifest.warnings:
+        run.warn(f"{target}: {warning}")
+
+
+def _made_facts(result: BackupResult) -> dict[str, Any]:
+    m = result.manifest
+    return {
+        "source": m.source,
+        "database": m.database,
+        "tier": m.tier,
+        "label": m.label,
+        "file": m.file,
+        "key": result.entry.key,
+        "taken_at": m.taken_at.isoformat().replace("+00:00", "Z"),
+        "bytes": m.data.plain_size,
+        "stored_bytes": m.stored_bytes,
+        "sha256": m.data.sha256,
+        "rows": m.rows,
+        "total_rows": m.total_rows,
+        "verified": True,
+        "seconds": round(result.seconds, 3),
+        "warnings": m.warnings,
+    }
+
+
+def _copy_facts(copy: CopyResult) -> dict[str, Any]:
+    return {
+        "replica": copy.replica,
+        "file": copy.file,
+        "ok": copy.error is None,
+        "proof": copy.stored.proof if copy.stored else None,
+        "error": exits.describe(copy.error) if copy.error else None,
+    }

@@ -1,0 +1,80 @@
+"""``backups apply``, ``up`` and ``down``: a site on a Prefect server. The only commands that import Prefect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.cli.run import Outcome, Run, command
+
+Home = Annotated[Path | None, typer.Option(help="Directory of the local server.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    panel = "On a Prefect server"
+    command(
+        app,
+        "apply",
+        panel=panel,
+        stopped="what was already set up stays; run it again to finish",
+        example="""backups apply -f workset
+                       backups apply -f deployments/sites/workbench.yaml --force""",
+    )(apply)
+    command(app, "up", panel=panel, example="backups up --port 4200")(up)
+    command(app, "down", panel=panel, example="backups down")(down)
+
+
+def apply(
+    run: Run,
+    site: Annotated[
+        str | None, typer.Argument(metavar="[SITE.yaml]", help="The same as -f.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also undo edits that were made in the UI.")] = False,
+    home: Home = None,
+) -> Outcome:
+    """Register block types, save the site's blocks and automations, and deploy its flows.
+
+    Run twice, nothing changes. Edits made in the UI are shown and left alone without --force.
+    """
+    run.file = site or run.file
+    path = run.site_path()
+    run.config()
+    from deployments import prefect_commands
+
+    report = prefect_commands.apply(path, force=force, echo=run.out.say, home=home)
+    run.out.say(report.summary(), style="bold green")
+    return Outcome(report.as_dict())
+
+
+def up(
+    run: Run,
+    port: Annotated[int, typer.Option(help="Port on the loopback; 0 for any free one.")] = 4200,
+    home: Home = None,
+) -> Outcome:
+    """Start a local Prefect server and worker, or find them running."""
+    from deployments import prefect_commands
+
+    running = prefect_commands.up(home=home, port=port)
+    run.out.say(f"Prefect is up: {running.url}", style="bold green")
+    run.out.say(f"  log in as the user in {running.env_file} (PREFECT_API_AUTH_STRING)")
+    run.out.say(f"  for the prefect command: source {running.env_file}")
+    return Outcome(
+        {
+            "url": running.url,
+            "env_file": str(running.env_file),
+            "server_pid": running.server_pid,
+            "worker_pid": running.worker_pid,
+        }
+    )
+
+
+def down(run: Run, home: Home = None) -> Outcome:
+    """Stop the local server and worker that up started, and only those."""
+    from deployments import prefect_commands
+
+    stopped = prefect_commands.down(home=home)
+    run.out.say(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+    return Outcome({"stopped": stopped})

@@ -1,0 +1,164 @@
+"""``backups restore``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.options import Database, Location, Source, Which
+from deployments.cli.run import Outcome, Run, command
+from deployments.cli.terminal import age
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.restore import RestorePlan, RestoreRequest, RestoreResult
+    from engine.site import Site
+
+_STOPPED = (
+    "production is whole: as it was, or as restored; a swap that had begun is finished or undone by the "
+    "next run, or at once with: backups sweep"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(
+        app,
+        "restore",
+        stopped=_STOPPED,
+        example="""
+        backups restore -f workset --database workset
+        backups restore -f workset --database workset --dry-run --backup 'before 2025-01-16T02:00:00Z'
+        backups restore -f workset --database workset --into workset --confirm workset --location spaces
+        backups restore -f workbench --database workbench --schemas bronze,silver --into bronze_check""",
+    )(restore)
+
+
+def restore(
+    run: Run,
+    source: Source = None,
+    database: Database = None,
+    backup: Which = "latest",
+    location: Location = "auto",
+    into: Annotated[
+        str,
+        typer.Option(
+            help="A new database of this name (default: a new one with the time in its "
+            "name); the database's own name replaces it.",
+            show_default=False,
+        ),
+    ] = "",
+    confirm: Annotated[str, typer.Option(help="To replace: the database's name once more.", show_default=False)] = "",
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these tables (commas or repeated; * allowed; PostgreSQL: schema.table).", show_default=False
+        ),
+    ] = None,
+    schemas: Annotated[
+        list[str] | None, typer.Option(help="PostgreSQL: only these schemas.", show_default=False)
+    ] = None,
+    safety_backup: Annotated[
+        bool, typer.Option("--safety-backup/--no-safety-backup", help="Back up what stands there before replacing it.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
+) -> Outcome:
+    """Restore a backup beside production, compare it with its manifest and, if asked, swap it in.
+
+    Without --into nothing of production changes: the copy comes up as a new database. A replacement
+    keeps the previous data under another name until you drop it.
+    """
+    from engine.restore import RestoreRequest, check_confirmation, make_plan
+
+    with run.site(sweep=not dry_run) as site:
+        request = RestoreRequest(
+            database=database or _only(site, source),
+            source=source or "",
+            backup=backup,
+            location=location,
+            into=into,
+            tables=_split(tables),
+            schemas=_split(schemas),
+            safety_backup=safety_backup,
+        )
+        plan = make_plan(site, request)
+        for line in plan.lines():
+            run.out.say(line)
+        if dry_run:
+            return Outcome({"dry_run": True, "plan": plan.as_dict()})
+        approved = check_confirmation(plan, confirm or _ask(run, plan))
+        result = _run(run, site, plan, approved)
+    _show(run, request, plan, result)
+    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(plan, result)})
+
+
+def _run(run: Run, site: Site, plan: RestorePlan, approved: bool) -> RestoreResult:
+    from engine.restore import run as restore_now
+
+    with run.out.progress() as progress:
+        return restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
+
+
+def _ask(run: Run, plan: RestorePlan) -> str:
+    """A person at a terminal types the name; a script must have said --confirm."""
+    if not plan.replaces or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    return str(
+        typer.prompt(f"Type {plan.target.database} to replace it", default="", show_default=False, err=True)
+    ).strip()
+
+
+def _only(site: Site, source: str | None) -> str:
+    """The one database that the site (or the source) has. Raises ConfigError when there are several."""
+    if source is not None:
+        site.config.source(source)
+    names = sorted({name for each in site.config.sources() if source in (None, each.name) for name in each.databases})
+    if len(names) == 1:
+        return names[0]
+    raise ConfigError(
+        "Which database?", remedy=f"add --database NAME; the site file has: {', '.join(names) or 'none by name'}"
+    )
+
+
+def _split(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values or [] for part in value.split(",") if part.strip())
+
+
+def _show(run: Run, request: RestoreRequest, plan: RestorePlan, result: RestoreResult) -> None:
+    expected = sum(result.comparison.expected.values())
+    run.out.say(
+        f"{result.into}: {result.rows:,} rows of {expected:,} are back, from {result.entry.file} "
+        f"in {result.entry.location}, in {age(result.seconds)}.",
+        style="bold green",
+    )
+    if result.swap is not None and result.swap.kept_as:
+        run.out.say(
+            f"The previous data stays as {result.swap.kept_as}; writers waited {result.swap.paused_seconds:.2f} s."
+        )
+    if result.safety is not None:
+        run.out.say(f"Safety backup of what was replaced: {result.safety.file}")
+    for note in result.notes:
+        run.out.say(f"Note: {note}")
+    if not plan.replaces:
+        run.out.say(f"To put it in production's place: add --into {request.database} --confirm {request.database}")
+
+
+def _facts(plan: RestorePlan, result: RestoreResult) -> dict[str, Any]:
+    swap = result.swap
+    return {
+        "into": result.into,
+        "file": result.entry.file,
+        "location": result.entry.location,
+        "rows": result.rows,
+        "expected_rows": sum(result.comparison.expected.values()),
+        "tables": result.comparison.found,
+        "schema_equal": result.comparison.schema_equal,
+        "replaced": plan.replaces,
+        "kept_as": swap.kept_as if swap else None,
+        "paused_seconds": swap.paused_seconds if swap else None,
+        "safety_backup": result.safety.file if result.safety else None,
+        "notes": result.notes,
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,225 @@
+"""One run of a command: its site, what it writes, and how it ends.
+
+A command is a function that takes a ``Run`` and its own options, and gives an ``Outcome``. ``command``
+adds the options that every command has (``-f``, ``--json``, ``--quiet``, ``--debug``) and turns every
+way it can end into a message, one JSON document and an exit code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from deployments.cli import exits
+from deployments.cli.terminal import Terminal
+from engine.errors import BackupError
+
+if TYPE_CHECKING:
+    from engine.config import SiteConfig
+    from engine.site import Site
+
+SiteFile = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="SITE.yaml",
+        show_default=False,
+        help="The site file, or the name of a shipped site. Default: $BACKUPS_SITE, or the only site file here.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+@dataclass
+class Outcome:
+    """How a command ended: facts for scripts, and the errors that it went on after.
+
+    Attributes:
+        facts: Goes into the JSON document.
+        code: Exit code; ``exits.of`` the first error when 0 and there are errors.
+        errors: Already shown to a person.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    code: int = exits.OK
+    errors: list[BackupError] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return self.code or (exits.of(self.errors[0]) if self.errors else exits.OK)
+
+
+@dataclass
+class Run:
+    """What a command works with."""
+
+    name: str
+    file: str | None
+    json: bool
+    debug: bool
+    out: Terminal
+    sweeps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def config(self) -> SiteConfig:
+        """The site file, read; weak keys are warned about. Raises ConfigError."""
+        from deployments import site_file
+
+        config = site_file.load(self.site_path())
+        for warning in site_file.warnings(config):
+            self.warn(warning)
+        return config
+
+    def site_path(self) -> Path:
+        """The site file that is meant. Raises ConfigError."""
+        from deployments import site_file
+
+        return site_file.find(self.file)
+
+    @contextmanager
+    def site(self, *, sweep: bool = False) -> Iterator[Site]:
+        """The site, opened; ``sweep`` first puts right what a dead run left. Raises ConfigError."""
+        from engine.site import Site
+
+        with Site(self.config()) as site:
+            if sweep:
+                swept = site.sweep()
+                self.sweeps += swept.done
+                for line in swept.done:
+                    self.out.tell(f"left by an earlier run: {line}")
+                for line in swept.problems:
+                    self.warn(line)
+            yield site
+
+    def warn(self, text: str) -> None:
+        """Tell a person, and the JSON document."""
+        self.warnings.append(text)
+        self.out.warn(text)
+
+    def refuse(self, error: BackupError, *, about: str = "") -> BackupError:
+        """Show an error that the command goes on after."""
+        self.out.error(error, about=about)
+        return error
+
+
+Command = Callable[..., Outcome]
+Wrapped = TypeVar("Wrapped", bound=Command)
+
+
+def command(
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    stopped: str = "nothing was changed",
+    panel: str = "Straight on the engine",
+) -> Callable[[Wrapped], Wrapped]:
+    """Register a command.
+
+    Args:
+        example: Command lines for its help, one a line.
+        stopped: What is safe when it is stopped by Ctrl-C.
+    """
+
+    def register(function: Wrapped) -> Wrapped:
+        def run(*, site_file: str | None, json_: bool, quiet: bool, debug: bool, **options: Any) -> None:
+            out = Terminal(quiet=quiet, silent=json_)
+            raise typer.Exit(_end(Run(name, site_file, json_, debug, out), function, options, stopped))
+
+        own = inspect.signature(function, eval_str=True)
+        parameters = [each for each in own.parameters.values() if each.annotation is not Run]
+        shared = [
+            ("site_file", SiteFile, None),
+            ("json_", Json, False),
+            ("quiet", Quiet, False),
+            ("debug", Debug, False),
+        ]
+        parameters += [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, annotation, default in shared
+        ]
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+        )
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__doc__ = _paragraphs(function.__doc__ or "")
+        lines = [line.strip() for line in example.strip().splitlines()]
+        epilog = "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
+        app.command(name, epilog=epilog, rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+def _paragraphs(text: str) -> str:
+    """A docstring with a line a paragraph, so that help wraps it to the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _end(run: Run, function: Command, options: dict[str, Any], stopped: str) -> int:
+    """Run a command to whatever end it comes to; its exit code."""
+    try:
+        outcome = function(run, **options)
+    except BackupError as error:
+        if run.debug:
+            traceback.print_exc()
+        run.out.error(error)
+        outcome = Outcome(errors=[error])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return exits.FAILED
+    except (KeyboardInterrupt, typer.Abort) as interrupt:
+        code = exits.TERMINATED if isinstance(interrupt, Terminated) else exits.STOPPED
+        outcome = Outcome(code=code, errors=[_stopped(run, stopped)])
+    except Exception as failure:
+        if run.debug:
+            traceback.print_exc()
+        outcome = Outcome(code=exits.FAILED, errors=[_unforeseen(run, failure)])
+    if run.json:
+        print(document(run, outcome))
+    return outcome.exit_code
+
+
+def _stopped(run: Run, kept: str) -> BackupError:
+    remedy = "run it again; the next run clears what is left"
+    return run.refuse(BackupError(f"{run.name} was stopped.", kept=kept, remedy=remedy))
+
+
+def _unforeseen(run: Run, failure: Exception) -> BackupError:
+    """Only the kind of a failure that nobody put into words: its text could hold anything."""
+    return run.refuse(
+        BackupError(
+            f"{run.name} failed in a way that nobody foresaw: {type(failure).__name__}.",
+            remedy="run it again with --debug for the traceback, and report it",
+        )
+    )
+
+
+def document(run: Run, outcome: Outcome) -> str:
+    """What ``--json`` prints."""
+    code = outcome.exit_code
+    body: dict[str, Any] = {"command": run.name, "ok": code == exits.OK, "exit_code": code, **outcome.facts}
+    body["warnings"] = run.warnings
+    if run.sweeps:
+        body["swept"] = run.sweeps
+    if outcome.errors:
+        body["error"] = exits.describe(outcome.errors[0])
+        body["errors"] = [exits.describe(each) for each in outcome.errors]
+    return json.dumps(body, indent=2, ensure_ascii=False, default=str)

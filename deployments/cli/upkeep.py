@@ -1,0 +1,184 @@
+"""``backups adopt``, ``check`` and ``sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli import exits
+from deployments.cli.options import check_tier
+from deployments.cli.run import Outcome, Run, command
+from deployments.cli.terminal import moment, size
+from engine.errors import BackupError, ConfigError, UnknownName
+from engine.names import parse_file
+
+if TYPE_CHECKING:
+    from engine.config import MySQLConfig, PostgresConfig
+    from engine.site import Site
+    from engine.source import Facts
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    command(
+        app,
+        "adopt",
+        stopped="the file itself was not touched",
+        example="""backups adopt -f workset old/workset_20250116_020000.sql.gz.enc --tier daily
+                       backups adopt -f workbench dump.sql.gz.enc --source postgres --database workbench""",
+    )(adopt)
+    command(app, "check", example="backups check -f workset")(check)
+    command(app, "sweep", stopped="what was not swept is left for the next run", example="backups sweep -f workset")(
+        sweep
+    )
+
+
+def adopt(
+    run: Run,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Made by: dump | gzip | openssl enc -aes-256-cbc -salt -pbkdf2")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(help="Whose backup it is; may be left out where the site has one source.", show_default=False),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Which database; default: from the file's name.", show_default=False)
+    ] = None,
+    tier: Annotated[str, typer.Option(help="Under which tier to keep it.")] = "manual",
+    key: Annotated[
+        str | None, typer.Option(help="Id of the key that opens it; default: the current one.", show_default=False)
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="PBKDF2 rounds, where openssl was given -iter.")] = 10_000,
+) -> Outcome:
+    """Take in a file that another tool made: read it through, give it a manifest, verify it.
+
+    From then on it is listed, verified, copied and restored like any other.
+    """
+    from engine.backup import verify
+
+    check_tier(tier)
+    if not file.is_file():
+        raise UnknownName(f"There is no file {file}.", remedy=f"look at: ls -l {file.parent}")
+    with run.site(sweep=True) as site:
+        config = _source(site, source)
+        parsed = parse_file(file.name)
+        name = database or (parsed.name if parsed else None)
+        if name is None:
+            raise ConfigError(
+                f"The name {file.name} does not say which database this is.", remedy="add --database NAME"
+            )
+        kind = site.source(config.name).kind
+        entry, manifest = site.vault.adopt(
+            file,
+            source=config.name,
+            kind=kind,
+            tier=tier,
+            database=name,
+            iterations=iterations,
+            key_id=key,
+            facts=_facts(run, site, config),
+        )
+        with run.out.progress() as progress:
+            verify(site, entry, progress=progress)
+    run.out.say(f"{config.name}/{name}: {manifest.file}", style="bold green")
+    run.out.say(f"  taken {moment(manifest.taken_at)}, {size(manifest.stored_bytes)} stored, read to its end")
+    return Outcome(
+        {
+            "source": config.name,
+            "database": name,
+            "tier": tier,
+            "file": manifest.file,
+            "key": entry.key,
+            "bytes": manifest.data.plain_size,
+            "stored_bytes": manifest.stored_bytes,
+            "sha256": manifest.data.sha256,
+        }
+    )
+
+
+def _source(site: Site, name: str | None) -> MySQLConfig | PostgresConfig:
+    if name is not None:
+        return site.config.source(name)
+    sources = site.config.sources()
+    if len(sources) == 1:
+        return sources[0]
+    raise ConfigError(
+        "Which source is this file a backup of?",
+        remedy=f"add --source NAME: {', '.join(each.name for each in sources)}",
+    )
+
+
+def _facts(run: Run, site: Site, config: MySQLConfig | PostgresConfig) -> Facts:
+    """What can be said of a file made elsewhere: the server as it is today, or only its kind."""
+    from engine.manifest import Server
+    from engine.source import Facts
+
+    try:
+        server = site.source(config.name).server()
+    except BackupError as error:
+        run.warn(f"{config.name} could not be asked for its version ({error.message}); the manifest says only its kind")
+        server = Server(flavour=site.source(config.name).kind, version="")
+    return Facts(server=server)
+
+
+def check(run: Run) -> Outcome:
+    """Check everything before it is needed: keys, stores, servers, tools, grants. Changes nothing.
+
+    The exit code is that of the first thing that is wrong.
+    """
+    results: list[dict[str, Any]] = []
+    errors: list[BackupError] = []
+
+    def attempt(what: str, step: Callable[[], list[str]]) -> None:
+        try:
+            notes = step()
+        except BackupError as error:
+            errors.append(run.refuse(error, about=f"{what}: "))
+            results.append({"what": what, "ok": False, "error": exits.describe(error)})
+            return
+        run.out.say(f"ok: {what}" + "".join(f"\n    {note}" for note in notes), style="green")
+        results.append({"what": what, "ok": True, "notes": notes})
+
+    with run.site() as site:
+        for location in site.vault.locations():
+            attempt(f"{location} ({site.vault.store(location).describe()})", lambda at=location: _check_store(site, at))  # type: ignore[misc]
+        for source in site.config.sources():
+            attempt(source.name, lambda name=source.name: _check_source(site, name))  # type: ignore[misc]
+    return Outcome({"checks": results}, errors=errors)
+
+
+def _check_store(site: Site, location: str) -> list[str]:
+    if location == "local":
+        site.vault.check()
+    store = site.vault.store(location)
+    store.check()
+    free = store.free_bytes()
+    return [f"{size(free)} free"] if free is not None else []
+
+
+def _check_source(site: Site, name: str) -> list[str]:
+    source = site.source(name)
+    server = source.server()
+    notes = [f"{server.flavour} {server.version}"]
+    for database in source.databases():
+        found = source.preflight(database)
+        notes.append(f"{database}: about {size(found.estimated_bytes)}")
+        notes += [f"{database}: note: {warning}" for warning in found.warnings]
+    return notes
+
+
+def sweep(run: Run) -> Outcome:
+    """Put right what dead runs left: half-done swaps, side databases, staged files, unfinished uploads."""
+    with run.site() as site:
+        swept = site.sweep()
+    for line in swept.done:
+        run.out.say(line)
+    for line in swept.problems:
+        run.warn(line)
+    if not swept.done and not swept.problems:
+        run.out.say("Nothing was left over.")
+    return Outcome({"done": swept.done, "problems": swept.problems}, exits.FAILED if swept.problems else exits.OK)

@@ -1,0 +1,121 @@
+"""How a site stands: for every database its newest good backup, where copies are, and what each replica lacks.
+
+Asks stores only, never a database server: it answers on the day the server is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from engine import names
+from engine.catalog import Entry
+from engine.errors import BackupError
+from engine.site import Site, Target
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One database.
+
+    Attributes:
+        newest: Its newest backup that no check has found broken, None where there is none.
+        tier: Of ``newest``.
+        age_seconds: Since ``newest`` was begun.
+        verified: Read to its end and found whole; None when never checked.
+        locations: Where copies of ``newest`` are.
+        lacking: How many backups each replica lacks, by its name; only those that lack any.
+        broken: Newer backups that a check found broken, by file name.
+        problems: What could not be told, in words: marks that are forged or cannot be read.
+    """
+
+    target: Target
+    newest: Entry | None
+    tier: str
+    age_seconds: float
+    verified: bool | None
+    locations: list[str]
+    lacking: dict[str, int]
+    broken: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Status:
+    """A whole site; ``unseen`` are the locations that could not be asked, with the reason."""
+
+    rows: list[StatusRow]
+    unseen: dict[str, BackupError]
+
+
+def status(site: Site, *, now: datetime | None = None) -> Status:
+    """How every database of a site stands. Raises ConfigError only; what cannot be asked is ``unseen``."""
+    now = now or names.now()
+    found: dict[Target, list[Entry]] = {target: [] for target in _configured(site)}
+    unseen: dict[str, BackupError] = {}
+    for location in site.vault.locations():
+        try:
+            for entry in site.vault.catalog(location).entries():
+                found.setdefault(Target(owner(site, entry)[0], entry.name.name), []).append(entry)
+        except BackupError as error:
+            unseen[location] = error
+    seen = [name for name in site.vault.locations() if name not in unseen]
+    return Status([_row(site, target, entries, seen, now) for target, entries in found.items()], unseen)
+
+
+def owner(site: Site, entry: Entry) -> tuple[str, str]:
+    """Source and tier of a backup: from its names, else from its manifest. Raises what ``Catalog.load`` does."""
+    if entry.source is not None and entry.tier is not None:
+        return entry.source, entry.tier
+    manifest = site.vault.catalog(entry.location).load(entry)
+    return manifest.source, manifest.tier
+
+
+def verdict(site: Site, entry: Entry) -> bool | None:
+    """What the last check of a stored backup said: whole, broken, or None when there was none."""
+    checks = [mark for mark in site.vault.marks(entry) if mark.get("kind") in ("verified", "broken")]
+    return checks[-1]["kind"] == "verified" if checks else None
+
+
+def _configured(site: Site) -> list[Target]:
+    return [Target(source.name, name) for source in site.config.sources() for name in source.databases]
+
+
+def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now: datetime) -> StatusRow:
+    copies: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda each: each.name.taken_at, reverse=True):
+        copies.setdefault(entry.file, []).append(entry)
+    broken: list[str] = []
+    problems: list[str] = []
+    newest: list[Entry] = []
+    whole: bool | None = None
+    for file, places in copies.items():
+        verdicts = []
+        for entry in places:
+            try:
+                verdicts.append(verdict(site, entry))
+            except BackupError as error:
+                problems.append(error.message)
+        if False in verdicts and True not in verdicts:
+            broken.append(file)
+            continue
+        newest, whole = places, True if True in verdicts else None
+        break
+    local = {entry.file for entry in entries if entry.location == "local"}
+    lacking = {
+        replica: len(local - {entry.file for entry in entries if entry.location == replica})
+        for replica in seen
+        if replica != "local"
+    }
+    best = newest[0] if newest else None
+    return StatusRow(
+        target,
+        best,
+        owner(site, best)[1] if best else "",
+        (now - best.name.taken_at).total_seconds() if best else 0.0,
+        whole,
+        [each.location for each in newest],
+        {name: count for name, count in lacking.items() if count},
+        broken,
+        problems,
+    )
