@@ -1,13 +1,21 @@
-"""Which backups a store holds: from names alone, manifests only when needed. CONTRACT (being implemented)."""
+"""Which backups a store holds: from names alone, manifests only when needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from engine import manifest as manifests
+from engine import names
+from engine.codec import KeyRing
+from engine.errors import IntegrityError, NotFound, UnknownName, WrongKey, nearest
+from engine.layout import Layout, Place
 from engine.manifest import Manifest
 from engine.names import BackupName
+from engine.stores.base import Store
+
+_BEFORE = "before "
 
 
 @dataclass(frozen=True)
@@ -35,20 +43,65 @@ class Entry:
 
     @property
     def manifest_key(self) -> str:
-        return self.key + ".json"
+        return self.key + names.MANIFEST_SUFFIX
+
+    def beside(self, file: str) -> str:
+        """Key of another file in the same folder."""
+        folder, slash, _ = self.key.rpartition("/")
+        return f"{folder}{slash}{file}"
 
 
 class Catalog:
-    """Backups of one store. A backup is a data file with a manifest beside it; anything else is not."""
+    """Backups of one store. A backup is a data file with a manifest beside it; anything else is not.
 
-    def entries(self, *, source: str | None = None, database: str | None = None,
-                tier: str | None = None) -> Iterator[Entry]:
-        """Newest first. Reads a manifest only where the names leave source or tier open."""
-        raise NotImplementedError
+    Attributes:
+        manifests_read: How many manifests were fetched so far.
+    """
+
+    def __init__(self, store: Store, layout: Layout, keys: KeyRing) -> None:
+        self._store = store
+        self._layout = layout
+        self._keys = keys
+        self._resolved: dict[tuple[str, int, datetime], tuple[str, str]] = {}
+        self.manifests_read = 0
+
+    def entries(
+        self, *, source: str | None = None, database: str | None = None, tier: str | None = None
+    ) -> Iterator[Entry]:
+        """Newest first. Reads a manifest only where the names leave a wanted source or tier open.
+
+        A backup whose manifest cannot be read then is listed with both open: it cannot be ruled out,
+        and ``load`` says what is wrong with it.
+        """
+        named = sorted(self._named(source, database, tier), key=lambda each: each[0].name.taken_at, reverse=True)
+        for entry, place, written in named:
+            fits = {(known, kind) for known, kind in place.pairs if source in (None, known) and tier in (None, kind)}
+            if len(fits) == len(set(place.pairs)):
+                yield entry
+                continue
+            found = self._resolve(entry, written)
+            if found is not None and (found.source is None or (found.source, found.tier) in fits):
+                yield found
 
     def load(self, entry: Entry) -> Manifest:
-        """The signed manifest. Raises IntegrityError, WrongKey, NotFound."""
-        raise NotImplementedError
+        """The signed manifest, read afresh.
+
+        Raises:
+            IntegrityError: Damaged, altered, of another backup, or it belongs elsewhere.
+            WrongKey: The ring does not hold its key. NotFound: There is none.
+        """
+        self.manifests_read += 1
+        data = self._store.get(entry.manifest_key)
+        manifest = manifests.open_signed(data, self._keys, file=entry.file, site=self._layout.site)
+        place = self._layout.place(entry.key)
+        if place is None or (manifest.source, manifest.tier) not in place.pairs:
+            raise IntegrityError(
+                f"The manifest of {entry.file} is of {manifest.source}/{manifest.tier}, which does not belong at "
+                f"{entry.key}: it was moved there.",
+                kept="nothing was decrypted",
+                remedy="put the backup and its manifest back into their own folder",
+            )
+        return manifest
 
     def find(self, source: str, database: str, which: str = "latest") -> tuple[Entry, Manifest]:
         """``latest``, a file name, or ``before 2025-01-16T02:00:00Z`` (newest at or before).
@@ -56,7 +109,80 @@ class Catalog:
         Raises:
             UnknownName: none such; says what there is. ConfigError: a time without zone.
         """
-        raise NotImplementedError
+        wanted = which.strip()
+        if wanted.startswith(_BEFORE):
+            found = self.newest_before(source, database, names.parse_moment(wanted.removeprefix(_BEFORE)))
+        elif wanted == "latest":
+            found = next(self.entries(source=source, database=database), None)
+        else:
+            file = wanted.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
+            here = self.entries(source=source, database=database)
+            found = next((entry for entry in here if file in (entry.file, entry.name.stem)), None)
+        if found is None:
+            raise self._none_such(source, database, wanted)
+        return found, self.load(found)
 
     def newest_before(self, source: str, database: str, moment: datetime) -> Entry | None:
-        raise NotImplementedError
+        """The newest backup begun at or before a moment."""
+        return next((entry for entry in self.entries(source=source, database=database)
+                     if entry.name.taken_at <= moment), None)
+
+    def _named(self, source: str | None, database: str | None, tier: str | None
+               ) -> Iterator[tuple[Entry, Place, datetime]]:
+        for prefix in self._layout.prefixes(source, tier):
+            for key, size, written in _with_manifest(self._store, prefix):
+                place = self._layout.place(key)
+                if place is None or (database is not None and not place.name.is_of(database)):
+                    continue
+                if any(source in (None, known) and tier in (None, kind) for known, kind in place.pairs):
+                    yield self._entry(key, size, place), place, written
+
+    def _entry(self, key: str, size: int, place: Place) -> Entry:
+        sources, tiers = {each for each, _ in place.pairs}, {each for _, each in place.pairs}
+        return Entry(
+            self._store.name, key, place.name,
+            sources.pop() if len(sources) == 1 else None, tiers.pop() if len(tiers) == 1 else None, size,
+        )  # fmt: skip
+
+    def _resolve(self, entry: Entry, written: datetime) -> Entry | None:
+        """The entry with source and tier from its manifest; None when it was deleted meanwhile."""
+        known = self._resolved.get((entry.key, entry.size, written))
+        if known is None:
+            try:
+                manifest = self.load(entry)
+            except NotFound:
+                return None
+            except (IntegrityError, WrongKey):
+                return replace(entry, source=None, tier=None)
+            known = self._resolved[entry.key, entry.size, written] = (manifest.source, manifest.tier)
+        return replace(entry, source=known[0], tier=known[1])
+
+    def _none_such(self, source: str, database: str, which: str) -> UnknownName:
+        place = self._store.describe()
+        here = [entry.file for entry in self.entries(source=source, database=database)]
+        if here:
+            hint = nearest(which, here) if which != "latest" and not which.startswith(_BEFORE) else ""
+            some = ", ".join(here[:5]) + (f" and {len(here) - 5} older" if len(here) > 5 else "")
+            oldest = f"The oldest is {here[-1]}." if which.startswith(_BEFORE) else ""
+            return UnknownName(f"{place} has no backup of {source}/{database} that is {which!r}.",
+                               remedy=" ".join(each for each in (hint, f"There are: {some}.", oldest) if each))
+        others = sorted({entry.name.name for entry in self.entries(source=source)})
+        return UnknownName(f"{place} has no backup of {source}/{database}.",
+                           remedy=f"{source} has backups of: {', '.join(others)}" if others
+                           else f"there is no backup of {source} there at all; make one, or look at another location")
+
+
+def _with_manifest(store: Store, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+    """Keys, sizes and manifest times of the objects below a prefix that have a manifest beside them.
+
+    Listings come in key order and a manifest's key is the data's and ``.json``: so only the objects
+    whose key begins the present one can still get theirs, and nothing else is held.
+    """
+    open_keys: list[tuple[str, int]] = []
+    for info in store.list(prefix):
+        open_keys = [each for each in open_keys if info.key.startswith(each[0])]
+        if info.key.endswith(names.MANIFEST_SUFFIX):
+            data = info.key.removesuffix(names.MANIFEST_SUFFIX)
+            yield from ((key, size, info.modified) for key, size in open_keys if key == data)
+        open_keys.append((info.key, info.size))
+

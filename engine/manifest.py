@@ -1,36 +1,22 @@
 """What a backup is: names, facts, digests and a signature, as one JSON document.
 
-A backup exists only when its signed manifest does. The document is canonical JSON (sorted keys, no
-spaces, UTF-8) with an HMAC-SHA256 over all of it but the ``signature`` field, so nobody without the
-key can write or alter one. Format version 1; readers refuse a higher major version in words.
+A backup exists only when its signed manifest does. The document is signed JSON (see
+``engine.signed``), so nobody without the key can write or alter
+one. Format version 1; readers refuse a higher version in words.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine import names
 from engine.errors import IntegrityError, WrongKey
+from engine.signed import MacKeys, seal, unseal
 
 FORMAT = 1
-
-
-class MacKeys(Protocol):
-    """What signs and checks manifests; see ``engine.codec.keys.KeyRing``."""
-
-    def mac_key(self, key_id: str) -> bytes:
-        """The MAC key that belongs to a key id. Raises WrongKey when the ring has no such key."""
-        ...
-
-    def key_check(self, key_id: str) -> str:
-        """A short value that tells two keys of the same id apart, and gives neither away."""
-        ...
 
 
 class _Part(BaseModel):
@@ -135,16 +121,7 @@ class Manifest(BaseModel):
 
 def sign(manifest: Manifest, keys: MacKeys) -> bytes:
     """The manifest as signed bytes, ready to store. Signed with the key of its data file."""
-    key_id = manifest.data.cipher.key_id
-    body = manifest.model_dump(mode="json")
-    mac = hmac.new(keys.mac_key(key_id), _canonical(body), hashlib.sha256).hexdigest()
-    body["signature"] = {
-        "algorithm": "hmac-sha256",
-        "key_id": key_id,
-        "key_check": keys.key_check(key_id),
-        "mac": mac,
-    }
-    return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    return seal(manifest.model_dump(mode="json"), keys, manifest.data.cipher.key_id)
 
 
 def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = None) -> Manifest:
@@ -160,33 +137,20 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
         IntegrityError: Not a manifest, altered, or it belongs to another backup.
         WrongKey: The ring does not hold its key, or holds another key under that id.
     """
-    try:
-        body = json.loads(data)
-        signature = body.pop("signature")
-        key_id, mac, key_check = signature["key_id"], signature["mac"], signature["key_check"]
-        version = int(body.get("format", 0))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise IntegrityError(f"The manifest of {file} is damaged: it is not a signed manifest.") from None
-    if key_check != keys.key_check(key_id):
-        raise WrongKey(
-            f"{file} was written with another key than the one this site has under the id {key_id!r}.",
-            kept="nothing was decrypted",
-            remedy=f"put the key of that time into the ring as {key_id!r}; the ring may hold many",
-        )
-    expected = hmac.new(keys.mac_key(key_id), _canonical(body), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(expected, str(mac)):
-        raise IntegrityError(
-            f"The manifest of {file} fails its signature: it was altered after it was written.",
-            kept="nothing was decrypted",
-            remedy="use another copy of this backup (--location)",
-        )
+    body = unseal(data, keys, what=f"The manifest of {file}", needed_for=file)
+    version = body.get("format")
+    if not isinstance(version, int):
+        raise IntegrityError(f"The manifest of {file} is damaged: it does not say its format.")
     if version > FORMAT:
         raise IntegrityError(f"The manifest of {file} has format {version}; this release reads up to {FORMAT}.",
                              remedy="upgrade backup-flows")
     try:
         manifest = Manifest.model_validate(body)
     except ValidationError as error:
-        raise IntegrityError(f"The manifest of {file} is not readable: {error.error_count()} fields are wrong.") from error
+        count = error.error_count()
+        raise IntegrityError(f"The manifest of {file} is not readable: {count} fields are wrong.") from error
+    if not manifest.files or manifest.data.file != manifest.file:
+        raise IntegrityError(f"The manifest of {file} is not readable: it lists no data file of its name.")
     if manifest.file != file:
         raise IntegrityError(f"The manifest beside {file} belongs to {manifest.file}: the two were swapped.",
                              kept="nothing was decrypted")
@@ -196,8 +160,16 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
     return manifest
 
 
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-__all__ = ["Cipher", "FORMAT", "LogPosition", "Manifest", "Origin", "Server", "StoredFile", "WrongKey", "open_signed", "sign"]
+__all__ = [
+    "FORMAT",
+    "Cipher",
+    "LogPosition",
+    "MacKeys",
+    "Manifest",
+    "Origin",
+    "Server",
+    "StoredFile",
+    "WrongKey",
+    "open_signed",
+    "sign",
+]

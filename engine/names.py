@@ -2,11 +2,13 @@
 
 Form: ``<name>_YYYYMMDD_HHMMSS.<ext>``, always UTC, for example
 ``workset_20250116_020000.sql.gz.enc``. ``<name>`` is the database, percent-encoded where a
-character is not safe in a file name or an object key.
+character is not safe in a file name or an object key. A name too long for a file is cut and gets
+``~`` and a digest of the whole; its manifest holds the true name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +20,11 @@ STAMP = "%Y%m%d_%H%M%S"
 MANIFEST_SUFFIX = ".json"
 _FILE = re.compile(r"^(?P<name>.+)_(?P<stamp>\d{8}_\d{6})\.(?P<ext>[A-Za-z0-9.]+)$")
 
+# A file name has at most 255 bytes; role, extension, ``.json`` or a mark's kind and stamp follow.
+_MAX_ENCODED = 120
+_DIGEST_DIGITS = 16
+_SHORTENED = re.compile(rf"^[A-Za-z0-9_.%-]{{1,{_MAX_ENCODED - _DIGEST_DIGITS - 1}}}~[0-9a-f]{{{_DIGEST_DIGITS}}}$")
+
 TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual")
 
 
@@ -27,7 +34,8 @@ class BackupName:
 
     Attributes:
         taken_at: Start of the backup, UTC, whole seconds.
-        name: What was backed up, as the server calls it (not encoded).
+        name: What was backed up, as the server calls it (not encoded). When it was read from the name
+            of a file whose database's name was too long, the shortened form.
         ext: Everything after the stamp: ``sql.gz.enc``, ``dump.zst.enc``, ``tar.gz.enc``.
     """
 
@@ -41,11 +49,39 @@ class BackupName:
 
     @property
     def stem(self) -> str:
-        return f"{quote(self.name, safe='-. ~').replace(' ', '%20')}_{self.taken_at:{STAMP}}"
+        return f"{encode(self.name)}_{self.taken_at:{STAMP}}"
+
+    def is_of(self, database: str) -> bool:
+        """Is this a backup of that database (or volume, bucket...), given by its true name?"""
+        return encode(database) == encode(self.name)
 
     def companion(self, role: str, ext: str) -> str:
         """File name of a part stored beside the data: ``app_20250116_020000.accounts.sql.gz.enc``."""
         return f"{self.stem}.{role}.{ext}"
+
+
+def encode(name: str) -> str:
+    """A name as it stands in file names: safe in every file system and object key, never hidden (a
+    leading dot is encoded), at most 120 bytes. What ``encode`` shortened stays as it is."""
+    if _SHORTENED.match(name):
+        return name
+    encoded = quote(name, safe="-.", errors="surrogatepass").replace("~", "%7E")
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if len(encoded) <= _MAX_ENCODED:
+        return encoded
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    head = encoded[: _MAX_ENCODED - _DIGEST_DIGITS - 1]
+    return f"{_without_half_escape(head)}~{digest}"
+
+
+def _decode(encoded: str) -> str:
+    return encoded if _SHORTENED.match(encoded) else unquote(encoded)
+
+
+def _without_half_escape(text: str) -> str:
+    cut = text.rfind("%", len(text) - 2)
+    return text[:cut] if cut >= 0 else text
 
 
 def parse_file(file: str) -> BackupName | None:
@@ -60,12 +96,17 @@ def parse_file(file: str) -> BackupName | None:
         taken = datetime.strptime(found["stamp"], STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return BackupName(taken, unquote(found["name"]), found["ext"])
+    return BackupName(taken, _decode(found["name"]), found["ext"])
 
 
 def now() -> datetime:
     """The present moment, UTC."""
     return datetime.now(UTC)
+
+
+def from_timestamp(seconds: float) -> datetime:
+    """A file's time, in seconds since 1970, as UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def iso(moment: datetime) -> str:

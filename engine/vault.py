@@ -5,119 +5,262 @@
         facts = source.capture("workset", writer, progress)
         entry, manifest = writer.publish(facts)
     vault.replicate(entry, "spaces")
-
-CONTRACT (being implemented): see the signatures below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from engine import marks, names
+from engine.adopt import recognise
 from engine.catalog import Catalog, Entry
-from engine.codec import KeyRing
+from engine.codec import EXTENSIONS, KeyRing, decode
 from engine.config import SiteConfig
+from engine.copying import Copying, is_lacking
+from engine.errors import BackupError, DiskFull, UnknownName, nearest
+from engine.journal import Journal, living
+from engine.layout import layouts
+from engine.locks import held, waited_for
 from engine.manifest import Manifest
+from engine.names import BackupName
 from engine.progress import Progress, silent
-from engine.source import Facts, Sink
-from engine.stores.base import Store, Stored
+from engine.roots import absolute_root, check_root, make_private
+from engine.source import Facts
+from engine.spool import sweep_spools, verified_chunks
+from engine.stores import LocalStore, Store, Stored, open_store
+from engine.sweeping import withdraw_abandoned
+from engine.writer import BackupWriter, Birth, Settings
 
-
-class BackupWriter:
-    """A backup being written. Leaving it without ``publish`` removes every staged byte."""
-
-    def data(self) -> Sink:
-        """Sink for the plain dump (compressed, encrypted, staged on the local root)."""
-        raise NotImplementedError
-
-    def companion(self, role: str, ext: str = "sql") -> Sink:
-        """Sink for a part stored beside it: ``accounts``, ``globals``, ``properties``."""
-        raise NotImplementedError
-
-    def publish(self, facts: Facts) -> tuple[Entry, Manifest]:
-        """Finish, fsync, rename companions and data, fsync directories; then the signed manifest, last."""
-        raise NotImplementedError
-
-    def __enter__(self) -> BackupWriter:
-        raise NotImplementedError
-
-    def __exit__(self, *exc: object) -> None:
-        raise NotImplementedError
+LOCAL = "local"
+STATE = ".backup-flows"
+GROWTH = 1.2
+"""A backup may be this much larger than the last one of its database."""
+COMPRESSION_GUESS = 4
+"""A first backup is expected to need this fraction of the server's own estimate."""
+UPLOADS_DIE_AFTER = timedelta(days=1)
+"""An unfinished upload older than this has no living writer."""
 
 
 class Vault:
-    """The local root, its replicas, the key ring and the naming of one site."""
+    """The local root, its replicas, the key ring and the naming of one site.
+
+    Attributes:
+        state: ``<root>/.backup-flows/<site>``: locks, journals, spools; never listed, never replicated.
+    """
 
     site: str
     keys: KeyRing
     root: Path
     state: Path
-    """``<root>/.backup-flows/<site>``: locks, journals, caches; never listed, never replicated."""
 
     def __init__(self, config: SiteConfig) -> None:
         """Opens nothing yet; ``check`` does. Raises ConfigError for keys, templates, and for two sources
         whose backups could meet under one name."""
-        raise NotImplementedError
+        self.site = config.site
+        self.keys = KeyRing.from_config(config.vault.keys)
+        self.root = absolute_root(config.vault.root)
+        self.state = self.root / STATE / self.site
+        self._sources = [source.name for source in config.sources()]
+        self._layouts = layouts(config)
+        self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
+        self._replicas = {each.name: each for each in config.vault.replicas}
+        self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
+        self._catalogs: dict[str, Catalog] = {}
+
+    @property
+    def _publishing(self) -> Path:
+        return self.state / "publishing"
+
+    @property
+    def _spools(self) -> Path:
+        return self.state / "spool"
 
     def check(self) -> None:
-        """The root exists (made 0700) or says why not; writable; stage area on the same file system."""
-        raise NotImplementedError
+        """The root exists (made 0700) or says why not; writable; stage area on the same file system.
+
+        Raises:
+            ConfigError: No directory, not ours, read-only. DiskFull, StoreError.
+        """
+        check_root(self.root, self.state)
+        self._stores[LOCAL].check()
 
     def locations(self) -> list[str]:
         """``local`` and every replica's name."""
-        raise NotImplementedError
+        return [LOCAL, *self._replicas]
 
     def store(self, location: str) -> Store:
         """Raises UnknownName with the nearest name."""
-        raise NotImplementedError
+        if location not in self._stores:
+            if location not in self._replicas:
+                raise UnknownName(f"Site {self.site} has no location {location!r}.",
+                                  remedy=nearest(location, self.locations()))
+            self._stores[location] = open_store(self._replicas[location])
+        return self._stores[location]
 
-    def catalog(self, location: str = "local") -> Catalog:
-        raise NotImplementedError
+    def catalog(self, location: str = LOCAL) -> Catalog:
+        """What that location holds. Raises UnknownName."""
+        if location not in self._catalogs:
+            self._catalogs[location] = Catalog(self.store(location), self._layouts[location], self.keys)
+        return self._catalogs[location]
 
     def begin(self, *, source: str, kind: str, tier: str, database: str, ext: str, label: str = "",
               recovery_point: str = "", estimated_bytes: int = 0) -> BackupWriter:
         """Start a backup under a name that nothing has yet (a second is added where one has).
 
+        Args:
+            ext: Of the plain dump: ``sql``, ``dump``.
+            estimated_bytes: What the server thinks the database holds, before compression.
+
         Raises:
             DiskFull: Less room than the estimate (or the last such backup) needs, with figures.
+            UnknownName: No such source or tier.
         """
-        raise NotImplementedError
+        self._known(source, tier)
+        self._refuse_without_room(source, database, estimated_bytes)
+        settings = self._settings
+        return self._begin(source, kind, tier, database, ext + EXTENSIONS[settings.compression], names.now(),
+                           label, recovery_point)
 
     def read_part(self, entry: Entry, manifest: Manifest, role: str = "data",
-                  progress: Progress = silent) -> Iterator[bytes]:
+                  progress: Progress = silent) -> Generator[bytes, None, None]:
         """Plain bytes of one part. The stored digest is checked in a first pass (for a remote store
         the bytes are spooled to the local state directory meanwhile, 0600, still encrypted), so that not
-        one unverified byte comes out."""
-        raise NotImplementedError
+        one unverified byte comes out.
+
+        Raises:
+            UnknownName: The backup has no such part. IntegrityError, WrongKey, NotFound, DiskFull.
+        """
+        part = next((each for each in manifest.files if each.role == role), None)
+        if part is None:
+            raise UnknownName(f"{manifest.file} has no part {role!r}.",
+                              remedy=nearest(role, [each.role for each in manifest.files]))
+        if entry.location != LOCAL:
+            make_private(self.root, self.state)
+        stored = verified_chunks(self.store(entry.location), entry.beside(part.file), part, self._spools, progress)
+        with closing(stored), closing(decode(stored, part, self.keys)) as plain:
+            yield from plain
 
     def replicate(self, entry: Entry, replica: str, progress: Progress = silent) -> Stored:
-        """Copy one backup (companions, data, then manifest) to a replica; idempotent."""
-        raise NotImplementedError
+        """Copy one backup (companions, data, then manifest) to a replica; idempotent. A new copy gets a
+        ``copied`` mark there that says how it was proven.
+
+        Raises:
+            IntegrityError: Our copy is damaged, or another file stands there. And what the store raises.
+        """
+        target = self.store(replica)
+        make_private(self.root, self.state)
+        copying = Copying(entry, self.catalog(entry.location), self.store(entry.location), target,
+                          self._layouts[replica], self._publishing, progress)
+        stored, copied = copying.run()
+        if copied:
+            there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
+            self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
+        return stored
 
     def lacking(self, replica: str) -> list[Entry]:
         """Local backups that a replica does not have (by names), newest first."""
-        raise NotImplementedError
+        there = {entry.key for entry in self.catalog(replica).entries()}
+        here, layout = self._layouts[LOCAL], self._layouts[replica]
+        return [entry for entry in self.catalog(LOCAL).entries()
+                if (place := here.place(entry.key)) and is_lacking(entry, place.pairs, layout, there)]
 
     def adopt(self, path: Path, *, source: str, kind: str, tier: str, database: str, iterations: int = 10_000,
               key_id: str | None = None, facts: Facts) -> tuple[Entry, Manifest]:
         """Take in a file that ``dump | gzip | openssl enc -aes-256-cbc -pbkdf2`` made: it is read through
-        once, linked or copied into place under a proper name, and gets a manifest (``adopted``)."""
-        raise NotImplementedError
+        once, copied into place under a proper name, and gets a manifest (``adopted``). The original stays.
+
+        Its time is the one in its name, else the time it was last written. Use
+        ``engine.adopt.recognise(...).plain(keys)`` to count its rows for ``facts`` first.
+
+        Raises:
+            WrongKey: No key opens it. IntegrityError: It is damaged. DiskFull.
+        """
+        self._known(source, tier)
+        foreign = recognise(path, self.keys, iterations=iterations, key_id=key_id)
+        self._require(path.stat().st_size, f"Adopting {path}")
+        parsed = names.parse_file(path.name)
+        taken = parsed.taken_at if parsed else names.from_timestamp(path.stat().st_mtime)
+        ext = {"pg_custom": "dump"}.get(facts.dump_format, facts.dump_format) + EXTENSIONS[foreign.compression]
+        with self._begin(source, kind, tier, database, ext, taken, "", "") as writer:
+            return writer.publish_foreign(foreign, facts)
 
     def mark(self, entry: Entry, kind: str, **facts: object) -> None:
         """Append a signed record under ``marks/`` (verified, broken, pinned...) at the entry's location."""
-        raise NotImplementedError
+        marks.add(self.store(entry.location), self._layouts[entry.location], self.keys, entry, kind, facts)
 
-    def marks(self, entry: Entry) -> list[dict[str, object]]:
+    def marks(self, entry: Entry) -> list[dict[str, Any]]:
         """Signed records of one backup, oldest first; a forged one raises IntegrityError."""
-        raise NotImplementedError
+        return marks.read(self.store(entry.location), self._layouts[entry.location], self.keys, entry)
 
     def lock(self, source: str, database: str) -> AbstractContextManager[None]:
         """flock under ``state``: one run at a time per source and database; LockHeld names pid and since."""
-        raise NotImplementedError
+        folder = make_private(self.root, self.state) / "locks"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return held(folder / f"{source}.{names.encode(database)}.lock", f"{source}/{database} of {self.site}")
 
     def sweep(self) -> list[str]:
         """Remove what dead runs left in every store (best effort on replicas): staged files, data
-        without manifest older than a day that no living run holds, uploads, spools. Says what went."""
-        raise NotImplementedError
+        whose writer died before its manifest, uploads, spools. Says what went."""
+        if not self.state.is_dir():
+            return []
+        done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
+        done += withdraw_abandoned(self._publishing, self.store)
+        for location in self.locations():
+            try:
+                age = 0.0 if location == LOCAL else UPLOADS_DIE_AFTER.total_seconds()
+                done += [f"{location}: {what} (unfinished)" for what in self.store(location).sweep(age)]
+            except BackupError as error:
+                if location == LOCAL:
+                    raise
+                done.append(f"{location}: could not be swept: {error.message}")
+        return done
+
+    def _begin(self, source: str, kind: str, tier: str, database: str, ext: str, moment: datetime, label: str,
+               recovery_point: str) -> BackupWriter:
+        make_private(self.root, self.state)
+        layout = self._layouts[LOCAL]
+        with waited_for(self.state / "names.lock"):
+            name = self._free_name(source, BackupName(moment.replace(microsecond=0), database, ext))
+            key = layout.key(source, tier, name.taken_at, name.file)
+            journal = Journal.create(self._publishing, "publish", source=source, stem=name.stem)
+        birth = Birth(self.site, source, kind, tier, database, name, key, moment, label, recovery_point)
+        return BackupWriter(birth, self._stores[LOCAL], self.catalog, self.keys, self._settings, journal)
+
+    def _free_name(self, source: str, name: BackupName) -> BackupName:
+        """The name, or one with seconds added, that no backup of this source has, in any tier's folder:
+        tiers may share a folder here or on a replica."""
+        store = self._stores[LOCAL]
+        begun = {(facts.get("source"), facts.get("stem")) for facts in living(self._publishing, "publish")}
+        while (source, name.stem) in begun or any(
+            next(iter(store.list(f"{folder}/{name.stem}." if folder else f"{name.stem}.")), None)
+            for folder in self._layouts[LOCAL].folders(source, name.taken_at)
+        ):
+            name = BackupName(name.taken_at + timedelta(seconds=1), name.name, name.ext)
+        return name
+
+    def _refuse_without_room(self, source: str, database: str, estimated_bytes: int) -> None:
+        last = next(self.catalog(LOCAL).entries(source=source, database=database), None)
+        need = int(last.size * GROWTH) if last else estimated_bytes // COMPRESSION_GUESS
+        why = f"the last one has {last.size:,}" if last else f"the server holds about {estimated_bytes:,}"
+        self._require(need, f"A backup of {source}/{database} ({why})")
+
+    def _require(self, need: int, what: str) -> None:
+        free = self._stores[LOCAL].free_bytes()
+        if free is not None and free < need:
+            raise DiskFull(f"{what} needs about {need:,} bytes in {self.root}; {free:,} are free.",
+                           kept="nothing was begun; the backups there are untouched",
+                           remedy=f"free {need - free:,} bytes on the file system of {self.root}: df -h {self.root}")
+
+    def _known(self, source: str, tier: str) -> None:
+        if source not in self._sources:
+            raise UnknownName(f"Site {self.site} has no source {source!r}.", remedy=nearest(source, self._sources))
+        tiers = list(self._layouts[LOCAL].tiers)
+        if tier not in tiers:
+            raise UnknownName(f"There is no tier {tier!r}.", remedy=nearest(tier, tiers))
+
+
+__all__ = ["BackupWriter", "Vault"]

@@ -4,7 +4,18 @@ A stored file is gzip inside the container that ``openssl enc -aes-256-cbc -pbkd
 machine with openssl and gunzip opens it. Digests and the manifest's MAC make it authentic.
 """
 
+from engine.codec.decode import check_stored, decode, decrypt, unpack
+from engine.codec.encode import EXTENSIONS, Compression, Encoded, Encoder
 from engine.codec.keys import KeyRing
-from engine.codec.stream import Encoder, decode
 
-__all__ = ["Encoder", "KeyRing", "decode"]
+__all__ = [
+    "EXTENSIONS",
+    "Compression",
+    "Encoded",
+    "Encoder",
+    "KeyRing",
+    "check_stored",
+    "decode",
+    "decrypt",
+    "unpack",
+]

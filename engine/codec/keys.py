@@ -46,6 +46,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing(current={self.current!r}, ids={sorted(self._keys)})"
 
+    @property
+    def ids(self) -> list[str]:
+        """Every key id of the ring."""
+        return sorted(self._keys)
+
     def passphrase(self, key_id: str) -> str:
         """The passphrase of a key id. Raises WrongKey when the ring has none."""
         try:

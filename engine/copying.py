@@ -1,0 +1,155 @@
+"""Copying one backup from store to store: companions, data, then the manifest, word for word."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import names
+from engine.catalog import Catalog, Entry
+from engine.errors import BackupError, IntegrityError, NotFound
+from engine.journal import Journal
+from engine.layout import Layout
+from engine.manifest import Manifest, StoredFile
+from engine.progress import Progress
+from engine.spool import told
+from engine.stores.base import Store, Stored
+from engine.sweeping import begin_publishing, withdraw
+
+_SAMPLE = 64 * 1024
+PRESENT = "size+sample"
+
+
+@dataclass(frozen=True)
+class Copying:
+    """One backup's way from one store to another.
+
+    Attributes:
+        journals: Where the journal of a copy under way stands.
+    """
+
+    entry: Entry
+    catalog: Catalog
+    source: Store
+    target: Store
+    layout: Layout
+    journals: Path
+    progress: Progress
+
+    def run(self) -> tuple[Stored, bool]:
+        """Copy what is not there yet.
+
+        Returns:
+            The data file as it stands in the target, and whether anything had to be copied.
+
+        Raises:
+            IntegrityError: Our copy is damaged (nothing was sent), or something else stands there.
+        """
+        manifest = self.catalog.load(self.entry)
+        signed = self.source.get(self.entry.manifest_key)
+        key = self._key(manifest, manifest.file)
+        present = self._present(key + names.MANIFEST_SUFFIX)
+        if present is not None:
+            if present != signed:
+                raise self._differs(key + names.MANIFEST_SUFFIX)
+            return self._sampled(manifest), False
+        return self._send(manifest, signed, key), True
+
+    def _send(self, manifest: Manifest, signed: bytes, key: str) -> Stored:
+        journal = Journal.create(self.journals, "copy", site=manifest.site, key=key)
+        try:
+            parts = [(self._key(manifest, part.file), part) for part in manifest.files]
+            standing = {target for target, _ in parts if self.target.stat(target) is not None}
+            begin_publishing(journal, self.target.name, key, [each for each in parts if each[0] not in standing])
+            for target, part in reversed(parts):  # companions, then data
+                if target in standing:
+                    done = self._equal(target, part)
+                else:
+                    done = self._upload(target, part)
+            self.target.put(key + names.MANIFEST_SUFFIX, signed)
+            journal.close()
+            return done
+        except Exception:
+            with contextlib.suppress(BackupError):  # else the next sweep does it, by the journal
+                withdraw(journal, self.target)
+                journal.close()
+            raise
+        finally:
+            journal.release()
+
+    def _upload(self, target: str, part: StoredFile) -> Stored:
+        digest = hashlib.sha256()
+        chunks = self.source.read(self.entry.beside(part.file))
+        with self.target.stage(target) as staged:
+            size = 0
+            for chunk in told(chunks, f"copy {part.file} to {self.target.name}", part.size, self.progress):
+                digest.update(chunk)
+                size += len(chunk)
+                staged.write(chunk)
+            if (size, digest.hexdigest()) != (part.size, part.sha256):
+                raise IntegrityError(
+                    f"{part.file} in {self.source.describe()} is damaged: its bytes are not those of its manifest.",
+                    kept=f"nothing of it was copied to {self.target.name}",
+                    remedy="make a new backup; verify the others with: backups verify",
+                )
+            done = staged.commit()
+        if (done.size, done.sha256) != (part.size, part.sha256):
+            self.target.delete(target)
+            raise IntegrityError(f"{self.target.name} holds other bytes of {part.file} than were sent.")
+        return done
+
+    def _equal(self, target: str, part: StoredFile) -> Stored:
+        """A part that an earlier try left there, proven by reading it all."""
+        digest = hashlib.sha256()
+        size = 0
+        for chunk in self.target.read(target):
+            digest.update(chunk)
+            size += len(chunk)
+        if (size, digest.hexdigest()) != (part.size, part.sha256):
+            raise self._differs(target)
+        return Stored(target, size, part.sha256, "read-back")
+
+    def _sampled(self, manifest: Manifest) -> Stored:
+        """The parts of a backup that is there already: their sizes, and samples against ours."""
+        for part in manifest.files:
+            target = self._key(manifest, part.file)
+            info = self.target.stat(target)
+            if info is None:
+                raise IntegrityError(f"{self.target.name} has the manifest of {manifest.file} but not {part.file}.",
+                                     remedy=f"delete {manifest.file}{names.MANIFEST_SUFFIX} there and copy again")
+            if info.size != part.size or any(ours != theirs for ours, theirs in self._samples(target, part)):
+                raise self._differs(target)
+        return Stored(self._key(manifest, manifest.file), manifest.data.size, manifest.data.sha256, PRESENT)
+
+    def _samples(self, target: str, part: StoredFile) -> Iterator[tuple[bytes, bytes]]:
+        for start in sorted({0, max(0, part.size // 2 - _SAMPLE), max(0, part.size - _SAMPLE)}):
+            yield (b"".join(self.source.read(self.entry.beside(part.file), start, _SAMPLE)),
+                   b"".join(self.target.read(target, start, _SAMPLE)))
+
+    def _key(self, manifest: Manifest, file: str) -> str:
+        return self.layout.key(manifest.source, manifest.tier, manifest.taken_at, file)
+
+    def _present(self, key: str) -> bytes | None:
+        try:
+            return self.target.get(key)
+        except NotFound:
+            return None
+
+    def _differs(self, key: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self.target.describe()} holds another file as {key} than this site's {self.source.name} vault.",
+            kept="both stand as they were",
+            remedy="find out which is right; give two sites different folders, and move the wrong one away",
+        )
+
+
+def is_lacking(entry: Entry, pairs: tuple[tuple[str, str], ...], layout: Layout, there: set[str]) -> bool:
+    """Does a replica have no copy of this backup under any key it could have?"""
+    taken = entry.name.taken_at
+    return not any(layout.key(source, tier, taken, entry.file) in there for source, tier in pairs)
+
+
+__all__ = ["Copying", "is_lacking"]

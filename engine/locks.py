@@ -1,0 +1,61 @@
+"""Locks in the vault's state directory: flock, so that the kernel lets go when the holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine import names
+from engine.errors import LockHeld
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, or say who does. The file stays; only its lock counts.
+
+    Raises:
+        LockHeld: Another run has it: names its process, host and since when (UTC).
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _refusal(handle, what) from None
+        _sign_in(handle)
+        yield
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Hold a lock file for a moment, waiting for whoever has it now."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sign_in(handle: int) -> None:
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": names.iso(names.now().replace(microsecond=0))}
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(holder).encode(), 0)
+
+
+def _refusal(handle: int, what: str) -> LockHeld:
+    try:
+        holder = json.loads(os.pread(handle, 4096, 0))
+        who = f"process {holder['pid']} on {holder['host']} has held it since {holder['since']}"
+        remedy = f"wait for it, or look at it with: ps -fp {holder['pid']}"
+    except (ValueError, KeyError, TypeError):
+        who, remedy = "its holder has not said who it is", "wait for it and try again"
+    return LockHeld(f"Another run works on {what}: {who}.", kept="nothing was begun", remedy=remedy)

@@ -1,0 +1,75 @@
+"""Marks: what is learnt about a backup after it was made, as small signed records, append-only.
+
+A mark stands under ``marks/`` beside the site's backups, named after the backup it speaks of:
+``workset/marks/mysql/daily/<file>.verified.20250116_020512-3f9a1c20.json``. Manifests never change.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from engine import names
+from engine.catalog import Entry
+from engine.codec import KeyRing
+from engine.errors import ConfigError, IntegrityError
+from engine.layout import Layout
+from engine.signed import seal, unseal
+from engine.stores.base import Store
+
+TYPE = "mark"
+_KIND = re.compile(r"^[a-z][a-z-]*$")
+_REST = re.compile(r"^[a-z][a-z-]*\.\d{8}_\d{6}-[0-9a-f]{8}\.json$")
+
+
+def add(store: Store, layout: Layout, keys: KeyRing, entry: Entry, kind: str, facts: Mapping[str, object]) -> str:
+    """Write one mark; its key.
+
+    Args:
+        kind: What was learnt: ``verified``, ``broken``, ``copied``, ``pinned``, ``released``...
+        facts: JSON values; no secrets.
+    """
+    if not _KIND.match(kind):
+        raise ConfigError(f"{kind!r} is no kind of mark: lower-case letters and dashes.")
+    at = names.now()
+    key = f"{layout.marks_prefix(entry.key)}{kind}.{at:{names.STAMP}}-{secrets.token_hex(4)}.json"
+    body = {
+        "type": TYPE,
+        "format": 1,
+        "site": layout.site,
+        "location": store.name,
+        "key": entry.key,
+        "kind": kind,
+        "at": at.isoformat(),
+        "facts": dict(facts),
+    }
+    store.put(key, seal(body, keys, keys.current))
+    return key
+
+
+def read(store: Store, layout: Layout, keys: KeyRing, entry: Entry) -> list[dict[str, Any]]:
+    """The marks of one backup, oldest first: ``kind``, ``at`` (UTC) and ``facts`` of each.
+
+    Raises:
+        IntegrityError: One is damaged or forged, or was written for another backup.
+        WrongKey: The ring does not hold the key of one.
+    """
+    prefix = layout.marks_prefix(entry.key)
+    found = [_open(store, layout, keys, entry, info.key) for info in store.list(prefix)
+             if _REST.match(info.key.removeprefix(prefix))]
+    return sorted(found, key=lambda mark: str(mark["at"]))
+
+
+def _open(store: Store, layout: Layout, keys: KeyRing, entry: Entry, key: str) -> dict[str, Any]:
+    what = f"The mark {key.rsplit('/', 1)[-1]} in {store.name}"
+    body = unseal(store.get(key), keys, what=what, needed_for=what)
+    own = (TYPE, layout.site, store.name, entry.key)
+    if (body.get("type"), body.get("site"), body.get("location"), body.get("key")) != own:
+        raise IntegrityError(f"{what} was written for another backup: it was moved there.",
+                             remedy="delete it, and find out who moved it")
+    name = key.removeprefix(layout.marks_prefix(entry.key))
+    if not name.startswith(f"{body['kind']}."):
+        raise IntegrityError(f"{what} is called otherwise than it says: it was renamed.", remedy="delete it")
+    return body

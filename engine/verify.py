@@ -1,0 +1,154 @@
+"""Proof that a stored backup is whole: digest, signature, every byte unpacked, rows counted, size usual.
+
+Nothing reaches a database here, so one pass does: digest, decrypting, unpacking and counting run side
+by side on the same bytes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+
+from engine.catalog import Entry
+from engine.codec import check_stored, decode
+from engine.errors import BackupError, IntegrityError, NotFound
+from engine.manifest import Manifest, StoredFile
+from engine.progress import Progress, silent
+from engine.spool import told
+from engine.stores.base import Store
+from engine.vault import Vault
+
+RECENT = 10
+"""How many earlier backups of the same source, database and tier are looked at."""
+SMALL_WARNING = 0.5
+LARGE_WARNING = 3.0
+"""Outside these multiples of their median size, a warning."""
+SMALL_FAILURE = 0.1
+"""Below this multiple, a failure: a dump that lost its data."""
+
+Inspect = Callable[[Manifest, Iterable[bytes]], dict[str, int] | None]
+"""A source's reader of its own dumps; see ``engine.source.DatabaseSource.inspect``."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was proven of one stored backup.
+
+    Attributes:
+        checks: In words, in the order made: ``signature``, ``digest``...
+        rows: By table as found in the dump; None where its format does not show them.
+        seconds: How long it took.
+    """
+
+    entry: Entry
+    manifest: Manifest
+    checks: list[str]
+    rows: dict[str, int] | None
+    plain_bytes: int
+    stored_bytes: int
+    seconds: float
+    warnings: list[str] = field(default_factory=list)
+
+
+def verify_backup(
+    vault: Vault, location: str, entry: Entry, inspect: Inspect, *, recent: Sequence[int] | None = None,
+    floor_bytes: int = 0, progress: Progress = silent,
+) -> VerifyReport:  # fmt: skip
+    """Read one backup to its end and prove it; leaves a ``verified`` or a ``broken`` mark beside it.
+
+    Args:
+        recent: Stored sizes (bytes) of earlier backups of the same kind; None looks them up.
+        floor_bytes: The data file must not be smaller.
+
+    Raises:
+        IntegrityError: It is not what its manifest says; which part, in the message. It is marked
+            broken first. WrongKey, NotFound, StoreError: it could not be judged; no mark.
+    """
+    begun = time.monotonic()
+    try:
+        manifest = vault.catalog(location).load(entry)
+        known = recent_sizes(vault, entry, manifest) if recent is None else recent
+        warnings = check_size(manifest, known, floor_bytes)
+        rows = _read_all(vault, entry, manifest, inspect, progress)
+    except IntegrityError as error:
+        _mark_broken(vault, entry, error)
+        raise
+    except NotFound as error:
+        # Its manifest or a part of it is gone: that is damage, not a passing trouble.
+        broken = IntegrityError(f"{entry.file} is not whole: {error.message}",
+                                remedy="use another copy of this backup (--location)")
+        _mark_broken(vault, entry, broken)
+        raise broken from error
+    checks = ["signature", "digest", "decrypted and unpacked", "end marker and rows" if rows else "end marker",
+              *(["companions"] if len(manifest.files) > 1 else []), "size"]
+    plain = sum(part.plain_size for part in manifest.files)
+    report = VerifyReport(entry, manifest, checks, rows, plain, manifest.stored_bytes,
+                          time.monotonic() - begun, warnings)
+    vault.mark(entry, "verified", checks=checks, warnings=warnings, rows=sum((rows or {}).values()),
+               sha256=manifest.data.sha256)
+    return report
+
+
+def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) -> list[str]:
+    """Hold a backup's stored size against the floor and earlier ones; gives warnings.
+
+    Raises:
+        IntegrityError: Below the floor, or suspiciously small.
+    """
+    size = manifest.data.size
+    if size < floor_bytes:
+        raise IntegrityError(f"{manifest.file} has {size:,} bytes, below the floor of {floor_bytes:,} set for "
+                             f"{manifest.source}.", remedy="look at what the database lost, or lower floor_bytes")
+    if not recent:
+        return []
+    usual = statistics.median(recent[:RECENT])
+    figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
+    if size < SMALL_FAILURE * usual:
+        raise IntegrityError(f"{figures}: suspiciously small.",
+                             kept="the earlier backups", remedy="look at what the database lost")
+    if size < SMALL_WARNING * usual or size > LARGE_WARNING * usual:
+        return [f"{figures}: unusually {'small' if size < usual else 'large'}."]
+    return []
+
+
+def recent_sizes(vault: Vault, entry: Entry, manifest: Manifest) -> list[int]:
+    """Stored bytes of up to ``RECENT`` earlier backups of the same source, database and tier."""
+    same = vault.catalog(entry.location).entries(source=manifest.source, database=manifest.database,
+                                                 tier=manifest.tier)
+    earlier = (each.size for each in same if each.name.taken_at < entry.name.taken_at)
+    return list(islice(earlier, RECENT))
+
+
+def _read_all(vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, progress: Progress
+              ) -> dict[str, int] | None:
+    store = vault.store(entry.location)
+    for part in manifest.files[1:]:
+        for _ in _plain(vault, store, entry, part, progress):
+            pass
+    try:
+        with closing(_plain(vault, store, entry, manifest.data, progress)) as plain:
+            rows = inspect(manifest, plain)
+            for _ in plain:  # an inspection may stop early; the digest is known only at the end
+                pass
+    except IntegrityError:
+        # Say first whether the stored bytes changed: then what the dump looks like means nothing.
+        check_stored(store.read(entry.beside(manifest.data.file)), manifest.data)
+        raise
+    return rows
+
+
+def _plain(vault: Vault, store: Store, entry: Entry, part: StoredFile, progress: Progress
+           ) -> Generator[bytes, None, None]:
+    stored = told(store.read(entry.beside(part.file)), f"verify {part.file}", part.size, progress)
+    return decode(stored, part, vault.keys)
+
+
+def _mark_broken(vault: Vault, entry: Entry, error: IntegrityError) -> None:
+    try:
+        vault.mark(entry, "broken", reason=error.message)
+    except BackupError as unmarked:
+        error.add_note(f"It could not be marked as broken: {unmarked.message}")
