@@ -56,8 +56,10 @@ class Site(Block):
         slug = kind.get_block_type_slug()
         for each in self.sources:
             if each.split("/")[0] not in {MySQLServer.get_block_type_slug(), PostgresServer.get_block_type_slug()}:
-                raise ConfigError(f"The site names a source {each!r}, which is no server block.",
-                                  remedy="write it as mysql-server/<name> or postgres-server/<name>")
+                raise ConfigError(
+                    f"The site names a source {each!r}, which is no server block.",
+                    remedy="write it as mysql-server/<name> or postgres-server/<name>",
+                )
         return [each for each in self.sources if each.split("/")[0] == slug]
 
 
@@ -80,10 +82,14 @@ def _load(kind: type[BlockT], reference: str) -> BlockT:
     except ValueError:
         known = _names(slug)
         if name in known:
-            raise ConfigError(f"The block {slug}/{name} cannot be read by this release.",
-                              remedy=f"open and save {slug}/{name} in the UI under Blocks") from None
-        raise UnknownName(f"There is no {slug} called {name!r}.", remedy=nearest(name, known)
-                          + " Set one up with: backups apply SITE.yaml") from None
+            raise ConfigError(
+                f"The block {slug}/{name} cannot be read by this release.",
+                remedy=f"open and save {slug}/{name} in the UI under Blocks",
+            ) from None
+        raise UnknownName(
+            f"There is no {slug} called {name!r}.",
+            remedy=nearest(name, known) + " Set one up with: backups apply SITE.yaml",
+        ) from None
 
 
 def _names(slug: str) -> list[str]:

@@ -32,15 +32,15 @@ class Vault(Block):
     directories: dict[str, str] = Field(
         default_factory=dict, title="Folder names", description=_OF["directories"].description
     )
-    retention: dict[str, str] = Field(
-        default_factory=dict, title="Retention", description=_OF["retention"].description
-    )
+    retention: dict[str, str] = Field(default_factory=dict, title="Retention", description=_OF["retention"].description)
     replicas: list[str] = Field(
         default_factory=list,
         title="Copies",
         description="Object store blocks that each hold a full copy, such as object-store/workset-spaces.",
     )
-    compression: Literal["gzip", "zstd"] = Field("gzip", title="Compression", description=_OF["compression"].description)
+    compression: Literal["gzip", "zstd"] = Field(
+        "gzip", title="Compression", description=_OF["compression"].description
+    )
     compression_level: int = Field(-1, title="Compression level", description=_OF["compression_level"].description)
     iterations: int = Field(10_000, ge=10_000, title="Key rounds", description=_OF["iterations"].description)
 

@@ -66,19 +66,34 @@ class PrefectApi:
     def start(self, deployment: str, **parameters: Any) -> str:
         """Start a run of ``flow/deployment``; gives its id."""
         found = self.call("GET", f"/deployments/name/{deployment}")
-        made = self.call("POST", f"/deployments/{found['id']}/create_flow_run",
-                         {"parameters": parameters, "enforce_parameter_schema": True})
+        made = self.call(
+            "POST",
+            f"/deployments/{found['id']}/create_flow_run",
+            {"parameters": parameters, "enforce_parameter_schema": True},
+        )
         return str(made["id"])
 
     def run(self, run_id: str) -> Run:
         """The run as it is now."""
         shown = self.call("GET", f"/flow_runs/{run_id}")
         state = shown.get("state") or {}
-        return Run(run_id, shown["name"], state.get("type", ""), state.get("name", ""), state.get("message") or "",
-                   float(shown.get("total_run_time") or 0))
+        return Run(
+            run_id,
+            shown["name"],
+            state.get("type", ""),
+            state.get("name", ""),
+            state.get("message") or "",
+            float(shown.get("total_run_time") or 0),
+        )
 
-    def wait(self, run_id: str, *, until: frozenset[str] = FINAL, timeout: float = 600.0,
-             tell: Callable[[str], None] = lambda line: None) -> Run:
+    def wait(
+        self,
+        run_id: str,
+        *,
+        until: frozenset[str] = FINAL,
+        timeout: float = 600.0,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Run:
         """Wait for one of these state types, telling every task as it ends.
 
         Raises:
@@ -95,30 +110,42 @@ class PrefectApi:
             if now.state in until or now.state in FINAL:
                 return now
             if time.monotonic() > deadline:
-                raise BackupError(f"The run {now.name!r} is still {now.state_name} after {timeout:.0f} s.",
-                                  remedy="is the worker running? see logs/worker.log")
+                raise BackupError(
+                    f"The run {now.name!r} is still {now.state_name} after {timeout:.0f} s.",
+                    remedy="is the worker running? see logs/worker.log",
+                )
             time.sleep(0.5)
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
         """Its task runs, in the order in which they began."""
-        found: list[dict[str, Any]] = self.call("POST", "/task_runs/filter", {
-            "flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"})
+        found: list[dict[str, Any]] = self.call(
+            "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        )
         return found
 
     def logs(self, run_id: str) -> list[str]:
         """Its log, oldest first."""
         lines: list[str] = []
         while True:
-            page = self.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}},
-                             "sort": "TIMESTAMP_ASC", "offset": len(lines), "limit": 200})
+            page = self.call(
+                "POST",
+                "/logs/filter",
+                {
+                    "logs": {"flow_run_id": {"any_": [run_id]}},
+                    "sort": "TIMESTAMP_ASC",
+                    "offset": len(lines),
+                    "limit": 200,
+                },
+            )
             lines += [each["message"] for each in page]
             if len(page) < 200:
                 return lines
 
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         """What it left to read; ``data`` of tables is JSON text."""
-        found: list[dict[str, Any]] = self.call("POST", "/artifacts/filter", {
-            "artifacts": {"flow_run_id": {"any_": [run_id]}}})
+        found: list[dict[str, Any]] = self.call(
+            "POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        )
         return found
 
     def approve(self, run_id: str, **answer: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import prefect.blocks.system
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
 
 from blocks import ALL
 from deployments import apply_automations, apply_blocks, apply_deployments
@@ -20,8 +22,6 @@ from deployments.merge import Digests
 from deployments.report import ApplyReport, Echo, _quiet
 from deployments.server import WORK_POOL
 from engine.config import SiteConfig
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
 
 
 class Memory:
@@ -82,6 +82,7 @@ def _work_pool(client: SyncPrefectClient, report: ApplyReport) -> None:
         client.read_work_pool(WORK_POOL)
         report.same(f"work pool {WORK_POOL}")
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process",
-                                               description="Runs the backup flows on the worker's machine."))
+        client.create_work_pool(
+            WorkPoolCreate(name=WORK_POOL, type="process", description="Runs the backup flows on the worker's machine.")
+        )
         report.made(f"work pool {WORK_POOL}")

@@ -26,7 +26,7 @@ def wanted() -> list[AutomationCore]:
     return [
         AutomationCore(
             name=CRASHED,
-            description="A run sends a heartbeat every 30 seconds. After three missed ones its machine or worker is gone.",
+            description="A run sends a heartbeat every 30 seconds; after three missed ones its machine is gone.",
             trigger=EventTrigger(
                 after={"prefect.flow-run.heartbeat"},
                 expect={"prefect.flow-run.*"},

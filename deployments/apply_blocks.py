@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def documents(site: SiteConfig) -> list[tuple[str, Block]]:
     """A site's blocks by document name, in the order in which they can be saved."""
     vault = site.vault
-    ring = KeyRing(current=vault.keys.current,
-                   keys={name: key.get_secret_value() for name, key in vault.keys.keys.items()})
+    ring = KeyRing(
+        current=vault.keys.current, keys={name: key.get_secret_value() for name, key in vault.keys.keys.items()}
+    )
     found: list[tuple[str, Block]] = [(site.site, ring)]
     stores = []
     for replica in vault.replicas:

@@ -37,8 +37,10 @@ def definitions(site: str, file: Path | None = None) -> list[dict[str, Any]]:
     try:
         entries = yaml.safe_load(file.read_text())["deployments"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"The deployments cannot be read from {file}: {error}",
-                          remedy="run from a checkout of backup-flows, installed with: pip install -e .") from None
+        raise ConfigError(
+            f"The deployments cannot be read from {file}: {error}",
+            remedy="run from a checkout of backup-flows, installed with: pip install -e .",
+        ) from None
     own = [entry for entry in entries if entry["name"] == site]
     return own or [_renamed(entry, site) for entry in entries if entry["name"] == TEMPLATE_SITE]
 
@@ -105,7 +107,12 @@ def _saved(deployment: DeploymentResponse) -> dict[str, Any]:
         "parameters": deployment.parameters,
         "schedules": sorted(
             (
-                {"slug": each.slug, "cron": each.schedule.cron, "timezone": each.schedule.timezone, "active": each.active}
+                {
+                    "slug": each.slug,
+                    "cron": each.schedule.cron,
+                    "timezone": each.schedule.timezone,
+                    "active": each.active,
+                }
                 if isinstance(each.schedule, CronSchedule)
                 else each.schedule.model_dump(mode="json")
                 for each in deployment.schedules
@@ -126,8 +133,12 @@ def _saved(deployment: DeploymentResponse) -> dict[str, Any]:
 
 
 def _schedule(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"slug": entry.get("slug"), "cron": entry["cron"], "timezone": entry.get("timezone", "UTC"),
-            "active": entry.get("active", True)}
+    return {
+        "slug": entry.get("slug"),
+        "cron": entry["cron"],
+        "timezone": entry.get("timezone", "UTC"),
+        "active": entry.get("active", True),
+    }
 
 
 def _save(client: SyncPrefectClient, flow: Flow[..., Any], name: str, values: dict[str, Any]) -> None:

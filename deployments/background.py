@@ -49,8 +49,8 @@ class Background:
             return running
         for directory in (self.log.parent, self._file.parent):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(self.log, "ab") as log:
-            os.chmod(self.log, 0o600)
+        with self.log.open("ab") as log:
+            self.log.chmod(0o600)
             process = subprocess.Popen(
                 argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -70,10 +70,28 @@ class Background:
             while self.pid() is not None and time.monotonic() < deadline:
                 _reap(pid)
                 time.sleep(0.1)
-            _kill_group(pid)
-            _reap(pid)
+        group = self._group()
+        if group is not None:
+            _kill_group(group)
+            _reap(group)
         self._file.unlink(missing_ok=True)
         return pid is not None
+
+    def kill(self) -> None:
+        """End it and its process group as a power cut would (SIGKILL); its pid file stays."""
+        group = self._group()
+        if group is not None:
+            _kill_group(group)
+            _reap(group)
+
+    def _group(self) -> int | None:
+        """Its process group, also when it has died and left others in it; None if that id is another's now."""
+        try:
+            record = json.loads(self._file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        pid = int(record["pid"])
+        return pid if _started(pid) in {None, record["started"]} else None
 
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""

@@ -42,7 +42,9 @@ class Demo:
         self._destroy()
         self._heading("The way back: deployment restore-database/demo")
         self._deploy("restore-database/demo", source="mysql", database="shop", into="shop", confirm="shop")
-        self._deploy("restore-database/demo", source="postgres", database="platform", into="platform", confirm="platform")
+        self._deploy(
+            "restore-database/demo", source="postgres", database="platform", into="platform", confirm="platform"
+        )
         self._heading("Checked with the databases' own clients, row for row")
         self._compare(before)
         self._say(f"The dropped tables are back: {rows:,} rows of {rows:,}.", "1;32")
@@ -53,8 +55,10 @@ class Demo:
         for name in self.stage.clear():
             self._say(f"stopped {name} of an earlier demo")
         self.stage.start()
-        self._say(f"MariaDB on port {self.stage.mariadb.port}, PostgreSQL on port {self.stage.postgres.port}, "
-                  f"S3 at {self.stage.site_env()['DEMO_S3_ENDPOINT']}")
+        self._say(
+            f"MariaDB on port {self.stage.mariadb.port}, PostgreSQL on port {self.stage.postgres.port}, "
+            f"S3 at {self.stage.site_env()['DEMO_S3_ENDPOINT']}"
+        )
         self._say(f"Prefect server and worker: {self.stage.prefect.url}")
         self._heading("Sample data")
         self.stage.mariadb_sql(demo_data.SHOP)
@@ -75,8 +79,10 @@ class Demo:
         if run.state != "COMPLETED":
             for line in self._api.logs(run_id)[-15:]:
                 self._say(f"    {line}")
-            raise BackupError(f"The run {run.name!r} ended {run.state_name}: {run.message}",
-                              remedy=f"look at {self.stage.prefect.url}/runs/flow-run/{run_id}")
+            raise BackupError(
+                f"The run {run.name!r} ended {run.state_name}: {run.message}",
+                remedy=f"look at {self.stage.prefect.url}/runs/flow-run/{run_id}",
+            )
         self._say(f"{run.first_line}")
         return run
 
@@ -91,10 +97,12 @@ class Demo:
         found: Fingerprints = {}
         for table, order in demo_data.SHOP_TABLES.items():
             found[f"shop.{table}"] = fingerprint(
-                self.stage.mariadb_sql(f"SET time_zone='+00:00'; SELECT * FROM shop.{table} ORDER BY {order}"))
+                self.stage.mariadb_sql(f"SET time_zone='+00:00'; SELECT * FROM shop.{table} ORDER BY {order}")
+            )
         for table, order in demo_data.PLATFORM_TABLES.items():
             found[f"platform.{table}"] = fingerprint(
-                self.stage.postgres_sql(f"COPY (SELECT * FROM {table} ORDER BY {order}) TO STDOUT", "platform"))
+                self.stage.postgres_sql(f"COPY (SELECT * FROM {table} ORDER BY {order}) TO STDOUT", "platform")
+            )
         return found
 
     def _compare(self, before: Fingerprints) -> None:
@@ -127,8 +135,9 @@ class Demo:
 
 def main(argv: list[str] | None = None, stage: Callable[[], Stage] = Stage) -> int:
     """Play the demo, or clear it away. Exit code 0 only when every row came back."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", nargs="?", choices=["run", "stop"], default="run")
     asked = parser.parse_args(argv)
     if asked.action == "stop":

@@ -37,7 +37,9 @@ class Stage:
     def __init__(self, home: Path | None = None) -> None:
         self.home = home or state_directory() / "demo"
         # A database server that root starts runs as another user, which may not pass /root.
-        self.databases = Path(f"/var/tmp/backup-flows-demo-{os.getuid()}") if os.getuid() == 0 else self.home / "databases"
+        self.databases = (
+            Path(f"/var/tmp/backup-flows-demo-{os.getuid()}") if os.getuid() == 0 else self.home / "databases"
+        )
         self.prefect = LocalServer(self.home / "prefect", extra_env={"BACKUP_FLOWS_RETRY_SECONDS": "2"})
         self.s3 = Background(self.home, "s3")
 
@@ -46,8 +48,12 @@ class Stage:
         self._make_directories()
         self._facts()
         with ThreadPoolExecutor() as pool:
-            jobs = [pool.submit(self._start_prefect), pool.submit(self.mariadb.start),
-                    pool.submit(self.postgres.start), pool.submit(self._start_s3)]
+            jobs = [
+                pool.submit(self._start_prefect),
+                pool.submit(self.mariadb.start),
+                pool.submit(self.postgres.start),
+                pool.submit(self._start_s3),
+            ]
             for job in jobs:
                 job.result()
         self._write_env_file()
@@ -95,14 +101,37 @@ class Stage:
 
     def mariadb_sql(self, text: str) -> bytes:
         """What the stock client prints."""
-        argv = ["mariadb", "--no-defaults", "--host=127.0.0.1", f"--port={self.mariadb.port}", "--user=root",
-                "--default-character-set=utf8mb4", "--batch", "--skip-column-names"]
+        argv = [
+            "mariadb",
+            "--no-defaults",
+            "--host=127.0.0.1",
+            f"--port={self.mariadb.port}",
+            "--user=root",
+            "--default-character-set=utf8mb4",
+            "--batch",
+            "--skip-column-names",
+        ]
         return _run(argv, text, {"MYSQL_PWD": self.mariadb.password})
 
     def postgres_sql(self, text: str, database: str = "postgres") -> bytes:
         """What the stock client prints."""
-        argv = [str(postgres_programs() / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
-                "-p", str(self.postgres.port), "-U", "postgres", "-d", database]
+        argv = [
+            str(postgres_programs() / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.postgres.port),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]
         return _run(argv, text, {"PGPASSWORD": self.postgres.password, "PGCLIENTENCODING": "UTF8"})
 
     def _make_directories(self) -> None:
@@ -119,8 +148,11 @@ class Stage:
         path = self.home / "demo.json"
         if not path.exists():
             made = {name: secrets.token_urlsafe(24) for name in ("mariadb", "postgres", "s3_secret")}
-            made |= {"key": secrets.token_urlsafe(36), "s3_key": secrets.token_hex(10).upper(),
-                     "s3_port": str(free_port())}
+            made |= {
+                "key": secrets.token_urlsafe(36),
+                "s3_key": secrets.token_hex(10).upper(),
+                "s3_port": str(free_port()),
+            }
             path.touch(mode=0o600)
             path.write_text(json.dumps(made))
         facts: dict[str, str] = json.loads(path.read_text())
@@ -139,17 +171,30 @@ class Stage:
         program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
         if program is None:
             raise ToolMissing("The demo's S3 endpoint needs rclone, which is not here.", remedy="run: make setup")
-        env = {**os.environ, "RCLONE_AUTH_KEY": f'"{facts["s3_key"]},{facts["s3_secret"]}"',
-               "RCLONE_CONFIG": str(self.home / "rclone.conf")}
+        env = {
+            **os.environ,
+            "RCLONE_AUTH_KEY": f'"{facts["s3_key"]},{facts["s3_secret"]}"',
+            "RCLONE_CONFIG": str(self.home / "rclone.conf"),
+        }
         argv = [program, "serve", "s3", str(root), f"--addr=127.0.0.1:{facts['s3_port']}", "--dir-cache-time=1s"]
         self.s3.start(argv, env)
         self._make_bucket(facts)
 
     def _make_bucket(self, facts: dict[str, str]) -> None:
-        config = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required",
-                        s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
-        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{facts['s3_port']}", region_name="us-east-1",
-                              aws_access_key_id=facts["s3_key"], aws_secret_access_key=facts["s3_secret"], config=config)
+        config = Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 1},
+        )
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{facts['s3_port']}",
+            region_name="us-east-1",
+            aws_access_key_id=facts["s3_key"],
+            aws_secret_access_key=facts["s3_secret"],
+            config=config,
+        )
         deadline = time.monotonic() + 30
         while True:
             try:

@@ -76,8 +76,10 @@ def apply(site_file: Path, force: bool = False, echo: Echo = print, home: Path |
         return apply_site(site, force=force, echo=echo)
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {401, 403}:
-            raise CredentialsRefused(f"The Prefect server at {address} refused the login.",
-                                     remedy="set PREFECT_API_AUTH_STRING=user:password") from None
+            raise CredentialsRefused(
+                f"The Prefect server at {address} refused the login.",
+                remedy="set PREFECT_API_AUTH_STRING=user:password",
+            ) from None
         raise
     except (httpx.ConnectError, httpx.ConnectTimeout):
         raise Unreachable(f"No Prefect server answers at {address}.", remedy="start one with: backups up") from None
@@ -89,6 +91,8 @@ def _choose_server(home: Path) -> None:
         return
     local = LocalServer(home)
     if local.server.pid() is None:
-        raise ConfigError("No Prefect server is set up here: PREFECT_API_URL is not set and none was started.",
-                          remedy="start one with: backups up")
+        raise ConfigError(
+            "No Prefect server is set up here: PREFECT_API_URL is not set and none was started.",
+            remedy="start one with: backups up",
+        )
     os.environ.update(local.client_env())

@@ -52,8 +52,10 @@ class ApplyReport:
         for name, (before, after) in merge.changed.items():
             self.echo(f"~ {thing}: {name} {_difference(before, after, name in secret)}")
         for name, (file, saved) in merge.kept.items():
-            self.echo(f"! {thing}: {name} was edited in the UI and stays; the site file differs: "
-                      f"{_difference(saved, file, name in secret)} (--force takes the file's)")
+            self.echo(
+                f"! {thing}: {name} was edited in the UI and stays; the site file differs: "
+                f"{_difference(saved, file, name in secret)} (--force takes the file's)"
+            )
         if merge.kept:
             self.kept.append(thing)
         if merge.changed:
@@ -66,13 +68,20 @@ class ApplyReport:
         if self.nothing_changed:
             edits = f"; {len(self.kept)} with edits made in the UI were left alone" if self.kept else ""
             return f"Nothing to change: {len(self.unchanged)} things are as the site file says{edits}."
-        return (f"{len(self.created)} created, {len(self.changed)} changed, "
-                f"{len(self.unchanged)} unchanged, {len(self.kept)} left as edited in the UI.")
+        return (
+            f"{len(self.created)} created, {len(self.changed)} changed, "
+            f"{len(self.unchanged)} unchanged, {len(self.kept)} left as edited in the UI."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"created": self.created, "changed": self.changed, "kept": self.kept,
-                "unchanged": self.unchanged, "notes": self.notes}
+        return {
+            "created": self.created,
+            "changed": self.changed,
+            "kept": self.kept,
+            "unchanged": self.unchanged,
+            "notes": self.notes,
+        }
 
 
 def _difference(before: Any, after: Any, secret: bool) -> str:

@@ -95,7 +95,7 @@ class LocalServer:
             ConfigError: The port is taken, or a process ended as it started. Unreachable: no answer in time.
         """
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.chmod(self.home, 0o700)
+        self.home.chmod(0o700)
         if self.server.pid() is None:
             self._choose_port(port)
             argv = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
@@ -126,8 +126,10 @@ class LocalServer:
                 chosen = probe.getsockname()[1]
             (self.home / "server.json").write_text(json.dumps({"port": chosen}))
             return
-        raise ConfigError(f"Port {wanted} is taken by another program.",
-                          remedy="choose another: backups up --port 4201 (0 takes a free one)")
+        raise ConfigError(
+            f"Port {wanted} is taken by another program.",
+            remedy="choose another: backups up --port 4201 (0 takes a free one)",
+        )
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -140,8 +142,9 @@ class LocalServer:
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        raise Unreachable(f"The Prefect server at {self.url} did not answer within {timeout:.0f} s.",
-                          remedy=f"see {self.server.log}")
+        raise Unreachable(
+            f"The Prefect server at {self.url} did not answer within {timeout:.0f} s.", remedy=f"see {self.server.log}"
+        )
 
     def _secrets(self) -> dict[str, str]:
         path = self.home / "secrets.json"

@@ -46,8 +46,10 @@ def _targets(config: SiteConfig, source: str, database: str, ledger: Ledger) -> 
     """Databases to back up; a server that cannot be asked is noted, and the others go on."""
     names = [config.source(source).name] if source else [each.name for each in config.sources()]
     if not names:
-        raise ConfigError(f"Site {config.site} names no database server.", remedy="add one to the site file, and: "
-                          "backups apply SITE.yaml")
+        raise ConfigError(
+            f"Site {config.site} names no database server.",
+            remedy="add one to the site file, and: backups apply SITE.yaml",
+        )
     found: list[Target] = []
     unknown: UnknownName | None = None
     for name in names:
@@ -94,7 +96,9 @@ def _bring_up_to_date(config: SiteConfig, replica: str, ledger: Ledger) -> None:
             ledger.copied(replica, entry, replicate(config, entry, replica), caught_up=entry.file not in new)
         except BackupError as error:
             ledger.missing(replica, waiting[index:], error)
-            get_run_logger().error("%s is not at %s: %s", plural(len(waiting) - index, "backup"), replica, reason(error))
+            get_run_logger().error(
+                "%s is not at %s: %s", plural(len(waiting) - index, "backup"), replica, reason(error)
+            )
             return
 
 

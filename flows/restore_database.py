@@ -29,7 +29,6 @@ APPROVAL_SECONDS = 24 * 3600
 POLL_SECONDS = 2
 
 
-
 class Approval(RunInput):
     """Typed by the person who approves a replacement."""
 
@@ -40,8 +39,10 @@ def _run_name() -> str:
     given = runtime.flow_run.parameters
     into = given.get("into") or "a side database"
     how = "plan of restoring" if given.get("dry_run") else "restore"
-    return (f"{how} {given.get('site')}/{given.get('source') or '*'}/{given.get('database')} "
-            f"from {given.get('backup', 'latest')} into {into}")
+    return (
+        f"{how} {given.get('site')}/{given.get('source') or '*'}/{given.get('database')} "
+        f"from {given.get('backup', 'latest')} into {into}"
+    )
 
 
 @flow(name="restore-database", flow_run_name=_run_name, persist_result=False)
@@ -72,8 +73,15 @@ def restore_database(
         confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
         dry_run: Only say what would be done.
     """
-    request = RestoreRequest(database=database, source=source, backup=backup, location=location, into=into,
-                             tables=tuple(tables), schemas=tuple(schemas))
+    request = RestoreRequest(
+        database=database,
+        source=source,
+        backup=backup,
+        location=location,
+        into=into,
+        tables=tuple(tables),
+        schemas=tuple(schemas),
+    )
     return outcome(_restore, site, request, confirm, dry_run)
 
 
@@ -82,21 +90,27 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
     if not dry_run:
         sweep(config)
     plan = restore.plan(config, request)
-    create_markdown_artifact(key=f"{site}-restore-plan", markdown=plan_text(plan),
-                             description=f"What restoring {plan.target} means")
+    create_markdown_artifact(
+        key=f"{site}-restore-plan", markdown=plan_text(plan), description=f"What restoring {plan.target} means"
+    )
     if dry_run:
-        return Completed(message=f"Plan only, nothing was changed: {plan.manifest.file} into "
-                                 f"{plan.target.database if plan.replaces else plan.side}")
+        return Completed(
+            message=f"Plan only, nothing was changed: {plan.manifest.file} into "
+            f"{plan.target.database if plan.replaces else plan.side}"
+        )
     if plan.replaces and plan.before.exists:
         _approve(plan, site, confirm)
     elif confirm:
         check_confirmation(plan, confirm)
     result = _carry_out(config, plan)
-    create_markdown_artifact(key=f"{site}-restore", markdown=result_text(plan, result),
-                             description=f"What the last restore on {site} did")
+    create_markdown_artifact(
+        key=f"{site}-restore", markdown=result_text(plan, result), description=f"What the last restore on {site} did"
+    )
     rows = sum(result.comparison.expected.values())
-    return Completed(message=f"{plan.target} is back as {result.into}: {result.rows:,} of {plural(rows, 'row')} "
-                             f"in {duration(result.seconds)}")
+    return Completed(
+        message=f"{plan.target} is back as {result.into}: {result.rows:,} of {plural(rows, 'row')} "
+        f"in {duration(result.seconds)}"
+    )
 
 
 def _approve(plan: RestorePlan, site: str, confirm: str) -> None:
@@ -109,14 +123,19 @@ def _approve(plan: RestorePlan, site: str, confirm: str) -> None:
         get_run_logger().info("replacing %s was confirmed by parameter", plan.target)
         return
     text = approval_text(plan)
-    create_markdown_artifact(key=f"{site}-restore-approval", markdown=text,
-                             description=f"Waits for approval: replacing {plan.target}")
+    create_markdown_artifact(
+        key=f"{site}-restore-approval", markdown=text, description=f"Waits for approval: replacing {plan.target}"
+    )
     get_run_logger().warning("waiting for approval to replace %s", plan.target)
-    given = pause_flow_run(wait_for_input=Approval.with_initial_data(description=text),
-                           timeout=APPROVAL_SECONDS, poll_interval=POLL_SECONDS)
+    given = pause_flow_run(
+        wait_for_input=Approval.with_initial_data(description=text),
+        timeout=APPROVAL_SECONDS,
+        poll_interval=POLL_SECONDS,
+    )
     if not check_confirmation(plan, given.confirm.strip()):
-        raise ConfirmationNeeded(f"The replacement of {plan.target} was not confirmed: no name was given.",
-                                 kept="nothing was changed")
+        raise ConfirmationNeeded(
+            f"The replacement of {plan.target} was not confirmed: no name was given.", kept="nothing was changed"
+        )
     get_run_logger().info("replacing %s was approved", plan.target)
 
 

@@ -29,7 +29,7 @@ def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
     """Wrong credentials, a wrong key or a missing tool stay wrong: those stop at once."""
     try:
         state.result()
-    except BaseException as error:  # noqa: BLE001 - whatever ended the task is what is asked about
+    except BaseException as error:
         return is_retryable(error)
     return False
 

@@ -42,8 +42,9 @@ def preflight(site: SiteConfig, target: Target) -> Preflight:
     with Site(site) as opened:
         found = backup.preflight(opened, target)
     server = found.server
-    get_run_logger().info("%s: %s %s, about %s to dump", target, server.flavour, server.version,
-                          size(found.estimated_bytes))
+    get_run_logger().info(
+        "%s: %s %s, about %s to dump", target, server.flavour, server.version, size(found.estimated_bytes)
+    )
     for warning in found.warnings:
         get_run_logger().warning("%s: %s", target, warning)
     return found
@@ -57,9 +58,14 @@ def capture(site: SiteConfig, target: Target, tier: str, label: str = "") -> Cap
         entry, manifest = backup.capture(opened, target, tier=tier, label=label, progress=progress)
     seconds = time.monotonic() - begun
     get_run_logger().info(
-        "%s: dumped %s (%s stored) with %s in %s, %s: %s", target, size(manifest.data.plain_size),
-        size(manifest.stored_bytes), plural(manifest.total_rows, "row"), duration(seconds),
-        rate(manifest.data.plain_size, seconds), entry.file,
+        "%s: dumped %s (%s stored) with %s in %s, %s: %s",
+        target,
+        size(manifest.data.plain_size),
+        size(manifest.stored_bytes),
+        plural(manifest.total_rows, "row"),
+        duration(seconds),
+        rate(manifest.data.plain_size, seconds),
+        entry.file,
     )
     return Captured(target, entry, manifest, seconds)
 

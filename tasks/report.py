@@ -76,8 +76,10 @@ class Ledger:
             rows = sum(row.captured.manifest.total_rows for row in self.rows)
             stored = sum(row.captured.manifest.stored_bytes for row in self.rows)
             caught = f", {plural(len(self.caught_up), 'copy')} caught up" if self.caught_up else ""
-            return (f"{plural(len(self.rows), 'database')} backed up and verified: {plural(rows, 'row')}, "
-                    f"{size(stored)} stored at {', '.join(self._places())}{caught}")
+            return (
+                f"{plural(len(self.rows), 'database')} backed up and verified: {plural(rows, 'row')}, "
+                f"{size(stored)} stored at {', '.join(self._places())}{caught}"
+            )
         reasons = [f"{what} is not backed up: {reason(error)}" for what, error in self.losses.items()]
         reasons += [f"{file} fails its verification: {reason(error)}" for file, error in self.doubts.items()]
         reasons += [self._gap(replica) for replica in self.gaps]
@@ -103,12 +105,16 @@ class Ledger:
 def publish(ledger: Ledger) -> None:
     """Leave the artifacts of a run under keys that stay the same, so that the UI shows their history."""
     create_table_artifact(
-        key=f"{ledger.site}-backups", table=[_cells(row, ledger) for row in ledger.rows] + _lost_cells(ledger),
+        key=f"{ledger.site}-backups",
+        table=[_cells(row, ledger) for row in ledger.rows] + _lost_cells(ledger),
         description=f"{ledger.tier} backup of {ledger.site}, {names.now():%Y-%m-%d %H:%M} UTC: "
         + ledger.verdict().splitlines()[0],
     )
-    create_markdown_artifact(key=f"{ledger.site}-last-backup", markdown=_story(ledger),
-                             description=f"What the last {ledger.tier} backup of {ledger.site} did")
+    create_markdown_artifact(
+        key=f"{ledger.site}-last-backup",
+        markdown=_story(ledger),
+        description=f"What the last {ledger.tier} backup of {ledger.site} did",
+    )
 
 
 def _cells(row: Row, ledger: Ledger) -> dict[str, Any]:
@@ -136,16 +142,20 @@ def _proof(row: Row, ledger: Ledger) -> str:
 
 
 def _lost_cells(ledger: Ledger) -> list[dict[str, Any]]:
-    return [{"database": what, "backup": "NONE", "verified how": f"FAILED: {reason(error)}"}
-            for what, error in ledger.losses.items()]
+    return [
+        {"database": what, "backup": "NONE", "verified how": f"FAILED: {reason(error)}"}
+        for what, error in ledger.losses.items()
+    ]
 
 
 def _story(ledger: Ledger) -> str:
     lines = [f"# {ledger.tier} backup of {ledger.site}", "", *ledger.verdict().splitlines(), ""]
     for row in ledger.rows:
         manifest = row.captured.manifest
-        lines.append(f"- **{row.captured.target}** `{row.captured.entry.key}`: {plural(manifest.total_rows, 'row')}, "
-                     f"{size(manifest.data.plain_size)} dumped in {duration(row.captured.seconds)}")
+        lines.append(
+            f"- **{row.captured.target}** `{row.captured.entry.key}`: {plural(manifest.total_rows, 'row')}, "
+            f"{size(manifest.data.plain_size)} dumped in {duration(row.captured.seconds)}"
+        )
         lines += [f"  - {warning}" for warning in manifest.warnings]
     lines += [f"- caught up: {each}" for each in ledger.caught_up]
     lines += [f"- swept: {each}" for each in ledger.swept.done]

@@ -34,9 +34,13 @@ def load(work: RestoreWork) -> None:
 def compare(work: RestoreWork) -> Comparison:
     """Count every restored table and compare rows and schema with the manifest."""
     found = work.compare()
-    get_run_logger().info("%s of %s are there, in %s; schema %s", f"{sum(found.found.values()):,}",
-                          plural(sum(found.expected.values()), "row"), plural(len(found.found), "table"),
-                          {True: "equal", False: "differs", None: "not compared"}[found.schema_equal])
+    get_run_logger().info(
+        "%s of %s are there, in %s; schema %s",
+        f"{sum(found.found.values()):,}",
+        plural(sum(found.expected.values()), "row"),
+        plural(len(found.found), "table"),
+        {True: "equal", False: "differs", None: "not compared"}[found.schema_equal],
+    )
     return found
 
 
@@ -52,6 +56,9 @@ def safety_backup(work: RestoreWork) -> Entry | None:
 def swap(work: RestoreWork) -> SwapReport:
     """Put the checked copy in production's place. Not retried: its journal undoes or finishes it."""
     report = work.swap()
-    get_run_logger().info("swapped: the app's writes waited %.0f ms; the previous data stays as %s",
-                          report.paused_seconds * 1000, report.kept_as or "nothing (there was none)")
+    get_run_logger().info(
+        "swapped: the app's writes waited %.0f ms; the previous data stays as %s",
+        report.paused_seconds * 1000,
+        report.kept_as or "nothing (there was none)",
+    )
     return report

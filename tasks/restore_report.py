@@ -16,46 +16,58 @@ def approval_text(plan: RestorePlan) -> str:
     """What will be replaced by what: sizes, ages, counts."""
     manifest, before = plan.manifest, plan.before
     age = duration((names.now() - manifest.taken_at).total_seconds())
-    return "\n".join([
-        f"# Replace {plan.target}?",
-        "",
-        "| | replaced | by |",
-        "|---|---|---|",
-        f"| what | database `{plan.target.database}` as it is now | `{manifest.file}` from {plan.entry.location} |",
-        f"| age | now | {age} old, taken {names.both_zones(manifest.taken_at)} |",
-        f"| size | {size(before.bytes)} | {size(manifest.data.plain_size)} dumped, {size(manifest.stored_bytes)} stored |",
-        f"| tables | {before.tables} | {len(manifest.rows)} |",
-        f"| rows | {sum(before.rows.values()):,} | {manifest.total_rows:,} |",
-        "",
-        f"The present data stays as `{plan.keep_as}` until somebody drops it; a safety backup is made first.",
-        *[f"\n**Note:** {note}" for note in plan.notes],
-        "",
-        f"To approve, type the database's name: `{plan.target.database}`",
-    ])
+    return "\n".join(
+        [
+            f"# Replace {plan.target}?",
+            "",
+            "| | replaced | by |",
+            "|---|---|---|",
+            f"| what | database `{plan.target.database}` as it is now | `{manifest.file}` from {plan.entry.location} |",
+            f"| age | now | {age} old, taken {names.both_zones(manifest.taken_at)} |",
+            f"| size | {size(before.bytes)} | {size(manifest.data.plain_size)} dumped, {size(manifest.stored_bytes)} stored |",
+            f"| tables | {before.tables} | {len(manifest.rows)} |",
+            f"| rows | {sum(before.rows.values()):,} | {manifest.total_rows:,} |",
+            "",
+            f"The present data stays as `{plan.keep_as}` until somebody drops it; a safety backup is made first.",
+            *[f"\n**Note:** {note}" for note in plan.notes],
+            "",
+            f"To approve, type the database's name: `{plan.target.database}`",
+        ]
+    )
 
 
 def result_text(plan: RestorePlan, result: RestoreResult) -> str:
     """What was done, table by table."""
     compared = result.comparison
-    lines = [f"# {plan.target} is back as {result.into}", "",
-             f"{result.rows:,} of {plural(sum(compared.expected.values()), 'row')} from `{result.entry.file}` "
-             f"({result.entry.location}) in {duration(result.seconds)}.", ""]
+    lines = [
+        f"# {plan.target} is back as {result.into}",
+        "",
+        f"{result.rows:,} of {plural(sum(compared.expected.values()), 'row')} from `{result.entry.file}` "
+        f"({result.entry.location}) in {duration(result.seconds)}.",
+        "",
+    ]
     if result.swap is not None:
-        lines.append(f"- writes waited {result.swap.paused_seconds * 1000:.0f} ms; "
-                     + (f"previous data: `{result.swap.kept_as}`" if result.swap.kept_as else "nothing stood there before"))
+        lines.append(
+            f"- writes waited {result.swap.paused_seconds * 1000:.0f} ms; "
+            + (f"previous data: `{result.swap.kept_as}`" if result.swap.kept_as else "nothing stood there before")
+        )
     if result.safety is not None:
         lines.append(f"- safety backup: `{result.safety.file}`")
     lines += [f"- {note}" for note in result.notes]
     lines += ["", "| table | in the backup | restored |", "|---|---:|---:|"]
-    lines += [f"| {table} | {count:,} | {compared.found.get(table, 0):,} |"
-              for table, count in sorted(compared.expected.items())]
+    lines += [
+        f"| {table} | {count:,} | {compared.found.get(table, 0):,} |"
+        for table, count in sorted(compared.expected.items())
+    ]
     return "\n".join(lines)
 
 
 def _side_by_side(plan: RestorePlan) -> list[str]:
     tables = sorted({*plan.manifest.rows, *plan.before.rows})
-    rows = [f"| {table} | {_count(plan.before.rows.get(table))} | {_count(plan.manifest.rows.get(table))} |"
-            for table in tables[:200]]
+    rows = [
+        f"| {table} | {_count(plan.before.rows.get(table))} | {_count(plan.manifest.rows.get(table))} |"
+        for table in tables[:200]
+    ]
     return ["| table | rows now | rows in the backup |", "|---|---:|---:|", *rows]
 
 

@@ -42,6 +42,12 @@ def replicate(site: SiteConfig, entry: Entry, replica: str) -> Stored:
     begun = time.monotonic()
     with Site(site) as opened, told(f"copy {entry.file} to {replica}") as progress:
         stored = backup.replicate(opened, entry, replica, progress=progress)
-    get_run_logger().info("%s: copied to %s (%s) in %s, checked by %s", entry.file, replica, size(stored.size),
-                          duration(time.monotonic() - begun), stored.proof)
+    get_run_logger().info(
+        "%s: copied to %s (%s) in %s, checked by %s",
+        entry.file,
+        replica,
+        size(stored.size),
+        duration(time.monotonic() - begun),
+        stored.proof,
+    )
     return stored
