@@ -26,6 +26,7 @@ class Command:
             ``{name}`` in ``argv`` becomes their path. For ``--defaults-extra-file={my_cnf}``.
         feeds: The program reads its standard input from us (``Process.write``). Without it, standard
             input is empty.
+        converses: With ``feeds``: its output is read with ``chunks`` by another thread while it is fed.
         gated: The program starts (its start-up cost paid) but waits for ``Process.open_gate``.
         title: What to call it in messages; the program's name when empty.
     """
@@ -34,6 +35,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     secret_files: Mapping[str, str] = field(default_factory=dict)
     feeds: bool = False
+    converses: bool = False
     gated: bool = False
     title: str = ""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
+import select
 import socket
 import struct
 import threading
@@ -24,6 +26,8 @@ from engine.processes import diagnose
 from engine.processes.base import CHUNK, Command, Completed
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
+_SEND = 256 * 1024
+_END = re.compile(rb"backup-flows-end (\d+)\n$")
 _MARK = b"backup-flows-pid "
 _WRAPPER = r"""
 echo "backup-flows-pid $$" >&2
@@ -40,7 +44,12 @@ for name in $files; do
   unset "BF_FILE_$name"
 done
 if [ "$gate" = gate ]; then read -r _ || exit 125; fi
-if [ "$mode" = feeds ]; then exec "$@"; fi
+if [ "$mode" = feeds ]; then
+  "$@"
+  status=$?
+  echo "backup-flows-end $status" >&2
+  exit "$status"
+fi
 exec 9<&0 </dev/null
 "$@" 9<&- &
 child=$!
@@ -49,6 +58,7 @@ guard=$!
 exec 9<&-
 wait "$child"; status=$?
 kill "$guard" 2>/dev/null
+echo "backup-flows-end $status" >&2
 exit "$status"
 """
 
@@ -63,9 +73,11 @@ class ContainerProcess:
         self._where = f"container {container.name}"
         self._ended: Completed | BackupError | None = None
         self._pid = 0
+        self._exit: int | None = None
         self._stderr = bytearray()
         self._kept = bytearray()
         self._queue: queue.Queue[bytes | None] = queue.Queue(8)
+        self._over = False
         self._stopping = False
         self._timed_out = False
         self._timeout = timeout
@@ -101,17 +113,35 @@ class ContainerProcess:
 
     def chunks(self) -> Iterator[bytes]:
         """Standard output until the program closes it."""
-        while (data := self._queue.get()) is not None:
+        while (data := self._next()) is not None:
             yield data
-        self._queue.put(None)
+        self._over = True
+
+    def _next(self) -> bytes | None:
+        """The next output, or None at its end.
+
+        The engine keeps the stream of a program that ended with input unread open for two minutes;
+        for such a program, silence after its end is the end.
+        """
+        while not self._over:
+            ended = self._exit is not None and self.command.feeds
+            try:
+                return self._queue.get(timeout=1.0)
+            except queue.Empty:
+                if ended:
+                    break
+        return None
 
     def write(self, data: bytes) -> None:
         """Feed standard input. Raises what ``wait`` raises when the program has ended."""
         assert self.command.feeds, "the command was not started with feeds=True"
+        view = memoryview(data)
         try:
-            if not self._reader.is_alive():
-                raise BrokenPipeError
-            self._socket.sendall(data)
+            while view:
+                if not self._reader.is_alive() or self._exit is not None:
+                    raise BrokenPipeError
+                if select.select([], [self._socket], [], 1.0)[1]:
+                    view = view[self._socket.send(view[:_SEND], socket.MSG_DONTWAIT) :]
         except OSError:
             self.wait()
             raise ToolFailed(f"{self.command.name} in {self._where} ended before it had read everything.") from None
@@ -129,9 +159,8 @@ class ContainerProcess:
             for data in self.chunks():
                 if len(self._kept) < OUTPUT_LIMIT:
                     self._kept += data
-            self._reader.join()
-            self._ended = self._outcome()
             self._close()
+            self._ended = self._outcome()
         if isinstance(self._ended, BackupError):
             raise self._ended
         return self._ended
@@ -166,7 +195,9 @@ class ContainerProcess:
         return Completed(bytes(self._kept), words)
 
     def _status(self) -> int | None:
-        """Exit status, or None when the engine cannot tell. The stream may end a moment before it."""
+        """Exit status, or None when nobody can tell. The stream may end a moment before the engine knows it."""
+        if self._exit is not None:
+            return self._exit
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -219,6 +250,10 @@ class ContainerProcess:
             line, _, rest = bytes(self._stderr).partition(b"\n")
             self._pid = int(line[len(_MARK) :])
             self._stderr = bytearray(rest)
+        ended = _END.search(self._stderr)
+        if ended:
+            self._exit = int(ended[1])
+            del self._stderr[ended.start() :]
         del self._stderr[: -diagnose.TAIL]
 
     def _close(self) -> None:

@@ -70,7 +70,7 @@ class LocalProcess:
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, CHUNK)
         self._threads = [threading.Thread(target=self._keep_stderr, daemon=True)]
-        if command.feeds:
+        if command.feeds and not command.converses:
             self._threads.append(threading.Thread(target=self._keep_stdout, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -121,7 +121,7 @@ class LocalProcess:
         if self._ended is not None:
             return self._ended
         self.close_input()
-        if not self.command.feeds:
+        if not self.command.feeds or self.command.converses:
             self._keep_stdout()
         status = self._child.wait()
         for thread in self._threads:
