@@ -30,6 +30,7 @@ _FILE = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='((?:[^'\\]|\\.)*)'")
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_POS=(\d+)")
 _GTID = re.compile(rb"gtid_slave_pos='([^']*)'")
 _END = b"-- Dump completed"
+_OBJECT = (b"-- Table structure ", b"-- Temporary ", b"-- Sequence structure ", b"-- Dumping ")
 _LONGEST_HEADER = 1024 * 1024
 _OPENING_PARENTHESIS = ord("(")
 _NEWLINE = ord("\n")
@@ -41,12 +42,14 @@ class RowCounter:
     Attributes:
         rows: Rows by table; a table of which only the definition came has 0.
         log: The log position that the dump itself states, as far as seen.
+        begun: The dump's transaction has begun: its log position, or the first object, was seen.
         complete: The end marker has been seen, and nothing but blank lines after it.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.log = LogPosition()
+        self.begun = False
         self.complete = False
         self._held = b""
         self._mode: Callable[[bytes, int], int] = self._text
@@ -115,10 +118,13 @@ class RowCounter:
     def _comment_line(self, line: bytes) -> None:
         if line.startswith((b"-- CHANGE MASTER ", b"-- CHANGE REPLICATION ")):
             self._coordinates(line)
+        elif line.startswith(_OBJECT):
+            self.begun = True
         elif line.startswith(b"-- SET GLOBAL gtid_slave_pos") and (found := _GTID.search(line)):
             self.log = self.log.model_copy(update={"gtid": found[1].decode()})
 
     def _coordinates(self, line: bytes) -> None:
+        self.begun = True
         file, position = _FILE.search(line), _POSITION.search(line)
         if file and position:
             self.log = self.log.model_copy(

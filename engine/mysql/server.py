@@ -34,6 +34,8 @@ class MySQLSource:
         self.site = site
         self.name = config.name
         self._connection: Connection | None = None
+        self.side_events: dict[str, dict[str, str]] = {}
+        """By side database loaded here: what its events, now disabled, were in the dump."""
 
     @cached_property
     def runner(self) -> Runner:
@@ -90,9 +92,17 @@ class MySQLSource:
         """The dump program of the server's flavour. Raises ToolMissing, WrongTool."""
         return tools.find_tool(self.runner, self.flavour, tools.DUMP)
 
+    @cached_property
+    def dump_help(self) -> str:
+        """The dump program's own list of options."""
+        return self.runner.run(Command((self.dump.path, "--no-defaults", "--help"))).text
+
     def client_command(self, argv_tail: Iterable[str] = (), feeds: bool = True, database: str | None = None) -> Command:
-        """A call of the flavour's own client, logged in, that reads SQL from us (``feeds``)."""
-        tail = [*argv_tail, *([f"--database={database}"] if database is not None else [])]
+        """A call of the flavour's own client, logged in, that reads SQL from us (``feeds``).
+
+        Comments reach the server: MariaDB's client else strips them out of routine bodies.
+        """
+        tail = ["--comments", *argv_tail, *([f"--database={database}"] if database is not None else [])]
         return tools.command(self.config, self.runner, self.client, tail, feeds=feeds)
 
     def dump_command(self, argv_tail: Iterable[str], gated: bool = False) -> Command:
@@ -156,6 +166,13 @@ class MySQLSource:
         from engine.mysql.load import load_beside
 
         return load_beside(self, manifest, part, into, selection, journal, progress)
+
+    def finish_side(self, manifest: Manifest, part: OpenPart, into: str, selection: Selection,
+                    journal: Journal, progress: Progress) -> list[str]:
+        """See ``engine.mysql.load``: the load is complete already."""
+        from engine.mysql.load import finish_side
+
+        return finish_side(self, into)
 
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:
         """See ``engine.mysql.compare``."""

@@ -45,8 +45,8 @@ class LocalProcess:
         self._ended: Completed | BackupError | None = None
         self._stderr = bytearray()
         self._stdout = bytearray()
-        life_read, self._life = os.pipe()
-        gate_read, self._gate = os.pipe() if command.gated else (-1, -1)
+        life_read, self._life = _pipe()
+        gate_read, self._gate = _pipe() if command.gated else (-1, -1)
         files = {name: _memory_file(name, text) for name, text in command.secret_files.items()}
         kept = [life_read, *files.values()] + ([gate_read] if command.gated else [])
         argv = [_with_files(part, files) for part in argv]
@@ -230,8 +230,20 @@ class LocalRunner:
             return process.wait()
 
 
+def _pipe() -> tuple[int, int]:
+    reading, writing = os.pipe()
+    return _out_of_the_way(reading), writing
+
+
+def _out_of_the_way(handle: int) -> int:
+    """The same file under a number that the shell's own redirections (0 to 9) do not touch."""
+    moved = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 20)
+    os.close(handle)
+    return moved
+
+
 def _memory_file(name: str, text: str) -> int:
-    handle = os.memfd_create(name)
+    handle = _out_of_the_way(os.memfd_create(name))
     os.fchmod(handle, 0o600)  # clients refuse option files that others may write
     os.write(handle, text.encode())
     return handle
