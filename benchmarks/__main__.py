@@ -1,0 +1,37 @@
+"""``python -m benchmarks [NAME ...]``: run what begins with one of the names, or everything."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import backup
+from benchmarks.measure import Figure, save, show
+
+BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
+    "mariadb.backup": lambda directory: backup.run(backup.OnMariaDB(directory)),
+    "postgres.backup": lambda directory: backup.run(backup.OnPostgres(directory)),
+    "mariadb.memory": lambda directory: backup.memory(backup.OnMariaDB(directory)),
+    "postgres.memory": lambda directory: backup.memory(backup.OnPostgres(directory)),
+}
+
+
+def main(wanted: list[str]) -> int:
+    """Run, print and save; 2 when nothing has such a name."""
+    chosen = [name for name in BENCHES if not wanted or any(name.startswith(each) for each in wanted)]
+    if not chosen:
+        print(f"no benchmark begins with {' or '.join(wanted)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    for name in chosen:
+        with tempfile.TemporaryDirectory(prefix="backup-flows-bench-") as directory:
+            Path(directory).chmod(0o755)
+            figures = BENCHES[name](Path(directory))
+        show(figures)
+        save(figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
