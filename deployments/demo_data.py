@@ -79,7 +79,8 @@ INSERT INTO silver.daily
          (CASE WHEN count(*) > 30 THEN 'good' ELSE 'doubtful' END)::silver.quality
   FROM bronze.readings GROUP BY 1, 2;
 INSERT INTO gold.reports (title, body, made_at)
-  SELECT 'Report ' || n, decode(repeat(md5(n::text), 20), 'hex'), timestamptz '2025-02-01 06:00Z' + n * interval '1 hour'
+  SELECT 'Report ' || n, decode(repeat(md5(n::text), 20), 'hex'),
+         timestamptz '2025-02-01 06:00Z' + n * interval '1 hour'
   FROM generate_series(1, 2000) AS n;
 CREATE INDEX by_sensor ON bronze.readings (sensor, taken_at);
 CREATE VIEW gold.latest AS SELECT sensor, max(taken_at) AS taken_at FROM bronze.readings GROUP BY sensor;

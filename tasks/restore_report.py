@@ -15,6 +15,7 @@ def plan_text(plan: RestorePlan) -> str:
 def approval_text(plan: RestorePlan) -> str:
     """What will be replaced by what: sizes, ages, counts."""
     manifest, before = plan.manifest, plan.before
+    stored = f"{size(manifest.data.plain_size)} dumped, {size(manifest.stored_bytes)} stored"
     age = duration((names.now() - manifest.taken_at).total_seconds())
     return "\n".join(
         [
@@ -24,7 +25,7 @@ def approval_text(plan: RestorePlan) -> str:
             "|---|---|---|",
             f"| what | database `{plan.target.database}` as it is now | `{manifest.file}` from {plan.entry.location} |",
             f"| age | now | {age} old, taken {names.both_zones(manifest.taken_at)} |",
-            f"| size | {size(before.bytes)} | {size(manifest.data.plain_size)} dumped, {size(manifest.stored_bytes)} stored |",
+            f"| size | {size(before.bytes)} | {stored} |",
             f"| tables | {before.tables} | {len(manifest.rows)} |",
             f"| rows | {sum(before.rows.values()):,} | {manifest.total_rows:,} |",
             "",

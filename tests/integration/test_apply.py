@@ -1,0 +1,100 @@
+"""``backups apply`` on a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.integration.installation import KEY, Installation, Site
+
+
+def _report(done: Any) -> dict[str, Any]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _everything(prefect: Installation) -> dict[str, Any]:
+    """All that apply may touch, without timestamps of reading."""
+    call = prefect.api.call
+    return {
+        "blocks": sorted(
+            (b["block_type_name"], b["name"], b["id"], b["updated"])
+            for b in call("POST", "/block_documents/filter", {})
+        ),
+        "deployments": sorted((d["name"], d["id"], d["updated"]) for d in call("POST", "/deployments/filter", {})),
+        "automations": sorted((a["name"], a["id"], a["updated"]) for a in call("POST", "/automations/filter", {})),
+        "pools": sorted((p["name"], p["id"], p["updated"]) for p in call("POST", "/work_pools/filter", {})),
+    }
+
+
+def test_applied_twice_nothing_changes(prefect: Installation, site: Site) -> None:
+    before = _everything(prefect)
+    done = prefect.apply(site)
+    assert done.returncode == 0 and "Nothing to change" in done.stdout, done.stdout + done.stderr
+    assert _everything(prefect) == before
+
+
+def test_the_deployments_have_schedules_limits_tags_and_no_secrets(prefect: Installation, site: Site) -> None:
+    hourly = prefect.api.call("GET", f"/deployments/name/hourly-db/{site.name}")
+    daily = prefect.api.call("GET", f"/deployments/name/daily-full/{site.name}")
+    manual = prefect.api.call("GET", f"/deployments/name/manual-backup/{site.name}")
+    assert [each["schedule"] | {} for each in hourly["schedules"]][0]["cron"] == "0 * * * *"
+    assert daily["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
+    assert daily["schedules"][0]["schedule"]["timezone"] == "UTC"
+    assert daily["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert manual["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert daily["global_concurrency_limit"]["limit"] == 1
+    assert f"site:{site.name}" in daily["tags"]
+    assert daily["parameters"] == {"site": site.name}
+    for secret in (KEY, *site.env.values()):
+        assert secret not in json.dumps([hourly, daily, manual])
+
+
+def test_an_edit_in_the_ui_stays_without_force_and_secrets_are_only_named(prefect: Installation, site: Site) -> None:
+    document = prefect.api.call("GET", f"/block_types/slug/mysql-server/block_documents/name/{site.name}-mysql")
+    prefect.api.call("PATCH", f"/block_documents/{document['id']}", {"data": {"uncounted": ["huge"]}})
+    done = prefect.apply(site)
+    assert "uncounted was edited in the UI and stays" in done.stdout
+
+    site.env["ITEST_MARIADB"], right = "FAKE-another-password", site.env["ITEST_MARIADB"]
+    done = prefect.apply(site)
+    assert "password changed (secret)" in done.stdout
+    assert "FAKE-another-password" not in done.stdout + done.stderr and right not in done.stdout + done.stderr
+
+    site.env["ITEST_MARIADB"] = right
+    done = prefect.apply(site, "--force")
+    assert "uncounted ['huge'] -> []" in done.stdout
+    assert "Nothing to change" in prefect.apply(site).stdout
+
+
+def test_a_paused_schedule_stays_paused(prefect: Installation, site: Site) -> None:
+    daily = prefect.api.call("GET", f"/deployments/name/daily-full/{site.name}")
+    schedule = daily["schedules"][0]["id"]
+    prefect.api.call("PATCH", f"/deployments/{daily['id']}/schedules/{schedule}", {"active": False})
+    done = prefect.apply(site)
+    assert "schedules was edited in the UI and stays" in done.stdout
+    after = prefect.api.call("GET", f"/deployments/name/daily-full/{site.name}")
+    assert after["schedules"][0]["active"] is False
+    assert prefect.apply(site, "--force").returncode == 0
+
+
+def test_json_lists_what_was_found(prefect: Installation, site: Site) -> None:
+    report = _report(prefect.apply(site, "--json"))
+    text = json.dumps(report)
+    assert f"site/{site.name}" in text and f"vault/{site.name}" in text
+
+
+def test_secrets_are_obfuscated_in_the_api_and_encrypted_at_rest(prefect: Installation, site: Site) -> None:
+    shown = json.dumps(prefect.api.call("POST", "/block_documents/filter", {"include_secrets": False}))
+    database = b"".join(each.read_bytes() for each in (prefect.server.home / "prefect").glob("prefect.db*"))
+    assert site.name.encode() in database, "the search itself must be able to find something"
+    for secret in site.env.values():
+        assert secret not in shown
+        assert secret.encode() not in database
+
+
+def test_without_the_password_the_server_answers_nothing(prefect: Installation) -> None:
+    import httpx
+
+    assert httpx.post(f"{prefect.server.url}/api/deployments/filter", json={}).status_code == 401

@@ -1,0 +1,80 @@
+"""Processes that are killed: the run shows as Crashed, nothing half-made counts, the next run succeeds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.installation import Installation, Site, until
+
+
+@contextlib.contextmanager
+def _dump_that_waits(prefect: Installation, site: Site) -> Iterator[None]:
+    """A lock that pg_dump has to wait for, so that it can be killed at leisure."""
+    connection = prefect.postgres.connect(site.platform)
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE silver.daily IN ACCESS EXCLUSIVE MODE")
+        try:
+            yield
+        finally:
+            connection.rollback()
+            connection.close()
+
+
+def _dumping(prefect: Installation, site: Site) -> bool:
+    found = prefect.postgres.sql(
+        f"SELECT pid FROM pg_stat_activity WHERE datname = '{site.platform}' AND wait_event_type = 'Lock'"
+    )
+    return bool(found)
+
+
+def _others(prefect: Installation, site: Site) -> list[tuple[str | None, ...]]:
+    return prefect.postgres.sql(
+        f"SELECT pid, application_name, state FROM pg_stat_activity WHERE datname = '{site.platform}'"
+    )
+
+
+def test_a_killed_flow_is_crashed_and_the_next_run_leaves_nothing_behind(prefect: Installation, site: Site) -> None:
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        prefect.flow_process(run_id).kill()
+        run = prefect.api.wait(run_id)
+        assert run.state == "CRASHED"
+        assert "-9" in run.first_line
+        assert site.files(".json") == []
+    run = prefect.run(f"manual-backup/{site.name}", source="postgres")
+    assert run.state == "COMPLETED", run.message
+    assert len(site.files(".json")) == 1 and site.staged() == []
+    assert until(lambda: _others(prefect, site) == [], "the killed dump's session to end")
+
+
+def test_a_cancelled_flow_stops_its_tools_and_leaves_nothing(prefect: Installation, site: Site) -> None:
+    before = site.files(".json")
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        prefect.api.call("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
+        run = prefect.api.wait(run_id)
+        assert run.state == "CANCELLED"
+        assert until(lambda: not _dumping(prefect, site), "the dump to end")
+    assert site.files(".json") == before and site.staged() == []
+
+
+@pytest.mark.slow
+def test_a_dead_worker_s_run_is_marked_crashed_and_a_new_worker_goes_on(prefect: Installation, site: Site) -> None:
+    before = len(site.files(".json"))
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        prefect.server.worker.kill()
+        run = prefect.api.wait(run_id, timeout=240)
+        assert run.state == "CRASHED"
+        assert run.first_line.startswith("No sign of life for 95 seconds")
+    prefect.server.start_worker()
+    run = prefect.run(f"manual-backup/{site.name}", source="postgres")
+    assert run.state == "COMPLETED", run.message
+    assert len(site.files(".json")) == before + 1 and site.staged() == []
