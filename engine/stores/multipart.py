@@ -112,7 +112,7 @@ class Lanes:
     def _run(self, work: Callable[[], None], size: int) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001  raised again in the writer's thread
+        except Exception as error:
             self._failure = self._failure or error
         finally:
             with self._freed:

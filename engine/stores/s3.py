@@ -52,8 +52,7 @@ class S3Store:
             self._send(key, probe)
             if self._bucket.range(key, 0, len(probe)) != probe:
                 raise StoreRefused(f"{self._place} gives back other bytes than were written.")
-            with speaking_of("list unfinished uploads", self._place):
-                self._bucket.client.list_multipart_uploads(Bucket=self._place.bucket, MaxUploads=1)
+            self._bucket.uploads(STATE, {})
         finally:
             self._bucket.delete(key)
 
@@ -150,10 +149,7 @@ class S3Store:
     def _uploads(self) -> Iterator[Any]:
         more: dict[str, Any] = {}
         while True:
-            with speaking_of("list unfinished uploads", self._place):
-                answer = self._bucket.client.list_multipart_uploads(
-                    Bucket=self._place.bucket, Prefix=self._prefix, **more
-                )
+            answer = self._bucket.uploads(self._prefix, more)
             yield from answer.get("Uploads", [])
             if not answer.get("IsTruncated"):
                 return

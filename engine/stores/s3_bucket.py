@@ -127,6 +127,16 @@ class Bucket:
             if code_of(error) not in {"NoSuchUpload", "404"}:
                 raise in_words(error, f"abort the upload of {key}", self.place) from None
 
+    def uploads(self, prefix: str, marker: dict[str, str]) -> dict[str, Any]:
+        """One page of the unfinished uploads. Some endpoints have none in other words: no such upload."""
+        try:
+            answer = self.client.list_multipart_uploads(Bucket=self.place.bucket, Prefix=prefix, **marker)
+            return dict(answer)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) == "NoSuchUpload":
+                return {}
+            raise in_words(error, "list unfinished uploads", self.place) from None
+
     def range(self, key: str, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``; fewer where the object ends."""
         return b"".join(read_object(self.client, self.place, key, start, length))

@@ -41,6 +41,7 @@ class Proxy:
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests: list[str] = []
         self._fault: Fault | None = None
+        self._lose: re.Pattern[str] | None = None
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._closed = False
@@ -52,6 +53,11 @@ class Proxy:
     def flip(self, direction: Direction, *, after: int) -> None:
         """Flip one bit of the byte that comes after so many."""
         self._fault = Fault(direction, after, 1, flip=True)
+
+    def lose_answer(self, pattern: str) -> None:
+        """Let the next request that matches (``PUT /bucket/key``) through, and cut the line at its answer."""
+        self._lose = re.compile(pattern)
+        self._fault = Fault("down", 0, 1)
 
     def heal(self) -> None:
         self._fault = None
@@ -80,15 +86,17 @@ class Proxy:
             except OSError:
                 return
             self._sockets += [client, server]
+            latest = [""]
             for source, target, direction in ((client, server, "up"), (server, client, "down")):
-                threading.Thread(target=self._pass, args=(source, target, direction), daemon=True).start()
+                threading.Thread(target=self._pass, args=(source, target, direction, latest), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, direction: Direction) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, direction: Direction, latest: list[str]) -> None:
         try:
             while data := source.recv(65536):
                 if direction == "up" and (found := _REQUEST.match(data)):
-                    self.requests.append(f"{found[1].decode()} {found[2].decode()}")
-                allowed, cut = self._harm(direction, data)
+                    latest[0] = f"{found[1].decode()} {found[2].decode()}"
+                    self.requests.append(latest[0])
+                allowed, cut = self._harm(direction, data, latest[0])
                 target.sendall(allowed)
                 if cut:
                     break
@@ -98,10 +106,12 @@ class Proxy:
             _close(source)
             _close(target)
 
-    def _harm(self, direction: Direction, data: bytes) -> tuple[bytes, bool]:
+    def _harm(self, direction: Direction, data: bytes, request: str) -> tuple[bytes, bool]:
         with self._lock:
             fault = self._fault
             if fault is None or fault.direction != direction or not fault.times:
+                return data, False
+            if self._lose and (not self._lose.search(request) or data.startswith(b"HTTP/1.1 100")):
                 return data, False
             left = fault.after - fault.passed
             if len(data) <= left:

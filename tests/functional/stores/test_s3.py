@@ -44,7 +44,11 @@ class Objects:
         return data
 
     def unfinished(self) -> list[str]:
-        return [item["Key"] for item in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])]
+        try:
+            answer = self.client.list_multipart_uploads(Bucket=self.bucket)
+        except self.client.exceptions.NoSuchUpload:  # rclone's way to say that there are none
+            return []
+        return [item["Key"] for item in answer.get("Uploads", [])]
 
 
 class S3Suite(StoreSuite):

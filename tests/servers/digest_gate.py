@@ -1,0 +1,58 @@
+"""An S3 endpoint that compares SHA-256 checksums, as AWS does: a gate before moto, which does not."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_REFUSAL = b"<Error><Code>BadDigest</Code><Message>The SHA256 you specified did not match</Message></Error>"
+
+
+@contextlib.contextmanager
+def digest_gate(endpoint: str) -> Iterator[str]:
+    """The address of a gate before ``endpoint`` that answers 400 BadDigest to a body of another digest."""
+    upstream = urlsplit(endpoint).netloc
+
+    class Gate(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            expected = self.headers.get("x-amz-checksum-sha256")
+            if expected and expected != base64.b64encode(hashlib.sha256(body).digest()).decode():
+                return self._answer(400, {}, _REFUSAL)
+            connection = http.client.HTTPConnection(upstream)
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            length = {"Content-Length": answer.headers["Content-Length"]} if self.command == "HEAD" else {}
+            self._answer(answer.status, {**dict(answer.headers), **length}, answer.read())
+            connection.close()
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            headers.setdefault("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                if name.lower() not in {"connection", "transfer-encoding"}:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
