@@ -78,7 +78,7 @@ class Demo:
         run = self._api.wait(run_id, timeout=300, tell=lambda line: self._say(f"  {line}"))
         if run.state != "COMPLETED":
             for line in self._api.logs(run_id)[-15:]:
-                self._say(f"    {line}")
+                self._say(f"    {line.splitlines()[0] if line else line}")
             raise BackupError(
                 f"The run {run.name!r} ended {run.state_name}: {run.message}",
                 remedy=f"look at {self.stage.prefect.url}/runs/flow-run/{run_id}",

@@ -12,10 +12,9 @@ from prefect.states import Completed, Failed
 
 from blocks import load_site
 from engine.catalog import Entry
-from engine.config import SiteConfig
 from engine.errors import BackupError, ConfigError, UnknownName
 from engine.site import Target
-from tasks.base import reason
+from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, capture, find_databases, preflight, verify
 from tasks.report import Ledger, publish
 from tasks.vault import find_lacking, replicate, sweep
@@ -28,13 +27,13 @@ def run_backups(site: str, tier: str, *, label: str = "", source: str = "", data
     Raises:
         UnknownName: No such site, source or database. ConfigError: a block is wrong.
     """
-    config = load_site(site)
-    ledger = Ledger(config.site, tier)
-    ledger.swept = sweep(config)
-    for target in _targets(config, source, database, ledger):
-        _back_up(config, target, tier, label, ledger)
-    for replica in config.vault.replicas:
-        _bring_up_to_date(config, replica.name, ledger)
+    handle = SiteHandle(load_site(site))
+    ledger = Ledger(handle.name, tier)
+    ledger.swept = sweep(handle)
+    for target in _targets(handle, source, database, ledger):
+        _back_up(handle, target, tier, label, ledger)
+    for replica in handle.config.vault.replicas:
+        _bring_up_to_date(handle, replica.name, ledger)
     publish(ledger)
     if ledger.failed:
         get_run_logger().error(ledger.verdict())
@@ -42,19 +41,19 @@ def run_backups(site: str, tier: str, *, label: str = "", source: str = "", data
     return Completed(message=ledger.verdict())
 
 
-def _targets(config: SiteConfig, source: str, database: str, ledger: Ledger) -> list[Target]:
+def _targets(site: SiteHandle, source: str, database: str, ledger: Ledger) -> list[Target]:
     """Databases to back up; a server that cannot be asked is noted, and the others go on."""
-    names = [config.source(source).name] if source else [each.name for each in config.sources()]
+    names = [site.config.source(source).name] if source else [each.name for each in site.config.sources()]
     if not names:
         raise ConfigError(
-            f"Site {config.site} names no database server.",
+            f"Site {site.name} names no database server.",
             remedy="add one to the site file, and: backups apply SITE.yaml",
         )
     found: list[Target] = []
     unknown: UnknownName | None = None
     for name in names:
         try:
-            found += find_databases(config, name, database)
+            found += find_databases(site, name, database)
         except UnknownName as error:
             if not database:
                 ledger.lost(name, error)
@@ -66,13 +65,13 @@ def _targets(config: SiteConfig, source: str, database: str, ledger: Ledger) -> 
     return found
 
 
-def _back_up(config: SiteConfig, target: Target, tier: str, label: str, ledger: Ledger) -> None:
+def _back_up(site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger) -> None:
     """One database: dumped and proven, or noted as lost."""
     captured: Captured | None = None
     try:
-        preflight(config, target)
-        captured = capture(config, target, tier, label)
-        ledger.proven(captured, verify(config, captured.entry))
+        preflight(site, target)
+        captured = capture(site, target, tier, label)
+        ledger.proven(captured, verify(site, captured.entry))
     except BackupError as error:
         if captured is None:
             ledger.lost(str(target), error)
@@ -80,11 +79,11 @@ def _back_up(config: SiteConfig, target: Target, tier: str, label: str, ledger: 
             ledger.unproven(captured, error)
 
 
-def _bring_up_to_date(config: SiteConfig, replica: str, ledger: Ledger) -> None:
+def _bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
     """Copy what a replica lacks: this run's backups first, then what earlier runs could not."""
     ours = [row.captured.entry for row in ledger.rows if row.report is not None]
     try:
-        lacking = find_lacking(config, replica)
+        lacking = find_lacking(site, replica)
     except BackupError as error:
         ledger.missing(replica, ours, error)
         return
@@ -93,7 +92,7 @@ def _bring_up_to_date(config: SiteConfig, replica: str, ledger: Ledger) -> None:
     waiting = [entry for entry in _in_order(lacking, new) if entry.file not in broken]
     for index, entry in enumerate(waiting):
         try:
-            ledger.copied(replica, entry, replicate(config, entry, replica), caught_up=entry.file not in new)
+            ledger.copied(replica, entry, replicate(site, entry, replica), caught_up=entry.file not in new)
         except BackupError as error:
             ledger.missing(replica, waiting[index:], error)
             get_run_logger().error(

@@ -13,13 +13,12 @@ from prefect.states import Completed
 from pydantic import Field
 
 from blocks import load_site
-from engine.config import SiteConfig
 from engine.errors import ConfirmationNeeded
 from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWork, check_confirmation
-from engine.site import Site
 from flows.outcome import outcome
 from flows.parameters import DatabaseName, Names, SiteName, Source
 from tasks import restore
+from tasks.base import SiteHandle
 from tasks.progress import RunProgress
 from tasks.restore_report import approval_text, plan_text, result_text
 from tasks.vault import sweep
@@ -86,10 +85,10 @@ def restore_database(
 
 
 def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) -> State[None]:
-    config = load_site(site)
+    handle = SiteHandle(load_site(site))
     if not dry_run:
-        sweep(config)
-    plan = restore.plan(config, request)
+        sweep(handle)
+    plan = restore.plan(handle, request)
     create_markdown_artifact(
         key=f"{site}-restore-plan", markdown=plan_text(plan), description=f"What restoring {plan.target} means"
     )
@@ -102,7 +101,7 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
         _approve(plan, site, confirm)
     elif confirm:
         check_confirmation(plan, confirm)
-    result = _carry_out(config, plan)
+    result = _carry_out(handle, plan)
     create_markdown_artifact(
         key=f"{site}-restore", markdown=result_text(plan, result), description=f"What the last restore on {site} did"
     )
@@ -139,9 +138,9 @@ def _approve(plan: RestorePlan, site: str, confirm: str) -> None:
     get_run_logger().info("replacing %s was approved", plan.target)
 
 
-def _carry_out(config: SiteConfig, plan: RestorePlan) -> RestoreResult:
+def _carry_out(site: SiteHandle, plan: RestorePlan) -> RestoreResult:
     progress = RunProgress(f"restore {plan.target}")
-    with Site(config) as opened, RestoreWork(opened, plan, progress=progress) as work:
+    with site.open() as opened, RestoreWork(opened, plan, progress=progress) as work:
         restore.load(work)
         restore.compare(work)
         if plan.replaces:

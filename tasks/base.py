@@ -15,7 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from engine.config import SiteConfig
 from engine.errors import BackupError, is_retryable
+from engine.site import Site
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +25,25 @@ R = TypeVar("R")
 RETRIES = int(os.environ.get("BACKUP_FLOWS_RETRIES", "3"))
 RETRY_SECONDS = float(os.environ.get("BACKUP_FLOWS_RETRY_SECONDS", "10"))
 JITTER = 0.5
+
+
+class SiteHandle:
+    """A site as tasks are given it.
+
+    A plain object on purpose: Prefect walks through the fields of models and dataclasses that tasks get,
+    which secrets should be spared, and which a model with a field called ``keys`` does not survive.
+    """
+
+    def __init__(self, config: SiteConfig) -> None:
+        self.config = config
+        self.name = config.site
+
+    def open(self) -> Site:
+        """The site with its vault and sources; to be used in a ``with``."""
+        return Site(self.config)
+
+    def __repr__(self) -> str:
+        return f"SiteHandle({self.name!r})"
 
 
 def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

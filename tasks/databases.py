@@ -9,12 +9,11 @@ from prefect.logging import get_run_logger
 
 from engine import backup
 from engine.catalog import Entry
-from engine.config import SiteConfig
 from engine.manifest import Manifest
-from engine.site import Site, Target
+from engine.site import Target
 from engine.source import Preflight
 from engine.verify import VerifyReport
-from tasks.base import step
+from tasks.base import SiteHandle, step
 from tasks.progress import told
 from tasks.words import duration, plural, rate, size
 
@@ -29,17 +28,17 @@ class Captured:
     seconds: float
 
 
-@step(name="find databases", run_name="find databases on {site.site}/{source}")
-def find_databases(site: SiteConfig, source: str, database: str = "") -> list[Target]:
+@step(name="find databases", run_name="find databases on {site.name}/{source}")
+def find_databases(site: SiteHandle, source: str, database: str = "") -> list[Target]:
     """Every database of a source that is to be backed up, or the one of that name."""
-    with Site(site) as opened:
+    with site.open() as opened:
         return opened.targets(source, database or None)
 
 
-@step(name="preflight", run_name="preflight {site.site}/{target}")
-def preflight(site: SiteConfig, target: Target) -> Preflight:
+@step(name="preflight", run_name="preflight {site.name}/{target}")
+def preflight(site: SiteHandle, target: Target) -> Preflight:
     """Everything that can be known before the dump; its warnings go to the log."""
-    with Site(site) as opened:
+    with site.open() as opened:
         found = backup.preflight(opened, target)
     server = found.server
     get_run_logger().info(
@@ -50,11 +49,11 @@ def preflight(site: SiteConfig, target: Target) -> Preflight:
     return found
 
 
-@step(name="dump", run_name="dump {site.site}/{target} ({tier})")
-def capture(site: SiteConfig, target: Target, tier: str, label: str = "") -> Captured:
+@step(name="dump", run_name="dump {site.name}/{target} ({tier})")
+def capture(site: SiteHandle, target: Target, tier: str, label: str = "") -> Captured:
     """Dump one database, encrypted, into the local vault. What fails half-way leaves nothing."""
     begun = time.monotonic()
-    with Site(site) as opened, told(f"dump {target}") as progress:
+    with site.open() as opened, told(f"dump {target}") as progress:
         entry, manifest = backup.capture(opened, target, tier=tier, label=label, progress=progress)
     seconds = time.monotonic() - begun
     get_run_logger().info(
@@ -70,8 +69,12 @@ def capture(site: SiteConfig, target: Target, tier: str, label: str = "") -> Cap
     return Captured(target, entry, manifest, seconds)
 
 
-@step(name="verify", run_name="verify {site.site}/{entry.file}")
-def verify(site: SiteConfig, entry: Entry) -> VerifyReport:
+@step(name="verify", run_name="verify {site.name}/{entry.file}")
+def verify(site: SiteHandle, entry: Entry) -> VerifyReport:
     """Read a stored backup to its end and prove it: digest, signature, decryption, end marker, rows, size."""
-    with Site(site) as opened, told(f"verify {entry.file}") as progress:
-        return backup.verify(opened, entry, progress=progress)
+    with site.open() as opened, told(f"verify {entry.file}") as progress:
+        report = backup.verify(opened, entry, progress=progress)
+    get_run_logger().info("%s: verified in %s: %s", entry.file, duration(report.seconds), ", ".join(report.checks))
+    for warning in report.warnings:
+        get_run_logger().warning("%s: %s", entry.file, warning)
+    return report

@@ -5,18 +5,16 @@ from __future__ import annotations
 from prefect.logging import get_run_logger
 
 from engine.catalog import Entry
-from engine.config import SiteConfig
 from engine.restore import RestorePlan, RestoreRequest, RestoreWork, make_plan
-from engine.site import Site
 from engine.source import Comparison, SwapReport
-from tasks.base import step
+from tasks.base import SiteHandle, step
 from tasks.words import plural
 
 
-@step(name="plan", run_name="plan the restore of {site.site}/{request.database} from {request.backup}")
-def plan(site: SiteConfig, request: RestoreRequest) -> RestorePlan:
+@step(name="plan", run_name="plan the restore of {site.name}/{request.database} from {request.backup}")
+def plan(site: SiteHandle, request: RestoreRequest) -> RestorePlan:
     """Find the backup and say what restoring it means. Changes nothing."""
-    with Site(site) as opened:
+    with site.open() as opened:
         made = make_plan(opened, request)
     for line in made.lines():
         get_run_logger().info(line)

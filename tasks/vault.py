@@ -8,18 +8,17 @@ from prefect.logging import get_run_logger
 
 from engine import backup
 from engine.catalog import Entry
-from engine.config import SiteConfig
-from engine.site import Site, Swept
+from engine.site import Swept
 from engine.stores.base import Stored
-from tasks.base import step
+from tasks.base import SiteHandle, step
 from tasks.progress import told
 from tasks.words import duration, size
 
 
-@step(name="sweep", run_name="sweep what dead runs left on {site.site}", retries=1)
-def sweep(site: SiteConfig) -> Swept:
+@step(name="sweep", run_name="sweep what dead runs left on {site.name}", retries=1)
+def sweep(site: SiteHandle) -> Swept:
     """Finish or undo what dead runs left: half-done swaps, side databases, staged files, uploads."""
-    with Site(site) as opened:
+    with site.open() as opened:
         opened.vault.check()
         found = opened.sweep()
     for line in found.done:
@@ -29,18 +28,18 @@ def sweep(site: SiteConfig) -> Swept:
     return found
 
 
-@step(name="find missing copies", run_name="find what {site.site}/{replica} lacks")
-def find_lacking(site: SiteConfig, replica: str) -> list[Entry]:
+@step(name="find missing copies", run_name="find what {site.name}/{replica} lacks")
+def find_lacking(site: SiteHandle, replica: str) -> list[Entry]:
     """Local backups that a replica does not have, newest first."""
-    with Site(site) as opened:
+    with site.open() as opened:
         return opened.vault.lacking(replica)
 
 
 @step(name="copy", run_name="copy {entry.file} to {replica}")
-def replicate(site: SiteConfig, entry: Entry, replica: str) -> Stored:
+def replicate(site: SiteHandle, entry: Entry, replica: str) -> Stored:
     """Copy one backup to one replica; says how the copy was checked there."""
     begun = time.monotonic()
-    with Site(site) as opened, told(f"copy {entry.file} to {replica}") as progress:
+    with site.open() as opened, told(f"copy {entry.file} to {replica}") as progress:
         stored = backup.replicate(opened, entry, replica, progress=progress)
     get_run_logger().info(
         "%s: copied to %s (%s) in %s, checked by %s",
