@@ -42,7 +42,8 @@ def write_accounts(source: MySQLSource, parts: Parts) -> list[str]:
         except Unreachable:
             raise
         except BackupError:
-            return [f"Accounts and grants were not saved: they cannot be read. GRANT SELECT ON mysql.* TO {account(connection)};"]
+            grant = f"GRANT SELECT ON mysql.* TO {account(connection)};"
+            return [f"Accounts and grants were not saved: they cannot be read. {grant}"]
         warnings: list[str] = []
         text = "\n".join(_statements(connection, source.flavour, listed, warnings))
     stamp = names.now().strftime("%Y-%m-%d %H:%M:%S")
@@ -62,8 +63,8 @@ def _accounts(connection: Connection, flavour: str) -> list[tuple[str, str, bool
     else:
         rows = query(
             connection,
-            "SELECT u.User, u.Host, EXISTS (SELECT 1 FROM mysql.role_edges e WHERE e.FROM_USER = u.User AND e.FROM_HOST = u.Host) "
-            "FROM mysql.user u",
+            "SELECT u.User, u.Host, EXISTS (SELECT 1 FROM mysql.role_edges e "
+            "WHERE e.FROM_USER = u.User AND e.FROM_HOST = u.Host) FROM mysql.user u",
         )
     found = [(_text(user), _text(host), bool(role)) for user, host, role in rows]
     return sorted((each for each in found if each[0] not in _SYSTEM), key=lambda each: (not each[2], each))

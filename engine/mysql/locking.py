@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pymysql
 
 from engine.errors import BackupError, LockHeld, MissingGrant
-from engine.mysql.connection import Connection, Row, code, meaning, query, value
+from engine.mysql.connection import Connection, Row, code, meaning, query, session_id, value
 
 _WAITED = 1205
 _PAUSE = 0.05
@@ -106,7 +106,7 @@ class ShortLock:
     def _long_queries(self) -> list[Row]:
         """(id, seconds, user, statement) of what has run for a second or more, longest first."""
         rows = query(self.connection, "SHOW FULL PROCESSLIST")
-        own = self.connection.thread_id()
+        own = session_id(self.connection)
         return sorted(
             ((row[0], int(row[5] or 0), row[1], row[7]) for row in rows
              if row[0] != own and row[4] in ("Query", "Execute") and int(row[5] or 0) >= 1 and row[7]),

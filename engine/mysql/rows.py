@@ -259,7 +259,8 @@ def compare_rows(found: dict[str, int], expected: dict[str, int], left_out: Iter
     Raises:
         IntegrityError: (or ``error``) naming the tables, with both numbers.
     """
-    problems = [f"{table!r} is missing ({rows} rows expected)" for table, rows in expected.items() if table not in found]
+    problems = [f"{table!r} is missing ({rows} rows expected)"
+                for table, rows in expected.items() if table not in found]  # fmt: skip
     problems += [f"{table!r} is missing" for table in left_out if table not in found and table not in expected]
     problems += [f"{table!r} has {found[table]} rows, {other} says {rows}"
                  for table, rows in expected.items() if table in found and found[table] != rows]  # fmt: skip

@@ -85,7 +85,8 @@ def schema_parts(connection: Connection, database: str) -> dict[str, str]:
             parts[f"view {name}"] = str(_show(connection, "VIEW", name)["Create View"])
         else:
             shown = SEQUENCE if kind == SEQUENCE else "TABLE"
-            parts[f"{shown.lower()} {name}"] = _table_text(str(_show(connection, shown, name)["Create Table"]), database)
+            text = str(_show(connection, shown, name)["Create Table"])
+            parts[f"{shown.lower()} {name}"] = _table_text(text, database)
     parts.update(_triggers(connection, database))
     for name, kind in _named(connection, "routine_name, routine_type", "routines", database):
         parts[f"{_ROUTINES.get(kind, kind.lower())} {name}"] = _code(_show(connection, kind, name))
@@ -106,7 +107,8 @@ def database_facts(connection: Connection, database: str, tables: list[Table]) -
     """What the manifest keeps beside the rows: character set, engines, how many of what, definers."""
     charset, collation = query(
         connection,
-        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = %s",
+        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
+        "WHERE schema_name = %s",
         (database,),
     )[0]
     counts = {

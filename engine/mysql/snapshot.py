@@ -19,7 +19,7 @@ import pymysql
 
 from engine.errors import BackupError, LockHeld, SnapshotMismatch
 from engine.manifest import LogPosition
-from engine.mysql.connection import Connection, query, value
+from engine.mysql.connection import Connection, query, session_id, value
 from engine.mysql.locking import ShortLock
 from engine.mysql.rows import RowCounter
 from engine.processes import Command, Process
@@ -75,8 +75,8 @@ def take(source: MySQLSource, command: Command) -> Snapshot:
             return snapshot
         if time.monotonic() > end:
             raise LockHeld(
-                f"{command.name} did not begin within the {source.config.lock_try_seconds} s for which writes may wait; "
-                f"tried for {source.config.lock_wait_seconds:g} s.",
+                f"{command.name} did not begin within the {source.config.lock_try_seconds} s for which writes may "
+                f"wait; tried for {source.config.lock_wait_seconds:g} s.",
                 kept="writes went on after every try",
                 remedy="raise lock_try_seconds, or run the backup when the server is less busy",
             )
@@ -94,7 +94,7 @@ def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | No
         failed.callback(session.close)
         query(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         process = source.runner.start(command, timeout=source.config.timeout_seconds)
-        failed.callback(end_dump, source, process, (locker.thread_id(), 0))
+        failed.callback(end_dump, source, process, (session_id(locker), 0))
         lock = ShortLock(locker, source.flavour, source.version, source.config.lock_try_seconds)
         began = lock.acquire(max(0.0, end - time.monotonic()))
         rest, rows, head = process.chunks(), RowCounter(), list[bytes]()
@@ -110,7 +110,7 @@ def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | No
         _same_position(log, rows.log, command)
         highest = _highest_connection(source)
         failed.pop_all()
-        return Snapshot(process, head, rest, rows, session, log, held, (locker.thread_id(), highest))
+        return Snapshot(process, head, rest, rows, session, log, held, (session_id(locker), highest))
 
 
 def log_position(connection: Connection, flavour: str, version: tuple[int, ...]) -> LogPosition:
@@ -132,7 +132,7 @@ def end_dump(source: MySQLSource, process: Process, connections: tuple[int, int]
     process.kill()
     lowest, highest = connections
     with contextlib.suppress(BackupError, pymysql.err.MySQLError), contextlib.closing(source.connect()) as control:
-        top = highest or control.thread_id()
+        top = highest or session_id(control)
         _kill(control, (row[0] for row in query(control, "SHOW FULL PROCESSLIST")
                         if lowest < row[0] <= top and row[1] == source.config.user and _is_dump(row[7])))  # fmt: skip
 
@@ -140,7 +140,7 @@ def end_dump(source: MySQLSource, process: Process, connections: tuple[int, int]
 def end_session(source: MySQLSource, connection: Connection) -> None:
     """End a session and the query that runs in it, from outside. Never raises."""
     with contextlib.suppress(BackupError, pymysql.err.MySQLError), contextlib.closing(source.connect()) as control:
-        _kill(control, [connection.thread_id()])
+        _kill(control, [session_id(connection)])
 
 
 def _kill(control: Connection, numbers: Iterable[int]) -> None:
@@ -213,9 +213,10 @@ class _Watchdog:
             if self._over:
                 return
             self.ended = True
-            own = {self._control.thread_id(), self._locker.thread_id()}
-            numbers = [self._locker.thread_id()]
+            own = {session_id(self._control), session_id(self._locker)}
+            numbers = [session_id(self._locker)]
             with contextlib.suppress(BackupError):
-                numbers += [row[0] for row in query(self._control, "SHOW FULL PROCESSLIST")
-                            if row[0] not in own and row[0] > self._locker.thread_id() and _is_flush(row[7])]  # fmt: skip
+                listed = query(self._control, "SHOW FULL PROCESSLIST")
+                numbers += [row[0] for row in listed
+                            if row[0] not in own and row[0] > numbers[0] and _is_flush(row[7])]  # fmt: skip
             _kill(self._control, numbers)

@@ -110,8 +110,8 @@ def _connection_options(config: MySQLConfig, runner: Runner, tool: Tool) -> list
 
 
 def _option(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-    return f'"{escaped}"'
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'
 
 
 def _version(text: str) -> str:
