@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.errors import MissingGrant
-from engine.mysql.connection import Connection, literal, quoted, translated
-from engine.mysql.statements import bare_trigger, event_with_status
+from engine.mysql.connection import Connection, quoted, translated
+from engine.mysql.statements import bare_trigger, event_with_status, literal
 
 ROUTINE_KINDS = ("function", "procedure", "package", "package body")
 _UTF8 = b"SET NAMES utf8mb4"

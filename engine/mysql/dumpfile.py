@@ -74,7 +74,9 @@ _TABLE_NAME = re.compile(
     rb"\s*(?:/\*!\d+\s*)?(?:DROP\s+(?:TABLE|SEQUENCE)\s+IF\s+EXISTS|CREATE\s+(?:TABLE|SEQUENCE)(?:\s+IF\s+NOT\s+EXISTS)?)\s+(`(?:[^`]|``)*`)",
     re.I,
 )
-_TRIGGER_CONTEXT = re.compile(rb"\s*(?:/\*!5000\d\s+SET\s+@sav|ALTER\s+DATABASE\s|/\*!5000\d\s+(?:CREATE|DROP\s+TRIGGER))", re.I)
+_TRIGGER_CONTEXT = re.compile(
+    rb"\s*(?:/\*!5000\d\s+SET\s+@sav|ALTER\s+DATABASE\s|/\*!5000\d\s+(?:CREATE|DROP\s+TRIGGER))", re.I
+)
 _FOOTER = re.compile(rb"\s*(?:/\*!\d+\s+)?SET\s+\S+\s*=\s*@(?:OLD_|MYSQLDUMP_)", re.I)
 _USES = re.compile(rb"\s*USE\s+(`(?:[^`]|``)*`|[^\s;]+)\s*\Z", re.I)
 _CREATES_DATABASE = re.compile(rb"\s*(?:/\*!\d+\s+)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.I)
@@ -177,11 +179,11 @@ class DumpReader:
         for start, section in _HEADLINES:
             if line.startswith(start):
                 self._section = section
-                named = _BACKTICKED.match(line, len(start)) if section not in (Section.EVENTS, Section.ROUTINES) else None
-                if named:
-                    self._name = unquote(named[0])
-                elif section in (Section.EVENTS, Section.ROUTINES):
+                named = _BACKTICKED.match(line, len(start))
+                if section in (Section.EVENTS, Section.ROUTINES):
                     self._name = ""
+                elif named:  # a name with a newline in it breaks its headline; the statements tell it again
+                    self._name = unquote(named[0])
                 return
         if line.startswith(b"-- Dump completed"):
             self.facts.completed = True
@@ -204,7 +206,7 @@ class DumpReader:
             raise RestoreRefused(
                 f"The dump holds several databases ({', '.join(known)}); only dumps of one can be restored.",
                 kept="nothing outside the new side database was touched",
-                remedy="dump each database on its own, or restore this file by hand on a server that holds no production data",
+                remedy="dump each database on its own, or restore this by hand on a server without production data",
             )
 
     def _seen(self, table: str) -> None:

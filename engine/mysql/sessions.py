@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import struct
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pymysql.constants import COMMAND
@@ -23,7 +22,7 @@ from engine.mysql.connection import Connection, query, quoted, translated, value
 if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
 
-SLOTS = 64
+SLOTS = 40
 """Most sessions one restore may mark."""
 
 
@@ -59,8 +58,19 @@ class Sessions:
         allow_packets(connection)
         return connection
 
+    def close(self, connection: Connection) -> None:
+        """Close one of them before the rest; its slot is free again."""
+        with contextlib.suppress(Exception):
+            connection.close()
+        if connection in self._open:
+            self._open.remove(connection)
+
     def _take(self, connection: Connection, slot: int) -> bool:
-        return value(connection, "SELECT GET_LOCK(%s, 0)", (mark(self._journal, slot),)) == 1
+        return bool(value(connection, "SELECT GET_LOCK(%s, 0)", (mark(self._journal, slot),)) == 1)
+
+    def user_lock(self, word: str) -> str:
+        """Name of another user lock of this work."""
+        return f"{mark(self._journal, 0)}:{word}"[:64]
 
     def client_mark(self) -> str:
         """An init command that marks a client program's session."""
@@ -80,15 +90,19 @@ def run(connection: Connection, *statements: bytes) -> None:
     """Run statements one after another."""
     for statement in statements:
         with translated(describe(statement)), connection.cursor() as cursor:
-            cursor.execute(statement)  # type: ignore[arg-type]  # bytes pass through as they are
+            _send(cursor, statement)
 
 
 def run_packet(connection: Connection, statements: list[bytes]) -> None:
     """Run statements as one packet; the first that fails ends it and is raised."""
     with translated(f"{describe(statements[0])} and {len(statements) - 1} more"), connection.cursor() as cursor:
-        cursor.execute(b";\n".join(statements))  # type: ignore[arg-type]
+        _send(cursor, b";\n".join(statements))
         while cursor.nextset():
             pass
+
+
+def _send(cursor: Any, statement: bytes) -> None:
+    cursor.execute(statement)  # bytes go out as they are
 
 
 def describe(statement: bytes) -> str:
@@ -96,10 +110,16 @@ def describe(statement: bytes) -> str:
     return f"«{text[:120]}»"
 
 
+def number_of(connection: Connection) -> int:
+    """The session's number in the server, as the process list shows it."""
+    raw: Any = connection
+    return int(raw.thread_id())
+
+
 def holders(connection: Connection, journal: Journal) -> list[int]:
     """Numbers of the sessions that a journal's work still has in the server."""
     asked = ", ".join(f"IS_USED_LOCK('{mark(journal, slot)}')" for slot in range(SLOTS + 1))
-    own = connection.thread_id()
+    own = number_of(connection)
     return sorted({int(each) for each in query(connection, f"SELECT {asked}")[0] if each is not None and each != own})
 
 
@@ -131,11 +151,3 @@ def end_sessions(connection: Connection, journal: Journal, patience: float = 60.
 
 def using(database: str) -> bytes:
     return f"USE {quoted(database)}".encode()
-
-
-@contextlib.contextmanager
-def foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """No foreign key checks within; definitions need not stand in an order."""
-    run(connection, b"SET SESSION foreign_key_checks = 0")
-    yield
-    run(connection, b"SET SESSION foreign_key_checks = 1")

@@ -53,6 +53,11 @@ class Lexer:
             self._open, at = opener[0], opener.end()
 
 
+def literal(text: str) -> str:
+    """A string literal that means the same under every SQL mode."""
+    return f"_utf8mb4 x'{text.encode().hex()}'"
+
+
 def unquote(name: bytes) -> str:
     """The identifier itself, of its quoted or bare form."""
     if name.startswith(b"`"):
@@ -150,3 +155,16 @@ def is_session_only(statement: bytes) -> bool:
     return bool(_HARMLESS.match(statement)) and not (
         statement.lstrip()[:40].upper().find(b"SET") >= 0 and _SERVER_WIDE.search(statement[:200])
     )
+
+
+_NAMES_SCHEMA = re.compile(
+    rb"\b(?:EVENT|PROCEDURE|FUNCTION|PACKAGE(?:\s+BODY)?|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?" + _NAME + rb"\s*\.", re.I
+)
+
+
+def names_another_schema(statement: bytes) -> bool:
+    """True when a CREATE gives its object a schema: in the head, before any body."""
+    created = _CREATES.match(statement)
+    if not created:
+        return False
+    return bool(_NAMES_SCHEMA.match(statement, created.start("kind")))

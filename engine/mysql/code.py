@@ -1,0 +1,120 @@
+"""Make a dump's routines, views, triggers and events in a side database, so that none of them can act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.errors import BackupError, MissingGrant, RestoreRefused
+from engine.mysql.connection import Connection, quoted
+from engine.mysql.dumpfile import Piece, Section
+from engine.mysql.sessions import run
+from engine.mysql.statements import (
+    alter_database,
+    bare_trigger,
+    created_kind,
+    event_with_status,
+    is_session_only,
+    names_another_schema,
+)
+
+_DEFINER_REMEDY = (
+    "restore as a user that may name other definers: GRANT SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* "
+    "(MySQL 8.2+), GRANT SET_USER_ID ON *.* (MySQL 8.0), GRANT SET USER ON *.* (MariaDB), or as root"
+)
+_FUNCTION_REMEDY = "SET GLOBAL log_bin_trust_function_creators = 1, or restore as root"
+
+
+class CodeInstaller:
+    """Runs the code sections of one dump in one side database.
+
+    Attributes:
+        notes: What a person should know: statements left out, views that could not be made.
+        event_status: What each event was in the dump; here all are DISABLED.
+        charset: The settings of the dump's last ALTER DATABASE, which restore the database's own.
+    """
+
+    def __init__(self, database: str, settings: list[bytes]) -> None:
+        self._database = database
+        self._settings = settings
+        self.notes: list[str] = []
+        self.event_status: dict[str, str] = {}
+        self.charset: bytes | None = None
+
+    def install(self, session: Connection, pieces: list[Piece]) -> None:
+        """Routines first, as views may call them; events last.
+
+        Raises:
+            MissingGrant: Error 1227 or 1419; the remedy holds the grant.
+            RestoreRefused: A statement that could reach outside the side database.
+        """
+        run(session, *self._settings)
+        for section in (Section.ROUTINES, Section.VIEWS, Section.TRIGGERS, Section.EVENTS):
+            chosen = [piece for piece in pieces if piece.section is section]
+            if section is Section.VIEWS:
+                self._views(session, chosen)
+            else:
+                self._run(session, chosen)
+
+    def _run(self, session: Connection, pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
+            statement = self._for_side(piece)
+            if statement is None:
+                continue
+            try:
+                run(session, statement)
+            except BackupError as error:
+                raise _explained(error) from None
+
+    def _views(self, session: Connection, pieces: list[Piece]) -> None:
+        """A view may use one that comes later: what fails is tried again while others succeed."""
+        waiting: dict[str, list[Piece]] = {}
+        for piece in pieces:
+            waiting.setdefault(piece.name, []).append(piece)
+        while waiting:
+            failed: dict[str, list[Piece]] = {}
+            reasons: dict[str, str] = {}
+            for name, group in waiting.items():
+                try:
+                    self._run(session, group)
+                except MissingGrant:
+                    raise
+                except BackupError as error:
+                    failed[name], reasons[name] = group, error.message
+                    run(session, b"SET NAMES utf8mb4")
+            if len(failed) == len(waiting):
+                self.notes += [f"view {name} could not be made: {reasons[name]}" for name in failed]
+                return
+            waiting = failed
+
+    def _for_side(self, piece: Piece) -> bytes | None:
+        """The statement as it may run here, or None for one that is not needed."""
+        text = piece.data
+        altered = alter_database(text)
+        if altered:
+            self.charset = altered.settings
+            return f"ALTER DATABASE {quoted(self._database)} ".encode() + altered.settings
+        kind = created_kind(text)
+        if kind is None:
+            if not is_session_only(text):
+                words = " ".join(text[:100].decode("utf-8", "replace").split())
+                self.notes.append(f"left out a statement that makes nothing: {words}")
+                return None
+            return None if b"DROP " in text[:24].upper() else text
+        if kind == "trigger":
+            return bare_trigger(text)[2]
+        if names_another_schema(text):
+            words = " ".join(text[:160].decode("utf-8", "replace").split())
+            raise RestoreRefused(f"A statement of the dump names a database itself: {words}",
+                                 kept="production is untouched", remedy="restore this object by hand")
+        if kind == "event":
+            name, status, text = event_with_status(text, b"DISABLE")
+            self.event_status[name] = status
+        return text
+
+
+def _explained(error: BackupError) -> BackupError:
+    if "(1227)" in error.message:
+        return MissingGrant(error.message, kept="production is untouched", remedy=_DEFINER_REMEDY)
+    if "(1419)" in error.message:
+        return MissingGrant(error.message, kept="production is untouched", remedy=_FUNCTION_REMEDY)
+    return error

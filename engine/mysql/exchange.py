@@ -1,0 +1,121 @@
+"""The exchange itself: old tables out, new tables in, no write without its trigger, one short pause.
+
+MySQL allows RENAME under LOCK TABLES: one session locks both sets of tables and then sends *one packet*
+that drops the old triggers, renames, makes the new triggers and unlocks. The server runs a packet to its
+end even when its sender is killed, so production is whole old or whole new. MariaDB refuses that RENAME
+(1192) and needs several sessions: ``engine.mysql.queued``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.errors import BackupError, LockHeld, ToolFailed
+from engine.mysql.connection import Connection, query, quoted, value
+from engine.mysql.definitions import create, drop
+from engine.mysql.plan import SwapPlan, exchanged
+from engine.mysql.queued import CANNOT_LOCK, QueuedExchange
+from engine.mysql.sessions import Sessions, run, run_packet
+
+if TYPE_CHECKING:
+    from engine.mysql.server import MySQLSource
+
+
+def exchange(source: MySQLSource, sessions: Sessions, plan: SwapPlan, code: list[bytes]) -> float:
+    """Do it. ``code`` is what to run right after, in the same packet where it fits.
+
+    Returns:
+        Seconds that writers had to wait at most.
+
+    Raises:
+        LockHeld: The tables could not be had in time; nothing was changed, the message names who has them.
+    """
+    if not plan.rename():
+        return 0.0
+    session = sessions.open(plan.database)
+    limit = int(value(session, "SELECT @@global.max_allowed_packet")) // 2
+    if sum(map(len, code)) > limit:
+        code = []
+    if source.flavour == "mysql":
+        return _patiently(source, lambda: _mysql(source, session, plan, code))
+    return _patiently(source, lambda: QueuedExchange(source, sessions, session, plan, code).run())
+
+
+def _patiently(source: MySQLSource, attempt: Callable[[], float]) -> float:
+    """Try until it works or the configured time is over; each try holds writers up for a moment only."""
+    deadline = time.monotonic() + source.config.lock_wait_seconds
+    while True:
+        try:
+            return attempt()
+        except LockHeld as error:
+            if time.monotonic() > deadline:
+                blockers = "; ".join(_long_runners(source.session)) or error.message
+                raise LockHeld(
+                    f"The tables of the database could not be locked within {source.config.lock_wait_seconds:.0f} s.",
+                    kept="production is unchanged", remedy=f"wait for, or end: {blockers}",
+                ) from None
+            time.sleep(0.2)
+
+
+def _long_runners(session: Connection) -> list[str]:
+    """Transactions that hold tables, the oldest first, in words."""
+    rows = query(
+        session,
+        "SELECT t.trx_mysql_thread_id, p.user, p.db, TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), "
+        "COALESCE(LEFT(p.info, 80), 'idle in a transaction') FROM information_schema.innodb_trx t "
+        "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id ORDER BY t.trx_started LIMIT 5",
+    )
+    return [f"session {number} of {user} in {database} since {seconds} s: {words}"
+            for number, user, database, seconds, words in rows]  # fmt: skip
+
+
+def _set_wait(session: Connection, seconds: float) -> None:
+    run(session, f"SET SESSION lock_wait_timeout = {max(1, int(seconds))}".encode())
+
+
+def _locks(pairs: list[tuple[str, str]]) -> bytes:
+    return ("LOCK TABLES " + ", ".join(f"{quoted(db)}.{quoted(table)} WRITE" for db, table in pairs)).encode()
+
+
+# -- MySQL -----------------------------------------------------------------------------------------
+
+
+def _mysql(source: MySQLSource, session: Connection, plan: SwapPlan, code: list[bytes]) -> float:
+    pairs = [(plan.database, table) for table in plan.old_tables] + [(plan.side, table) for table in plan.new_tables]
+    _set_wait(session, source.config.lock_try_seconds)
+    begun = time.monotonic()
+    try:
+        run(session, _locks(pairs))
+    except ToolFailed as error:
+        if not any(number in error.message for number in CANNOT_LOCK):
+            raise
+        # A trigger names something that is gone, so every write that fires it fails already: nothing is
+        # lost when it goes before the lock.
+        run(session, *(drop(each) for each in plan.old.triggers))
+        run(session, _locks(pairs))
+    _set_wait(session, 60)
+    packet = [*(drop(each) for each in plan.old.triggers), plan.rename()]
+    for each in plan.new.triggers:
+        packet += create(each)
+    packet += [b"UNLOCK TABLES", *code]
+    try:
+        run_packet(session, packet)
+    except BackupError as error:
+        _after_failure(session, plan, error)
+    return time.monotonic() - begun
+
+
+def _after_failure(session: Connection, plan: SwapPlan, error: BackupError) -> None:
+    """The packet stopped: not yet renamed, all goes back under the same lock; else ``finish`` does the rest."""
+    try:
+        if exchanged(session, plan):
+            return
+        for each in plan.old.triggers:
+            with contextlib.suppress(BackupError):  # it was not dropped yet
+                run(session, *create(each))
+    finally:
+        run(session, b"UNLOCK TABLES")
+    raise error
