@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engine import names
@@ -162,8 +162,8 @@ def size(count: int) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A time in UTC and in this machine's zone."""
-    return names.both_zones(at)
+    """A time in UTC and, where that is another, in this machine's zone."""
+    return names.both_zones(at) if at.astimezone().utcoffset() else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def age(seconds: float) -> str:

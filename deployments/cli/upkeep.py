@@ -18,7 +18,6 @@ from engine.names import parse_file
 if TYPE_CHECKING:
     from engine.config import MySQLConfig, PostgresConfig
     from engine.site import Site
-    from engine.source import Facts
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +57,8 @@ def adopt(
 
     From then on it is listed, verified, copied and restored like any other.
     """
-    from engine.backup import verify
+    from engine.adoption import adopt as take_in
+    from engine.site import Target
 
     check_tier(tier)
     if not file.is_file():
@@ -71,21 +71,18 @@ def adopt(
             raise ConfigError(
                 f"The name {file.name} does not say which database this is.", remedy="add --database NAME"
             )
-        kind = site.source(config.name).kind
-        entry, manifest = site.vault.adopt(
-            file,
-            source=config.name,
-            kind=kind,
-            tier=tier,
-            database=name,
-            iterations=iterations,
-            key_id=key,
-            facts=_facts(run, site, config),
-        )
+        target = Target(config.name, name)
         with run.out.progress() as progress:
-            verify(site, entry, progress=progress)
+            entry, manifest = take_in(
+                site, file, target, tier=tier, iterations=iterations, key_id=key, progress=progress
+            )
+    for warning in manifest.warnings:
+        run.warn(warning)
     run.out.say(f"{config.name}/{name}: {manifest.file}", style="bold green")
-    run.out.say(f"  taken {moment(manifest.taken_at)}, {size(manifest.stored_bytes)} stored, read to its end")
+    run.out.say(
+        f"  taken {moment(manifest.taken_at)}, {size(manifest.stored_bytes)} stored, "
+        f"{manifest.total_rows:,} rows, read to its end"
+    )
     return Outcome(
         {
             "source": config.name,
@@ -96,6 +93,7 @@ def adopt(
             "bytes": manifest.data.plain_size,
             "stored_bytes": manifest.stored_bytes,
             "sha256": manifest.data.sha256,
+            "rows": manifest.rows,
         }
     )
 
@@ -110,19 +108,6 @@ def _source(site: Site, name: str | None) -> MySQLConfig | PostgresConfig:
         "Which source is this file a backup of?",
         remedy=f"add --source NAME: {', '.join(each.name for each in sources)}",
     )
-
-
-def _facts(run: Run, site: Site, config: MySQLConfig | PostgresConfig) -> Facts:
-    """What can be said of a file made elsewhere: the server as it is today, or only its kind."""
-    from engine.manifest import Server
-    from engine.source import Facts
-
-    try:
-        server = site.source(config.name).server()
-    except BackupError as error:
-        run.warn(f"{config.name} could not be asked for its version ({error.message}); the manifest says only its kind")
-        server = Server(flavour=site.source(config.name).kind, version="")
-    return Facts(server=server)
 
 
 def check(run: Run) -> Outcome:
