@@ -6,6 +6,7 @@ process, however that ends, so a sweep can tell leftovers from work in progress 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -63,7 +64,7 @@ class LocalStage:
         twin = self._path.with_name(self._path.name + ".twin")
         with speaking_of("write to", self._path.parent, self._root):
             self._prove()
-            os.link(self._path, twin)
+            _link(self._path, twin)
             twin.unlink()
 
     def abort(self) -> None:
@@ -99,7 +100,7 @@ class LocalStage:
         """Link, never rename: a link fails where something stands, so nothing is ever replaced."""
         durable_directory(self._target.parent)
         try:
-            os.link(self._path, self._target)
+            _link(self._path, self._target)
         except FileExistsError:
             raise StoreRefused(
                 f"{self._target} exists already.", kept="what stands there; it was not touched."
@@ -109,6 +110,16 @@ class LocalStage:
         except OSError:
             self._target.unlink()
             raise
+
+
+def _link(existing: Path, new: Path) -> None:
+    """A second name for an own file. File systems that have no such thing say "not permitted"."""
+    try:
+        os.link(existing, new)
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), str(new)) from error
+        raise
 
 
 def durable_directory(path: Path, mode: int = 0o700) -> None:
@@ -124,7 +135,7 @@ def durable_directory(path: Path, mode: int = 0o700) -> None:
         path.mkdir(mode)
     except FileExistsError:
         if not path.is_dir():
-            raise NotADirectoryError(20, "Not a directory", str(path)) from None
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
     sync_directory(path.parent)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,29 @@ def test_a_sweep_spares_the_living_and_removes_what_the_dead_left(store: LocalSt
         assert mine.commit().size == 1
     assert store.get("alive.enc") == b"y"
     assert Files(root).unfinished() == []
+
+
+def test_sweeps_that_run_all_the_time_never_take_a_living_write(store: LocalStore) -> None:
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            store.sweep()
+
+    store.check()
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for sweeper in sweepers:
+        sweeper.start()
+    try:
+        for number in range(400):
+            with store.stage(f"{number}.enc") as staged:
+                staged.write(b"x")
+                staged.commit()
+    finally:
+        stop.set()
+        for sweeper in sweepers:
+            sweeper.join()
+    assert len(list(store.list())) == 400
 
 
 @pytest.mark.parametrize("written", [10, 40_000_000])

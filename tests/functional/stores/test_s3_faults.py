@@ -278,6 +278,15 @@ def test_the_storage_class_is_for_data_and_not_for_manifests(moto_s3: S3Server) 
     }
 
 
+def test_cold_data_that_cannot_be_proven_is_taken_back(moto_s3: S3Server) -> None:
+    bucket = moto_s3.new_bucket()
+    store = store_of(moto_s3, bucket, storage_class="GLACIER")
+    with pytest.raises(StoreRefused, match="cold storage"), store.stage("a.enc") as staged:
+        staged.write(bytes(12_000_000))
+        staged.commit()
+    assert Objects(moto_s3, bucket).keys() == []
+
+
 def test_an_unknown_storage_class_is_refused_in_words(moto_s3: S3Server) -> None:
     store = store_of(moto_s3, moto_s3.new_bucket(), storage_class="LUKEWARM")
     with pytest.raises(StoreRefused, match="storage class"), store.stage("a.enc") as staged:
@@ -285,6 +294,7 @@ def test_an_unknown_storage_class_is_refused_in_words(moto_s3: S3Server) -> None
         staged.commit()
 
 
+@pytest.mark.slow
 def test_a_gigabyte_passes_through_little_memory(rclone_s3: S3Server, bucket: str, outside: Objects) -> None:
     script = """
         import os, resource, sys
