@@ -39,7 +39,7 @@ def test_the_deployments_have_schedules_limits_tags_and_no_secrets(prefect: Inst
     hourly = prefect.api.call("GET", f"/deployments/name/hourly-db/{site.name}")
     daily = prefect.api.call("GET", f"/deployments/name/daily-full/{site.name}")
     manual = prefect.api.call("GET", f"/deployments/name/manual-backup/{site.name}")
-    assert [each["schedule"] | {} for each in hourly["schedules"]][0]["cron"] == "0 * * * *"
+    assert hourly["schedules"][0]["schedule"]["cron"] == "0 * * * *"
     assert daily["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
     assert daily["schedules"][0]["schedule"]["timezone"] == "UTC"
     assert daily["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"

@@ -33,8 +33,14 @@ def test_a_daily_full_leaves_backups_copies_a_table_and_a_short_log(prefect: Ins
 
 def test_watch_on_the_command_line_ends_with_0_or_1(prefect: Installation, site: Site) -> None:
     done = prefect.prefect(
-        "deployment", "run", f"manual-backup/{site.name}", "--watch",
-        "--param", "label=before the move", "--param", "source=postgres",
+        "deployment",
+        "run",
+        f"manual-backup/{site.name}",
+        "--watch",
+        "--param",
+        "label=before the move",
+        "--param",
+        "source=postgres",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     newest = max(site.files(".json"), key=lambda each: each.stat().st_mtime)
@@ -125,10 +131,20 @@ def test_a_rotated_password_is_used_by_the_next_run_without_deploying_again(pref
 def test_no_secret_reaches_the_server_s_logs_runs_artifacts_or_files(prefect: Installation, site: Site) -> None:
     call = prefect.api.call
     logs = call("POST", "/logs/filter", {"limit": 200})
-    shown = json.dumps([logs, call("POST", "/flow_runs/filter", {}), call("POST", "/artifacts/filter", {}),
-                        call("POST", "/deployments/filter", {}), call("POST", "/task_runs/filter", {})])
-    kept = b"".join(each.read_bytes() for each in prefect.server.home.rglob("*")
-                    if each.is_file() and each.name not in {"secrets.json", "client.env"})
+    shown = json.dumps(
+        [
+            logs,
+            call("POST", "/flow_runs/filter", {}),
+            call("POST", "/artifacts/filter", {}),
+            call("POST", "/deployments/filter", {}),
+            call("POST", "/task_runs/filter", {}),
+        ]
+    )
+    kept = b"".join(
+        each.read_bytes()
+        for each in prefect.server.home.rglob("*")
+        if each.is_file() and each.name not in {"secrets.json", "client.env"}
+    )
     assert site.name in shown and site.name.encode() in kept
     for secret in site.env.values():
         assert secret not in shown

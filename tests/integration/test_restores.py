@@ -33,8 +33,9 @@ def test_by_default_a_restore_stands_beside_and_production_is_untouched(prefect:
 
 def test_a_dry_run_prints_the_plan_and_changes_nothing(prefect: Installation, site: Site) -> None:
     before = prefect.postgres.sql("SELECT datname FROM pg_database ORDER BY 1")
-    run = prefect.run(f"restore-database/{site.name}", source="postgres", database=site.platform,
-                      into=site.platform, dry_run=True)
+    run = prefect.run(
+        f"restore-database/{site.name}", source="postgres", database=site.platform, into=site.platform, dry_run=True
+    )
     assert run.state == "COMPLETED" and run.first_line.startswith("Plan only, nothing was changed")
     plan = prefect.markdown(run.id, f"{site.name}-restore-plan")
     assert "REPLACES" in plan and "2,300 rows" in plan and "| bronze.readings | 2,000 | 2,000 |" in plan
@@ -50,7 +51,9 @@ def test_dropped_data_comes_back_in_place_with_confirm(prefect: Installation, si
         prefect.mariadb.sql("DROP TABLE orders", database)
     else:
         prefect.postgres.sql(f"DROP DATABASE {database} WITH (FORCE)")
-    run = prefect.run(f"restore-database/{site.name}", source=source, database=database, into=database, confirm=database)
+    run = prefect.run(
+        f"restore-database/{site.name}", source=source, database=database, into=database, confirm=database
+    )
     assert run.state == "COMPLETED", run.message
     assert read(prefect, database) == before
     text = prefect.markdown(run.id, f"{site.name}-restore")
@@ -58,7 +61,9 @@ def test_dropped_data_comes_back_in_place_with_confirm(prefect: Installation, si
         assert "safety backup" in text and "_before_" in text
 
 
-def test_a_replacement_waits_for_approval_that_shows_what_is_replaced_by_what(prefect: Installation, site: Site) -> None:
+def test_a_replacement_waits_for_approval_that_shows_what_is_replaced_by_what(
+    prefect: Installation, site: Site
+) -> None:
     prefect.mariadb.sql("DELETE FROM orders WHERE id > 500", site.shop)
     run_id = prefect.api.start(f"restore-database/{site.name}", source="mysql", database=site.shop, into=site.shop)
     run = prefect.api.wait(run_id, until=frozenset({"PAUSED"}))
