@@ -10,7 +10,7 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Source, check_tier
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment, size
-from engine.errors import BackupError, ConfigError
+from engine.errors import BackupError, ConfigError, UnknownName, nearest
 
 if TYPE_CHECKING:
     from engine.backup import BackupResult, CopyResult
@@ -42,13 +42,9 @@ def backup(
     """
     check_tier(tier)
     with run.site(sweep=True) as site:
-        targets = site.targets(source, database)
-        if not targets:
-            raise ConfigError(
-                f"Site {site.name} has no database to back up.",
-                remedy="add a mysql: or postgres: section to the site file",
-            )
-        made, errors, failed = _back_up(run, site, targets, tier, label)
+        targets, errors, failed = _targets(run, site, source, database)
+        made, more, worse = _back_up(run, site, targets, tier, label)
+        errors, failed = errors + more, failed + worse
         copies = _copy(run, site)
     facts = {
         "backups": [_made_facts(each) for each in made],
@@ -58,6 +54,40 @@ def backup(
     missing = [copy.error for copy in copies if copy.error is not None]
     code = exits.PARTIAL if missing and not errors else exits.OK
     return Outcome(facts, code, errors + missing)
+
+
+def _targets(
+    run: Run, site: Site, source: str | None, database: str | None
+) -> tuple[list[Target], list[BackupError], list[dict[str, Any]]]:
+    """What to back up. A server that is down costs only its own databases.
+
+    Raises:
+        UnknownName: No such source or database. ConfigError: the site has none.
+    """
+    if source is not None or len(site.config.sources()) == 1:
+        return site.targets(source, database), [], []
+    targets, errors, failed = [], [], []
+    for name in [each.name for each in site.config.sources() if _may_hold(each.databases, database)]:
+        try:
+            targets += site.targets(name, database)
+        except UnknownName:
+            if database is None:
+                raise
+        except BackupError as error:
+            errors.append(run.refuse(error, about=f"{name}: "))
+            failed.append({"source": name, "database": database, "error": exits.describe(error)})
+    if targets or errors:
+        return targets, errors, failed
+    if database is not None:
+        known = [each for config in site.config.sources() for each in config.databases]
+        raise UnknownName(f"Site {site.name} backs up no database {database!r}.", remedy=nearest(database, known))
+    raise ConfigError(
+        f"Site {site.name} has no database to back up.", remedy="add a mysql: or postgres: section to the site file"
+    )
+
+
+def _may_hold(configured: list[str], database: str | None) -> bool:
+    return database is None or not configured or database in configured
 
 
 def _back_up(

@@ -227,22 +227,21 @@ def test_every_stored_copy_verifies_and_a_flipped_bit_does_not(place: Place) -> 
     assert place.json("verify", "--backup", path.name)["ok"]
 
 
-def test_a_restore_without_into_comes_up_beside_production_with_every_row(place: Place) -> None:
-    for source, database, server in (
-        ("mysql", place.shop, place.mariadb),
-        ("postgres", place.platform, place.postgres),
-    ):
-        told = place.json("restore", "--source", source, "--database", database)
-        into = told["into"]
-        assert into != database and told["rows"] == told["expected_rows"] and not told["replaced"]
-        if source == "mysql":
-            assert server.sql("SELECT COUNT(*), MAX(name) FROM customers", into) == server.sql(
-                "SELECT COUNT(*), MAX(name) FROM customers", database
-            )
-            server.sql(f"DROP DATABASE `{into}`")
-        else:
-            assert server.sql("SELECT COUNT(*) FROM bronze.events", into) == [("700",)]
-            server.sql(f'DROP DATABASE "{into}"')
+def test_a_restore_of_mariadb_without_into_comes_up_beside_production_with_every_row(place: Place) -> None:
+    told = place.json("restore", "--source", "mysql", "--database", place.shop)
+    assert told["into"] != place.shop and told["rows"] == told["expected_rows"] == 500 and not told["replaced"]
+    query = "SELECT COUNT(*), SUM(CRC32(name)) FROM customers"
+    assert place.mysql(query, told["into"]) == place.mysql(query)
+    place.mysql(f"DROP DATABASE `{told['into']}`")
+
+
+def test_a_restore_of_one_schema_of_postgresql_comes_up_under_the_name_that_was_asked_for(place: Place) -> None:
+    told = place.json("restore", "--database", place.platform, "--schemas", "bronze", "--into", "bronze_check")
+    assert (told["into"], told["rows"]) == ("bronze_check", 700)
+    assert place.postgres.sql("SELECT COUNT(*) FROM bronze.events", "bronze_check") == [("700",)]
+    again = place.json("restore", "--database", place.platform, "--into", "bronze_check", code=2)
+    assert "exists already" in again["error"]["message"]
+    place.postgres.sql("DROP DATABASE bronze_check")
 
 
 def test_a_dry_run_prints_the_plan_and_changes_nothing(place: Place) -> None:
@@ -281,6 +280,7 @@ def test_a_time_without_zone_is_refused_with_an_example(place: Place) -> None:
         (["restore", "--source", "mysq", "--database", "x"], "'mysql'"),
         (["list", "--location", "s33"], "'s3'"),
         (["verify", "--source", "postgre"], "'postgres'"),
+        (["backup", "--source", "postgre"], "'postgres'"),
     ],
 )
 def test_an_unknown_name_ends_with_2_and_suggests_the_nearest(place: Place, arguments: list[str], nearest: str) -> None:
