@@ -21,7 +21,7 @@ MANIFEST_SUFFIX = ".json"
 _FILE = re.compile(r"^(?P<name>.+)_(?P<stamp>\d{8}_\d{6})\.(?P<ext>[A-Za-z0-9.]+)$")
 
 # A file name has at most 255 bytes; role, extension, ``.json`` or a mark's kind and stamp follow.
-_MAX_ENCODED = 120
+_MAX_ENCODED = 160
 _DIGEST_DIGITS = 16
 _SHORTENED = re.compile(rf"^[A-Za-z0-9_.%-]{{1,{_MAX_ENCODED - _DIGEST_DIGITS - 1}}}~[0-9a-f]{{{_DIGEST_DIGITS}}}$")
 
@@ -62,7 +62,7 @@ class BackupName:
 
 def encode(name: str) -> str:
     """A name as it stands in file names: safe in every file system and object key, never hidden (a
-    leading dot is encoded), at most 120 bytes. What ``encode`` shortened stays as it is."""
+    leading dot is encoded), at most 160 bytes. What ``encode`` shortened stays as it is."""
     if _SHORTENED.match(name):
         return name
     encoded = quote(name, safe="-.", errors="surrogatepass").replace("~", "%7E")

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from engine.errors import IntegrityError, WrongKey
 
+ALGORITHM = "hmac-sha256"
+
 
 class MacKeys(Protocol):
     """What signs and checks documents; see ``engine.codec.keys.KeyRing``."""
@@ -30,7 +32,7 @@ class MacKeys(Protocol):
 def seal(body: Mapping[str, Any], keys: MacKeys, key_id: str) -> bytes:
     """The document with its signature, as bytes ready to store."""
     signature = {
-        "algorithm": "hmac-sha256",
+        "algorithm": ALGORITHM,
         "key_id": key_id,
         "key_check": keys.key_check(key_id),
         "mac": _mac(body, keys, key_id),
@@ -75,6 +77,8 @@ def _parts(data: bytes, what: str) -> tuple[dict[str, Any], str, str, str]:
         body = json.loads(data)
         signature = body.pop("signature")
         found = tuple(signature[name] for name in ("key_id", "key_check", "mac"))
+        if signature["algorithm"] != ALGORITHM:
+            found = ()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         found = ()
     if not found or not all(isinstance(each, str) for each in found):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, cast
 
 import zstandard
 from cryptography.hazmat.primitives.ciphers import Cipher as AesCipher
@@ -24,6 +23,8 @@ _IN = 64 * 1024
 _OUT = 128 * 1024
 # zstd gives out all that an input holds, at most 128 KiB for every 4 bytes: 32 MiB for 1 KiB.
 _ZSTD_IN = 1024
+# isal's stub declares its error class as an instance.
+_DAMAGE = (cast("type[Exception]", isal_zlib.IsalError), zstandard.ZstdError)
 
 
 class _Digest:
@@ -165,7 +166,7 @@ def unpack(chunks: Iterable[bytes], compression: Compression, *, what: str) -> G
     try:
         for chunk in chunks:
             yield from unpacker.feed(chunk)
-    except (zlib.error, isal_zlib.IsalError, zstandard.ZstdError) as error:
+    except _DAMAGE as error:
         raise IntegrityError(f"{what} does not unpack ({error}): damaged, or the wrong key.") from None
     if not unpacker.ended:
         raise IntegrityError(f"{what} ends in the middle: it is truncated.")
