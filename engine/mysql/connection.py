@@ -83,7 +83,8 @@ def open_connection(config: MySQLConfig, where: Address, *, database: str | None
     Raises:
         CredentialsRefused, Unreachable, MissingGrant, UnknownName: as the server answered.
     """
-    password = config.password.get_secret_value() if config.password else ""
+    # As bytes: the driver would take a text for Latin-1, and the server has hashed UTF-8.
+    password = config.password.get_secret_value().encode() if config.password else b""
     options: dict[str, Any] = {}
     if config.tls_ca:
         options = {"ssl_ca": config.tls_ca, "ssl_verify_cert": True, "ssl_verify_identity": _is_name(where.host)}
