@@ -1,7 +1,7 @@
 """Programs inside a container, through the Docker engine's exec: no TTY, streams kept apart.
 
 The same small shell as on this host stands between. A program that only writes is watched through its
-own standard input: the engine closes that when our connection goes, and the guard kills the group. A
+own standard input: the engine closes that when our connection goes, and the guard ends the group. A
 program that reads from us sees the end of its input. Secret files exist unlinked, on an open handle.
 """
 
@@ -29,7 +29,29 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 _SEND = 256 * 1024
 _END = re.compile(rb"backup-flows-end (\d+)\n$")
 _MARK = b"backup-flows-pid "
-_WRAPPER = r"""
+# Ends a process group but for its leader, our wrapper, which must live to reap what dies. An orphan would
+# fall to the container's first process, and where that is the postmaster it takes an unknown child that a
+# signal killed for a crashed backend: it ends every session of the server and goes through recovery.
+_END_GROUP = r"""
+signal_group() {
+  found=
+  read -r me _ </proc/self/stat
+  for stat in /proc/[0-9]*/stat; do
+    read -r line 2>/dev/null <"$stat" || continue
+    pid=${line%% *}; set -- "$1" "$2" ${line##*) }
+    if [ "$5" = "$2" ] && [ "$pid" != "$2" ] && [ "$pid" != "$me" ] && [ "$3" != Z ]; then
+      found=yes; kill "-$1" "$pid" 2>/dev/null
+    fi
+  done
+  [ -n "$found" ]
+}
+end_group() {
+  tries=0
+  while signal_group TERM "$1" && [ "$tries" -lt 20 ]; do tries=$((tries + 1)); sleep 0.1; done
+  while signal_group KILL "$1" && [ "$tries" -lt 40 ]; do tries=$((tries + 1)); sleep 0.1; done
+}
+"""
+_WRAPPER = _END_GROUP + r"""
 echo "backup-flows-pid $$" >&2
 mode=$1; gate=$2; files=$3; shift 3
 umask 077
@@ -53,11 +75,11 @@ fi
 exec 9<&0 </dev/null
 "$@" 9<&- &
 child=$!
-( while read -r _ <&9; do :; done; kill -KILL 0 ) >/dev/null 2>&1 &
+( while read -r _ <&9; do :; done; end_group $$ ) >/dev/null 2>&1 &
 guard=$!
 exec 9<&-
 wait "$child"; status=$?
-kill "$guard" 2>/dev/null
+kill "$guard" 2>/dev/null; wait "$guard" 2>/dev/null
 echo "backup-flows-end $status" >&2
 exit "$status"
 """
@@ -218,7 +240,7 @@ class ContainerProcess:
             with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
                 if not self._client.api.exec_inspect(self._exec)["Running"]:
                     return
-                self._container.exec_run(["/bin/sh", "-c", f"kill -KILL -{self._pid}; kill -KILL {self._pid}"])
+                self._container.exec_run(["/bin/sh", "-c", f"{_END_GROUP} end_group {self._pid}"])
 
     def _expire(self) -> None:
         self._timed_out = True
