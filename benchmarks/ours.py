@@ -38,10 +38,18 @@ def main(site_file: str, source: str, database: str) -> None:
         captured = time.perf_counter()
         backup.verify(site, entry)
         verified = time.perf_counter()
-        print(json.dumps({
-            "capture": captured - begun, "verify": verified - captured, "plain": manifest.data.plain_size,
-            "stored": manifest.data.size, "rows": manifest.total_rows, "grown": memory("VmHWM") - idle,
-        }))
+        print(
+            json.dumps(
+                {
+                    "capture": captured - begun,
+                    "verify": verified - captured,
+                    "plain": manifest.data.plain_size,
+                    "stored": manifest.data.size,
+                    "rows": manifest.total_rows,
+                    "grown": memory("VmHWM") - idle,
+                }
+            )
+        )
 
 
 if __name__ == "__main__":
