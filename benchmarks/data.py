@@ -12,57 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_WORDS = [
-    "order",
-    "customer",
-    "invoice",
-    "parcel",
-    "return",
-    "refund",
-    "address",
-    "number",
-    "paid",
-    "late",
-    "early",
-    "twice",
-    "please",
-    "call",
-    "before",
-    "after",
-    "door",
-    "bell",
-    "garden",
-    "house",
-    "street",
-    "green",
-    "blue",
-    "broken",
-    "perfect",
-    "quick",
-    "answer",
-    "waiting",
-    "weekend",
-    "holiday",
-    "office",
-    "phone",
-    "letter",
-    "delivery",
-    "driver",
-    "neighbour",
-    "signed",
-    "missing",
-    "found",
-    "replaced",
-    "colour",
-    "size",
-    "small",
-    "large",
-    "extra",
-    "thanks",
-    "again",
-    "never",
-    "always",
-]
+_VOCABULARY = (
+    "order customer invoice parcel return refund address number paid late early twice please call before after door "
+    "bell garden house street green blue broken perfect quick answer waiting weekend holiday office phone letter "
+    "delivery driver neighbour signed missing found replaced colour size small large extra thanks again never always"
+)
+_WORDS = _VOCABULARY.split()
 _CITIES = ["Berlin", "Lyon", "Kraków", "Porto", "Oslo", "\\N", "Reykjavík", "Thessaloniki", "São Paulo", "東京"]
 _KINDS = ["login", "order", "payment", "refund", "message", "export"]
 

@@ -77,6 +77,12 @@ class SwapPlan:
         legs += [_leg(self.side, self.database, table) for table in self.new_tables]
         return ("RENAME TABLE " + ", ".join(legs)).encode() if legs else b""
 
+    def lock_order(self) -> list[tuple[str, str]]:
+        """Every (database, table) the rename names, in the order in which the server locks them."""
+        names = [(database, table) for table in self.old_tables for database in (self.database, self.keep_as)]
+        names += [(database, table) for table in self.new_tables for database in (self.side, self.database)]
+        return sorted(set(names), key=lambda each: f"{each[0]}\0{each[1]}".encode())
+
 
 def _leg(source: str, target: str, table: str) -> str:
     return f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(table)}"

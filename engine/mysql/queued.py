@@ -1,9 +1,12 @@
 """The exchange on MariaDB, where RENAME is refused under LOCK TABLES: sessions queue behind each other.
 
-* A, one a table with old triggers: locks it, drops the triggers, then waits on a user lock that we hold.
-  When we die, that lock falls and A makes the triggers again, still under its table lock.
-* The gate: two tables that sort after all others. G holds the second, and B's RENAME names both. Table
-  locks are taken in the order of names, so once a reader must wait for the first one, B holds all the rest.
+* A locks every table with old triggers, and with them whatever those write to, and drops the triggers.
+* X, one a table with old triggers, queued behind A: locks that one table alone. A and X then wait on a user
+  lock that we hold: when we die, it falls, and they make the triggers again, still under their table locks.
+* B: the RENAME. It takes its locks in the order of names; each X lets go at the moment when B is seen to
+  wait for just that table, so no writer comes between.
+* The gate: two tables that sort after all others. G holds the second and B names both, so B comes to
+  rest there with every other table locked.
 * D, one a table with new triggers: its LOCK TABLES queues behind B and ahead of every writer. It also names
   a table that only B's rename makes, so it can never touch an old table. Then it makes the triggers.
 * G lets go: B renames, each D is next, then the writers.
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 
 GATE_FIRST, GATE_SECOND, GATE_PASSED = "a", "b", "c"
 CANNOT_LOCK = ("(1146)", "(1356)", "(1305)")
-_GROUPS = 12
-"""Most sessions of one role; tables beyond that share one."""
+_GROUPS = 32
+"""Most sessions of one role; tables beyond that share one, and only the first of them is free of gaps."""
 _METADATA_WAIT = "Waiting for table metadata lock"
 _USER_LOCK_WAIT = "User lock"
 _PATIENCE = 30.0
@@ -60,24 +63,22 @@ class QueuedExchange:
         self._switch = sessions.user_lock("switch")
         self._old = _grouped(plan.old.triggers)
         self._new = _grouped(plan.new.triggers)
-        opened = [sessions.open(plan.database) for _ in range(3 + len(self._old) + len(self._new))]
-        self._watch, self._gate, self._holder, *rest = opened
+        old, new = len(self._old), len(self._new)
+        opened = [sessions.open(plan.database) for _ in range(4 + old + new)]
+        self._watch, self._gate, self._holder, self._first, *rest = opened
         self._opened = opened
-        self._keepers = rest[: len(self._old)]
-        self._makers = rest[len(self._old) :]
+        self._keepers, self._makers = rest[:old], rest[old:]
         self._pool = ThreadPoolExecutor(max_workers=len(rest) + 1)
-        self._keeping: list[Future[None]] = []
-        self._making: list[Future[None]] = []
-        self._renaming: Future[None] | None = None
+        self._work: dict[int, Future[None]] = {}
 
     def run(self) -> float:
         """Seconds that writers waited at most. Raises LockHeld: somebody else holds the tables."""
         begun = time.monotonic()
         try:
-            self._keep_old_tables()
+            self._drop_old_triggers()
+            self._narrow_locks()
             self._queue_rename()
-            self._release_old_tables()
-            self._wait_until_all_is_locked()
+            self._hand_over()
             self._queue_makers()
             return self._open_gate() - begun
         except BaseException:
@@ -88,28 +89,53 @@ class QueuedExchange:
             for each in self._opened:
                 self._sessions.close(each)
 
-    def _keep_old_tables(self) -> None:
+    def _start(self, session: Connection, packet: list[bytes]) -> None:
+        self._work[id(session)] = self._pool.submit(run_packet, session, packet)
+
+    def _drop_old_triggers(self) -> None:
         query(self._holder, f"SELECT GET_LOCK('{self._switch}', 10)")
+        triggers = list(self._plan.old.triggers)
+        drops = [drop(each) for each in triggers]
+        if not triggers:
+            return
+        self._start(self._first, self._holding(triggers, self._source.config.lock_try_seconds, drops))
+        try:
+            self._until(self._first, _USER_LOCK_WAIT)
+        except ToolFailed as error:
+            if not any(number in error.message for number in CANNOT_LOCK):
+                raise
+            # A trigger names something that is gone: every write that fires it fails already.
+            run(self._first, *drops)
+            self._old, self._keepers = [], []
+
+    def _holding(self, group: list[Definition], wait: int, drops: list[bytes]) -> list[bytes]:
+        """Lock a table and hold it until interrupted; when our user lock falls, make its triggers and let go."""
+        return [
+            _wait_at_most(wait),
+            _lock(self._plan.database, _tables(group)),
+            *drops,
+            f"DO GET_LOCK('{self._switch}', 3600)".encode(),
+            _stop_unless_held(self._switch),
+            f"DO RELEASE_LOCK('{self._switch}')".encode(),
+            *(statement for each in group for statement in create(each)),
+            b"UNLOCK TABLES",
+        ]
+
+    def _let_go(self, session: Connection) -> None:
+        query(self._watch, f"KILL QUERY {number_of(session)}")
+        if not self._work[id(session)].exception(_PATIENCE):
+            raise LockHeld("A session made its triggers again too early.")
+        run(session, b"UNLOCK TABLES")
+
+    def _narrow_locks(self) -> None:
+        """From A to X."""
         for keeper, group in zip(self._keepers, self._old, strict=True):
-            drops = [drop(each) for each in group]
-            packet = [
-                _wait_at_most(self._source.config.lock_try_seconds),
-                _lock(self._plan.database, _tables(group)),
-                *drops,
-                f"DO GET_LOCK('{self._switch}', 3600)".encode(),
-                f"DO RELEASE_LOCK('{self._switch}')".encode(),
-                *(statement for each in group for statement in create(each)),
-                b"UNLOCK TABLES",
-            ]
-            keeping = self._pool.submit(run_packet, keeper, packet)
-            self._keeping.append(keeping)
-            try:
-                self._until(keeper, _USER_LOCK_WAIT, keeping)
-            except ToolFailed as error:
-                if not any(number in error.message for number in CANNOT_LOCK):
-                    raise
-                # A trigger names something that is gone: every write that fires it fails already.
-                run(keeper, *drops)
+            self._start(keeper, self._holding(group, int(_PATIENCE), []))
+            self._until(keeper, _METADATA_WAIT)
+        if self._keepers:
+            self._let_go(self._first)
+        for keeper in self._keepers:
+            self._until(keeper, _USER_LOCK_WAIT)
 
     def _queue_rename(self) -> None:
         gate = self._plan.gate
@@ -122,78 +148,71 @@ class QueuedExchange:
             _wait_at_most(60),
             *self._code,
         ]
-        self._renaming = self._pool.submit(run_packet, self._renamer, packet)
-        self._until(self._renamer, _METADATA_WAIT, self._renaming)
+        self._start(self._renamer, packet)
+        self._until(self._renamer, _METADATA_WAIT)
 
-    def _release_old_tables(self) -> None:
-        """In the order of names, as B takes them: each is handed from A to B."""
-        for keeper, keeping in zip(self._keepers, self._keeping, strict=True):
-            if keeping.done():
-                continue  # it could not be locked
-            query(self._watch, f"KILL QUERY {number_of(keeper)}")
-            with contextlib.suppress(BackupError):
-                keeping.result(_PATIENCE)
-            run(keeper, b"UNLOCK TABLES")
-            time.sleep(0.003)
-
-    def _wait_until_all_is_locked(self) -> None:
-        assert self._renaming is not None
+    def _hand_over(self) -> None:
+        """From each X to B, then B to the gate."""
         run(self._watch, b"SET SESSION lock_wait_timeout = 0")
+        order = self._plan.lock_order()
+        for keeper, group in zip(self._keepers, self._old, strict=True):
+            place = order.index((self._plan.database, group[0].table))
+            if place > 0:
+                self._until_renamer_holds(*order[place - 1])
+            self._until(self._renamer, _METADATA_WAIT)
+            self._let_go(keeper)
+        self._until_renamer_holds(self._plan.gate, GATE_FIRST)
+
+    def _until_renamer_holds(self, database: str, table: str) -> None:
+        """SHOW CREATE passes by a lock that is only asked for; it stops at one that B has been given."""
         while True:
             try:
-                query(self._watch, f"SELECT 1 FROM {quoted(self._plan.gate)}.{quoted(GATE_FIRST)} LIMIT 0")
+                query(self._watch, f"SHOW CREATE TABLE {quoted(database)}.{quoted(table)}")
             except LockHeld:
                 return
-            if self._renaming.done():
-                self._renaming.result()
+            except ToolFailed:  # a name that B will make: not there, and not yet locked
+                pass
+            renaming = self._work[id(self._renamer)]
+            if renaming.done():
+                renaming.result()
                 raise LockHeld("The rename did not wait at its gate.")
-            time.sleep(0.002)
+            time.sleep(0.001)
 
     def _queue_makers(self) -> None:
         for maker, group in zip(self._makers, self._new, strict=True):
             locks = _lock(self._plan.database, _tables(group))
             passed = f", {quoted(self._plan.gate)}.{quoted(GATE_PASSED)} READ".encode()
-            packet = [
-                _wait_at_most(60),
-                locks + passed,
-                *(statement for each in group for statement in create(each)),
-                b"UNLOCK TABLES",
-            ]
-            making = self._pool.submit(run_packet, maker, packet)
-            self._making.append(making)
-            self._until(maker, _METADATA_WAIT, making)
+            making = [statement for each in group for statement in create(each)]
+            self._start(maker, [_wait_at_most(60), locks + passed, *making, b"UNLOCK TABLES"])
+            self._until(maker, _METADATA_WAIT)
 
     def _open_gate(self) -> float:
         """The moment at which the last writer could go on. What failed after the rename is done by ``finish``."""
-        assert self._renaming is not None
         run(self._gate, b"UNLOCK TABLES")
-        for making in self._making:
+        for maker in self._makers:
             with contextlib.suppress(BackupError):
-                making.result()
+                self._work[id(maker)].result()
         moment = time.monotonic()
         try:
-            self._renaming.result()
+            self._work[id(self._renamer)].result()
         except BackupError:
             if not exchanged(self._watch, self._plan):
                 raise
-        return moment if self._making else time.monotonic()
+        return moment if self._makers else time.monotonic()
 
     def _back_out(self) -> None:
         """Nothing was renamed (or all was): end what waits, bring the old triggers back."""
-        for connection, future in [
-            (self._renamer, self._renaming), *zip(self._makers, self._making, strict=False)
-        ]:  # fmt: skip
-            if future is not None and not future.done():
+        for session in (self._renamer, *self._makers):
+            if id(session) in self._work and not self._work[id(session)].done():
                 with contextlib.suppress(BackupError):
-                    query(self._watch, f"KILL QUERY {number_of(connection)}")
+                    query(self._watch, f"KILL QUERY {number_of(session)}")
         with contextlib.suppress(BackupError):
             query(self._holder, f"SELECT RELEASE_LOCK('{self._switch}')")
         with contextlib.suppress(BackupError):
             run(self._gate, b"UNLOCK TABLES")
-        for future in [self._renaming, *self._keeping, *self._making]:
-            if future is not None:
-                with contextlib.suppress(BackupError, TimeoutError):
-                    future.result(_PATIENCE)
+        for future in self._work.values():
+            with contextlib.suppress(BackupError, TimeoutError):
+                future.result(_PATIENCE)
         with contextlib.suppress(BackupError):
             run(self._watch, b"SET SESSION lock_wait_timeout = 60")
             if not exchanged(self._watch, self._plan):
@@ -201,9 +220,10 @@ class QueuedExchange:
                     with contextlib.suppress(BackupError):  # it is there
                         run(self._watch, *create(each))
 
-    def _until(self, connection: Connection, state: str, work: Future[None]) -> None:
+    def _until(self, connection: Connection, state: str) -> None:
         """Wait until a session waits in that state. Raises what its work raised when it ended instead."""
         asked = f"SELECT state FROM information_schema.processlist WHERE id = {number_of(connection)}"
+        work = self._work[id(connection)]
         deadline = time.monotonic() + _PATIENCE
         while value(self._watch, asked) != state:
             if work.done():
@@ -231,6 +251,14 @@ def _tables(group: list[Definition]) -> list[str]:
 
 def _lock(database: str, tables: list[str]) -> bytes:
     return ("LOCK TABLES " + ", ".join(f"{quoted(database)}.{quoted(table)} WRITE" for table in tables)).encode()
+
+
+def _stop_unless_held(lock: str) -> bytes:
+    """Ends the packet where the wait for the lock was interrupted: an interrupted GET_LOCK is no error."""
+    return (
+        f"BEGIN NOT ATOMIC IF COALESCE(IS_USED_LOCK('{lock}'), 0) <> CONNECTION_ID() THEN "
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'interrupted'; END IF; END"
+    ).encode()
 
 
 def _wait_at_most(seconds: int) -> bytes:

@@ -22,7 +22,7 @@ from engine.mysql.connection import Connection, query, quoted, translated, value
 if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
 
-SLOTS = 40
+SLOTS = 110
 """Most sessions one restore may mark."""
 
 

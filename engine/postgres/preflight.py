@@ -74,7 +74,7 @@ def check(connection: Connection, tools: Tools, database: str, schemas: list[str
                 remedy=f"GRANT SELECT ON LARGE OBJECT {found[0][0]} TO {ident(user)}; (for each one), "
                 f"or ALTER ROLE {ident(user)} SUPERUSER;",
             )
-    estimate = sum(table.bytes for table in rows.tables(connection, schemas))
+    estimate = rows.measured_bytes(connection, rows.tables(connection, schemas))
     return estimate, warnings
 
 

@@ -45,7 +45,7 @@ _ROLES = """
 SELECT r.rolname FROM pg_roles r WHERE r.oid = 10 OR r.oid IN (
     SELECT s.refobjid FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND (
         s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-        OR s.classid = 'pg_database'::regclass 
+        OR s.classid = 'pg_database'::regclass
           AND s.objid = (SELECT oid FROM pg_database WHERE datname = current_database())))
   OR r.oid IN (SELECT s.setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
                WHERE d.datname = current_database())

@@ -6,6 +6,8 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from engine.postgres.connection import Connection, translated
 from engine.postgres.quoting import label, qualified
 
@@ -16,13 +18,15 @@ class Table:
 
     Attributes:
         condition: For a configuration table of an extension, the ``WHERE`` clause of what is dumped.
-        bytes: Size of its rows on disk, TOAST included.
+        bytes: Size of its rows on disk, TOAST included, as of its last VACUUM or ANALYZE. (The functions
+            that measure it now wait for a table that is locked.)
     """
 
     schema: str
     name: str
     condition: str
     bytes: int
+    oid: int
 
     @property
     def label(self) -> str:
@@ -32,9 +36,11 @@ class Table:
 # Ordinary tables and partitions, no parents of partitions, views, foreign tables; no tables that belong
 # to an extension unless the extension registered them as configuration.
 _TABLES = """
-SELECT n.nspname, c.relname, coalesce(config.condition, ''), pg_table_size(c.oid)
+SELECT n.nspname, c.relname, coalesce(config.condition, ''),
+       (greatest(c.relpages, 0) + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint AS size, c.oid::bigint
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'
 LEFT JOIN LATERAL (
     SELECT pair.condition FROM pg_extension e,
@@ -45,7 +51,7 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND (d.objid IS NULL OR config.condition IS NOT NULL)
   AND (%(all)s OR n.nspname = ANY(%(schemas)s))
-ORDER BY pg_table_size(c.oid) DESC, 1, 2
+ORDER BY size DESC, 1, 2
 """
 
 
@@ -54,6 +60,19 @@ def tables(connection: Connection, schemas: Sequence[str] = ()) -> list[Table]:
     with translated("listing tables"):
         found = connection.execute(_TABLES, {"all": not schemas, "schemas": list(schemas)}).fetchall()
     return [Table(*row) for row in found]
+
+
+def measured_bytes(connection: Connection, wanted: Sequence[Table]) -> int:
+    """Size of these tables on disk now, indexes left out; of the whole database where one of them is locked."""
+    with translated("measuring tables"):
+        connection.execute("SET lock_timeout = '2s'")
+        try:
+            sizes = "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM unnest(%s::oid[]) oid"
+            found = connection.execute(sizes, [[table.oid for table in wanted]]).fetchone()
+        except psycopg.errors.LockNotAvailable:
+            found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        connection.execute("SET lock_timeout = 0")
+    return int(found[0]) if found else 0
 
 
 def is_uncounted(table: Table, patterns: Iterable[str]) -> bool:

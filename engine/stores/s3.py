@@ -15,7 +15,7 @@ from engine.errors import IntegrityError, StoreError, StoreRefused
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
-from engine.stores.s3_bucket import STATE, Bucket
+from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_client import fixed_prefix
 from engine.stores.s3_errors import speaking_of
 from engine.stores.s3_read import read_object
@@ -46,13 +46,13 @@ class S3Store:
 
     def check(self) -> None:
         self._bucket.reach()
-        key = f"{STATE}/check-{uuid4().hex}"
+        key = f"{self._bucket.state}/check-{uuid4().hex}"
         probe = b"written by a check of this vault; may be deleted\n"
+        self._send(key, probe)
         try:
-            self._send(key, probe)
             if self._bucket.range(key, 0, len(probe)) != probe:
                 raise StoreRefused(f"{self._place} gives back other bytes than were written.")
-            self._bucket.uploads(STATE, {})
+            self._bucket.uploads(self._bucket.state, {})
         finally:
             self._bucket.delete(key)
 

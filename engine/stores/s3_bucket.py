@@ -13,14 +13,13 @@ from engine.config import ObjectStoreConfig
 from engine.errors import StoreRefused
 from engine.stores.base import ObjectInfo
 from engine.stores.multipart import PartReader, digest_arguments
-from engine.stores.s3_client import make_client, place_of, sends_sha256
+from engine.stores.s3_client import make_client, place_of, sends_sha256, state_prefix
 from engine.stores.s3_errors import code_of, in_words, speaking_of, status_of
 from engine.stores.s3_read import read_object
 
 TOKEN = "backup-flows-write"
 """User metadata that tells whose write an object is, after an answer was lost."""
 
-STATE = ".backup-flows"
 _UNABLE = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "MalformedPOSTRequest"}
 
 
@@ -37,6 +36,7 @@ class Bucket:
 
     def __init__(self, config: ObjectStoreConfig) -> None:
         self.place = place_of(config)
+        self.state = state_prefix(config)
         self.client: Any = make_client(config)
         self.sha256 = sends_sha256(config)
         self.threads = config.threads
@@ -71,7 +71,7 @@ class Bucket:
     def reach(self) -> None:
         """Make the smallest request whose refusal comes with a reason."""
         with speaking_of("list", self.place):
-            self.client.list_objects_v2(Bucket=self.place.bucket, MaxKeys=1, Prefix=STATE + "/")
+            self.client.list_objects_v2(Bucket=self.place.bucket, MaxKeys=1, Prefix=self.state + "/")
 
     def put(self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool) -> None:
         """Store one object whole. Raises StoreRefused when something stands there already."""
@@ -159,7 +159,7 @@ class Bucket:
         return self._checks
 
     def _refuses_a_wrong_digest(self) -> bool:
-        key = f"{STATE}/probe-{uuid4().hex}"
+        key = f"{self.state}/probe-{uuid4().hex}"
         wrong = digest_arguments(b"other bytes", sha256=True)
         try:
             self.client.put_object(**self._target(key), Body=b"probe", **wrong)

@@ -16,6 +16,7 @@ from engine.stores.s3_errors import Place
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+STATE = ".backup-flows"
 ATTEMPTS = 4
 CONNECT_SECONDS = 15
 READ_SECONDS = 60
@@ -70,6 +71,12 @@ def place_of(config: ObjectStoreConfig) -> Place:
 def fixed_prefix(config: ObjectStoreConfig) -> str:
     """The part of the configured key template that is the same for every backup."""
     return re.split(r"[{]", config.path or "", maxsplit=1)[0].lstrip("/")
+
+
+def state_prefix(config: ObjectStoreConfig) -> str:
+    """Where probes go: below the configured path, should the key be allowed no other place."""
+    folder = fixed_prefix(config).rpartition("/")[0]
+    return f"{folder}/{STATE}" if folder else STATE
 
 
 def _addressing(config: ObjectStoreConfig) -> Literal["auto", "path", "virtual"]:

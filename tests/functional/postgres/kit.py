@@ -150,7 +150,7 @@ _DEFINITIONS = (HARD.parent / "postgres_definitions.sql").read_text()
 _TABLES = """
 SELECT c.oid::regclass::text, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'S', 'v') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND (c.relkind <> 'm' OR c.relispopulated) 
+  AND (c.relkind <> 'm' OR c.relispopulated)
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.oid::regclass::text COLLATE "C"
 """

@@ -177,6 +177,17 @@ def test_an_endpoint_that_only_echoes_digests_proves_nothing(moto_s3: S3Server) 
     assert Objects(moto_s3, bucket).keys() == ["a.enc"]
 
 
+def test_probes_stay_below_the_configured_path(rclone_s3: S3Server, bucket: str) -> None:
+    with Proxy(rclone_s3.endpoint) as proxy:
+        store = store_of(rclone_s3, bucket, endpoint_url=proxy.endpoint, path="backups/{site}-x", checksums="sha256")
+        store.check()
+        with store.stage("backups/a.enc") as staged:
+            staged.commit()
+        written = [request for request in proxy.requests if request.startswith("PUT")]
+    assert len(written) == 3
+    assert all(request.startswith(f"PUT /{bucket}/backups/") for request in written)
+
+
 OPERATIONS: list[tuple[str, Callable[[S3Store], object]]] = [
     ("check", lambda store: store.check()),
     ("put", lambda store: store.put("a.json", b"x")),
