@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 
 from blocks import load_site
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError, UnknownName
+from engine.errors import BackupError, ConfigError, UnknownName, nearest
 from engine.site import Target
 from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, capture, find_databases, preflight, verify
@@ -50,19 +50,21 @@ def _targets(site: SiteHandle, source: str, database: str, ledger: Ledger) -> li
             remedy="add one to the site file, and: backups apply SITE.yaml",
         )
     found: list[Target] = []
-    unknown: UnknownName | None = None
     for name in names:
         try:
-            found += find_databases(site, name, database)
-        except UnknownName as error:
-            if not database:
-                ledger.lost(name, error)
-            unknown = error
+            found += find_databases(site, name)
         except BackupError as error:
             ledger.lost(name, error)
-    if unknown is not None and database and not found and not ledger.failed:
-        raise unknown
-    return found
+    if not database:
+        return found
+    chosen = [target for target in found if target.database == database]
+    if not chosen and not ledger.failed:
+        where = f" on {source}" if source else ""
+        known = sorted({target.database for target in found})
+        raise UnknownName(
+            f"Site {site.name} backs up no database {database!r}{where}.", remedy=nearest(database, known)
+        )
+    return chosen
 
 
 def _back_up(site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger) -> None:

@@ -29,10 +29,10 @@ class Captured:
 
 
 @step(name="find databases", run_name="find databases on {site.name}/{source}")
-def find_databases(site: SiteHandle, source: str, database: str = "") -> list[Target]:
-    """Every database of a source that is to be backed up, or the one of that name."""
+def find_databases(site: SiteHandle, source: str) -> list[Target]:
+    """Every database of a source that is to be backed up."""
     with site.open() as opened:
-        return opened.targets(source, database or None)
+        return opened.targets(source)
 
 
 @step(name="preflight", run_name="preflight {site.name}/{target}")
