@@ -18,6 +18,7 @@ from engine.mysql.statements import bare_trigger, event_with_status, literal
 
 ROUTINE_KINDS = ("function", "procedure", "package", "package body")
 _UTF8 = b"SET NAMES utf8mb4"
+_UTC = b"SET SESSION time_zone = '+00:00'"
 
 
 @dataclass(frozen=True)
@@ -243,28 +244,33 @@ def in_order_of_use(views: Iterable[Definition]) -> tuple[Definition, ...]:
 
 def create(definition: Definition) -> list[bytes]:
     """The statements that make it, in the database in use, under the settings it was made under."""
-    settings = [f"character_set_client = {definition.charset}", f"collation_connection = {definition.collation}"]
-    if definition.kind != "view":
-        settings.append(f"sql_mode = {literal(definition.sql_mode)}")
-    if definition.time_zone:
-        settings.append(f"time_zone = {literal(definition.time_zone)}")
     text = definition.text
     if definition.kind == "view":
         text = b"CREATE OR REPLACE " + text.removeprefix(b"CREATE ")
     elif definition.kind == "event":
         text = event_with_status(text, (definition.status or "DISABLE").encode())[2]
-    after = [_UTF8] + ([b"SET SESSION time_zone = '+00:00'"] if definition.time_zone else [])
-    return [f"SET SESSION {', '.join(settings)}".encode(), text, *after]
+    after = [_UTF8] + ([_UTC] if definition.time_zone else [])
+    return [_settings(definition), text, *after]
+
+
+def _settings(definition: Definition) -> bytes:
+    settings = [f"character_set_client = {definition.charset}", f"collation_connection = {definition.collation}"]
+    if definition.kind != "view":
+        settings.append(f"sql_mode = {literal(definition.sql_mode)}")
+    if definition.time_zone:
+        settings.append(f"time_zone = {literal(definition.time_zone)}")
+    return f"SET SESSION {', '.join(settings)}".encode()
 
 
 def drop(definition: Definition) -> bytes:
     return f"DROP {definition.kind.upper()} IF EXISTS {quoted(definition.name)}".encode()
 
 
-def set_event_status(event: Definition, status: str) -> bytes:
-    """ALTER EVENT with its definer: without one, whoever alters an event becomes its definer."""
+def set_event_status(event: Definition, status: str) -> list[bytes]:
+    """ALTER EVENT with its definer and under its own settings: else it takes over those of the session."""
     user, _, host = event.definer.rpartition("@")
-    return f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {quoted(event.name)} {status}".encode()
+    alter = f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {quoted(event.name)} {status}".encode()
+    return [_settings(event), alter, _UTF8, _UTC]
 
 
 class CollationSteps:
@@ -328,7 +334,7 @@ def _event_changes(present: Definitions, goal: Definitions, steps: CollationStep
             away = [drop(each)] if before else []
             groups.append([*steps.before(each), *away, *create(each)])
         elif before is not None and before.status != each.status:
-            groups.append([set_event_status(each, each.status)])
+            groups.append([*steps.before(each), *set_event_status(each, each.status)])
     return groups
 
 

@@ -1,8 +1,9 @@
 """The exchange on MariaDB, where RENAME is refused under LOCK TABLES: sessions queue behind each other.
 
 * A locks every table with old triggers, and with them whatever those write to, and drops the triggers.
-* X, one a table with old triggers, queued behind A: locks that one table alone. A and X then wait on a user
-  lock that we hold: when we die, it falls, and they make the triggers again, still under their table locks.
+* X, one a table with old triggers, queued behind A: FLUSH TABLES WITH READ LOCK, the one lock that takes in
+  no table but its own (LOCK TABLES takes those that foreign keys join). A and X then wait on a user lock that
+  we hold: when we die, it falls, and they make the triggers again.
 * B: the RENAME. It takes its locks in the order of names; each X lets go at the moment when B is seen to
   wait for just that table, so no writer comes between.
 * The gate: two tables that sort after all others. G holds the second and B names both, so B comes to
@@ -39,6 +40,7 @@ _GROUPS = 32
 _METADATA_WAIT = "Waiting for table metadata lock"
 _USER_LOCK_WAIT = "User lock"
 _PATIENCE = 30.0
+_UNLOCK = b"UNLOCK TABLES"
 
 
 def make_gate(session: Connection, gate: str) -> None:
@@ -98,7 +100,9 @@ class QueuedExchange:
         drops = [drop(each) for each in triggers]
         if not triggers:
             return
-        self._start(self._first, self._holding(triggers, self._source.config.lock_try_seconds, drops))
+        lock = [_lock(self._plan.database, _tables(triggers)), *drops]
+        wait = self._source.config.lock_try_seconds
+        self._start(self._first, [_wait_at_most(wait), *lock, *self._until_we_die(), *_makes(triggers), _UNLOCK])
         try:
             self._until(self._first, _USER_LOCK_WAIT)
         except ToolFailed as error:
@@ -108,29 +112,27 @@ class QueuedExchange:
             run(self._first, *drops)
             self._old, self._keepers = [], []
 
-    def _holding(self, group: list[Definition], wait: int, drops: list[bytes]) -> list[bytes]:
-        """Lock a table and hold it until interrupted; when our user lock falls, make its triggers and let go."""
+    def _until_we_die(self) -> list[bytes]:
+        """Wait for our user lock to fall; what follows in the packet runs only then, not when interrupted."""
         return [
-            _wait_at_most(wait),
-            _lock(self._plan.database, _tables(group)),
-            *drops,
             f"DO GET_LOCK('{self._switch}', 3600)".encode(),
             _stop_unless_held(self._switch),
             f"DO RELEASE_LOCK('{self._switch}')".encode(),
-            *(statement for each in group for statement in create(each)),
-            b"UNLOCK TABLES",
         ]
 
     def _let_go(self, session: Connection) -> None:
         query(self._watch, f"KILL QUERY {number_of(session)}")
         if not self._work[id(session)].exception(_PATIENCE):
             raise LockHeld("A session made its triggers again too early.")
-        run(session, b"UNLOCK TABLES")
+        run(session, _UNLOCK)
 
     def _narrow_locks(self) -> None:
         """From A to X."""
         for keeper, group in zip(self._keepers, self._old, strict=True):
-            self._start(keeper, self._holding(group, int(_PATIENCE), []))
+            tables = ", ".join(f"{quoted(self._plan.database)}.{quoted(table)}" for table in _tables(group))
+            lock = f"FLUSH TABLES {tables} WITH READ LOCK".encode()
+            packet = [_wait_at_most(int(_PATIENCE)), lock, *self._until_we_die(), _UNLOCK, *_makes(group)]
+            self._start(keeper, packet)
             self._until(keeper, _METADATA_WAIT)
         if self._keepers:
             self._let_go(self._first)
@@ -182,13 +184,12 @@ class QueuedExchange:
         for maker, group in zip(self._makers, self._new, strict=True):
             locks = _lock(self._plan.database, _tables(group))
             passed = f", {quoted(self._plan.gate)}.{quoted(GATE_PASSED)} READ".encode()
-            making = [statement for each in group for statement in create(each)]
-            self._start(maker, [_wait_at_most(60), locks + passed, *making, b"UNLOCK TABLES"])
+            self._start(maker, [_wait_at_most(60), locks + passed, *_makes(group), _UNLOCK])
             self._until(maker, _METADATA_WAIT)
 
     def _open_gate(self) -> float:
         """The moment at which the last writer could go on. What failed after the rename is done by ``finish``."""
-        run(self._gate, b"UNLOCK TABLES")
+        run(self._gate, _UNLOCK)
         for maker in self._makers:
             with contextlib.suppress(BackupError):
                 self._work[id(maker)].result()
@@ -209,7 +210,7 @@ class QueuedExchange:
         with contextlib.suppress(BackupError):
             query(self._holder, f"SELECT RELEASE_LOCK('{self._switch}')")
         with contextlib.suppress(BackupError):
-            run(self._gate, b"UNLOCK TABLES")
+            run(self._gate, _UNLOCK)
         for future in self._work.values():
             with contextlib.suppress(BackupError, TimeoutError):
                 future.result(_PATIENCE)
@@ -243,6 +244,10 @@ def _grouped(triggers: Iterable[Definition]) -> list[list[Definition]]:
     if len(groups) > _GROUPS:
         groups[_GROUPS - 1 :] = [[each for group in groups[_GROUPS - 1 :] for each in group]]
     return groups
+
+
+def _makes(group: list[Definition]) -> list[bytes]:
+    return [statement for each in group for statement in create(each)]
 
 
 def _tables(group: list[Definition]) -> list[str]:

@@ -23,6 +23,7 @@ from engine.mysql.definitions import (
     CollationSteps,
     Definition,
     Definitions,
+    Wanted,
     code_changes,
     create,
     drop,
@@ -78,10 +79,17 @@ def prepare(source: MySQLSource, session: Connection, plan: SwapPlan, journal: J
     run(session, using(plan.database))
     if plan.existed and plan.whole:
         journal.record("events-off")
-        run(session, *(set_event_status(each, "DISABLE") for each in plan.old.events if each.status == "ENABLE"))
+        run(session, *_events_off(plan))
     if plan.trigger_collation and plan.trigger_collation != _charset(plan).collation:
         journal.record("trigger-collation")
         run(session, f"ALTER DATABASE {quoted(plan.database)} COLLATE {plan.trigger_collation}".encode())
+
+
+def _events_off(plan: SwapPlan) -> list[bytes]:
+    steps = CollationSteps(plan.database, plan.old.charset, plan.old.collation)
+    awake = [each for each in plan.old.events if each.status == "ENABLE"]
+    statements = [s for each in awake for s in (*steps.before(each), *set_event_status(each, "DISABLE"))]
+    return [*statements, *steps.finally_()]
 
 
 def _charset(plan: SwapPlan) -> Definitions:
@@ -115,7 +123,7 @@ def finish(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
     notes: list[str] = []
     ensure_triggers(session, plan.database, plan.new.triggers)
     if plan.whole:
-        problems = _ensure_code(session, plan)
+        problems = _ensure_code(session, plan.database, plan.wanted)
         if problems:
             raise IntegrityError(
                 f"The tables of {plan.database} are exchanged, but: {'; '.join(problems)}",
@@ -163,12 +171,12 @@ def _make_trigger(session: Connection, database: str, trigger: Definition) -> No
         run(session, *making)
 
 
-def _ensure_code(session: Connection, plan: SwapPlan) -> list[str]:
+def _ensure_code(session: Connection, database: str, wanted: Wanted) -> list[str]:
     """Until nothing differs; a view may have to wait for another. What cannot be made, in words."""
     problems: list[str] = []
-    run(session, using(plan.database), b"SET SESSION foreign_key_checks = 0")
+    run(session, using(database), b"SET SESSION foreign_key_checks = 0")
     for _ in range(_PASSES):
-        groups = code_changes(read_definitions(session, plan.database), plan.wanted, plan.database)
+        groups = code_changes(read_definitions(session, database), wanted, database)
         if not groups:
             return []
         before, problems = problems, _run_groups(session, groups)
@@ -236,11 +244,11 @@ def undo(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
             run(session, f"DROP DATABASE {quoted(plan.database)}".encode())
     else:
         ensure_triggers(session, plan.database, plan.old.triggers)
-        run(session, using(plan.database))
-        if _present(session, plan.database).collation != plan.old.collation:
-            run(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
-        if plan.whole:
-            run(session, *(set_event_status(each, "ENABLE") for each in plan.old.events if each.status == "ENABLE"))
+        if plan.whole and (problems := _ensure_code(session, plan.database, Wanted(plan.old))):
+            raise IntegrityError(f"{plan.database} could not be put back as it was: {'; '.join(problems)}",
+                                 kept="all tables are in place; the journal holds every definition",
+                                 remedy="remove the cause named above, then run again")
+        run(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
         if exists(session, plan.keep_as) and not list_tables(session, plan.keep_as):
             run(session, f"DROP DATABASE {quoted(plan.keep_as)}".encode())
     drop_gate(session, plan.gate)
