@@ -9,6 +9,7 @@ for what is seen may be harmless), and after a failed one the app gets a rest.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class ShortLock:
     def __init__(self, connection: Connection, flavour: str, version: tuple[int, ...], try_seconds: int) -> None:
         self.connection = connection
         self._by_stage = flavour == "mariadb" and version >= _STAGES
+        self._release_statement = "BACKUP STAGE END" if self._by_stage else "UNLOCK TABLES"
         self._try_seconds = try_seconds
 
     def acquire(self, wait_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> float:
@@ -63,10 +65,7 @@ class ShortLock:
 
     def release(self) -> None:
         """Let commits go on. Safe when it is not held."""
-        if self._by_stage:
-            query(self.connection, "BACKUP STAGE END")
-        else:
-            query(self.connection, "UNLOCK TABLES")
+        query(self.connection, self._release_statement)
 
     def _try(self) -> bool:
         statements = (
@@ -84,13 +83,10 @@ class ShortLock:
         return True
 
     def _undo(self) -> None:
-        """A stage that was reached before the wait ended is held still."""
-        if self._by_stage:
-            try:
-                with self.connection.cursor() as cursor:
-                    cursor.execute("BACKUP STAGE END")
-            except pymysql.err.MySQLError:
-                return  # none had been reached
+        """Let go of what a failed try still holds: a stage reached before the wait ended, or the global
+        read lock itself, which MySQL keeps when FLUSH TABLES WITH READ LOCK times out waiting for a table."""
+        with contextlib.suppress(pymysql.err.MySQLError), self.connection.cursor() as cursor:
+            cursor.execute(self._release_statement)
 
     def _refusal(self, error: pymysql.err.MySQLError, statement: str) -> BackupError:
         found = meaning(error, statement)

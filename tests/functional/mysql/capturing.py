@@ -149,6 +149,10 @@ class Writers:
     def __enter__(self) -> Writers:
         for thread in self._threads:
             thread.start()
+        deadline = time.monotonic() + 30
+        while not self.written:
+            assert time.monotonic() < deadline, self._error
+            time.sleep(0.01)
         return self
 
     def __exit__(self, *exc: object) -> None:
