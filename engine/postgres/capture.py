@@ -178,7 +178,8 @@ class Capture:
 
     def _blocked(self, connection: Connection, error: ToolFailed) -> BackupError:
         """Where pg_dump gave up waiting for a lock: who holds it."""
-        if "lock timeout" not in error.message:
+        # pg_dump's --lock-wait-timeout is a statement timeout around its LOCK TABLE
+        if "timeout" not in error.message or "LOCK TABLE" not in error.message:
             return error
         with translated("looking for who holds the lock"):
             found = connection.execute(_HOLDERS).fetchall()

@@ -44,7 +44,7 @@ class Feed:
         self._batch: list[bytes] = []
         self._waiting = 0
         self._whole: list[Piece] = []  # of a foreign key, which is judged as a whole
-        self._connects = 0
+        self._connects: set[bytes] = set()
 
     def take(self, data: bytes) -> None:
         """The next bytes of the dump. Raises RestoreRefused for what no dump of one database holds."""
@@ -121,15 +121,15 @@ class Feed:
                 return line
             self._note("psql here is older than the dump and does not know \\restrict: those two lines were left out.")
             return b""
-        if word in (b"\\connect", b"\\c") and not self.scanner.cluster and not self._connects:
-            self._connects += 1
-            return b""  # pg_dump --create: the only reconnect, to the database that was dumped
         if word in (b"\\connect", b"\\c"):
-            raise RestoreRefused(
-                "This dump holds several databases (it connects to more than one).",
-                kept="production was not touched",
-                remedy="make one dump a database, and adopt that",
-            )
+            self._connects.add(line)
+            if self.scanner.cluster or len(self._connects) > 1:
+                raise RestoreRefused(
+                    "This dump holds several databases (it connects to more than one).",
+                    kept="production was not touched",
+                    remedy="make one dump a database, and adopt that",
+                )
+            return b""  # pg_dump --create goes to the database that was dumped
         raise RestoreRefused(
             f"This dump holds a psql command that pg_dump never writes: {word.decode('utf-8', 'replace')}.",
             kept="production was not touched",

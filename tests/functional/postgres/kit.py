@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -169,12 +168,15 @@ def fingerprint(server: DatabaseServer, database: str) -> dict[str, Any]:
     """Every row and definition of a database, by plain queries of a stock client."""
     path = "SET search_path = pg_catalog;"
     found: dict[str, Any] = {"definitions": server.sql(path + _DEFINITIONS, database)}
+    queries = []
     for name, kind in server.sql(path + _TABLES, database):
+        quoted = "'" + str(name).replace("'", "''") + "'"
         if kind == "S":
-            found[f"sequence {name}"] = server.sql(f"SELECT last_value, is_called FROM {name}", database)
+            queries.append(f"SELECT {quoted}, last_value::text, is_called::text FROM {name};")
         else:
-            rows = server.sql(f'{path} SELECT t::text FROM ONLY {name} t ORDER BY t::text COLLATE "C"', database)
-            found[f"rows {name}"] = (len(rows), hashlib.md5(repr(rows).encode()).hexdigest())
+            queries.append(f"SELECT {quoted}, count(*)::text, md5(string_agg(t::text, E'\\n' ORDER BY t::text "
+                           f'COLLATE "C")) FROM ONLY {name} t;')
+    found |= {str(row[0]): row[1:] for row in server.sql("\n".join([path, *queries]), database)}
     return found
 
 
