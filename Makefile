@@ -27,10 +27,12 @@ demo-stop: ## stop what the demo left running and delete its data
 
 test: ## every test, against real servers
 	@scripts/setup.sh dev
+	@$(AS_ROOT) $(PYTHON) -m tests.servers.images >/dev/null
 	@$(AS_ROOT) $(PYTHON) -m pytest $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
+	@$(AS_ROOT) $(PYTHON) -m tests.servers.images >/dev/null
 	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
 
 bench: ## side by side with what people use today; writes benchmarks/results.json
@@ -39,10 +41,8 @@ bench: ## side by side with what people use today; writes benchmarks/results.jso
 
 lint: ## formatting, rules, types, import contract
 	@scripts/setup.sh dev
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
-	@.venv/bin/lint-imports
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy lint-imports; do \
+		.venv/bin/$$check || { status=1; echo "lint: $$check failed" >&2; }; done; exit $$status
 
 lock: ## compile the requirements locks anew; UPGRADE=1 for newer releases
 	@scripts/setup.sh dev
