@@ -54,7 +54,7 @@ class VaultConfig(Model):
     """Where backups stand: a local root, its copies elsewhere, keys and naming."""
 
     root: str = Field(description="Local directory, absolute.")
-    keys: KeyRingConfig = Field(default_factory=KeyRingConfig)
+    keys: KeyRingConfig = KeyRingConfig(current="main")
     path: str = Field(
         "{site}/{source}/{tier}",
         description="Folder of a backup. Fields: {site} {source} {tier} {directory} {yyyy} {mm} {dd}.",

@@ -152,6 +152,12 @@ class PostgresSource:
                 fallback = properties.read(connection, manifest.database)
         return Loader(self._connector, tools, journal, into, fallback).run(manifest, part, selection, progress)
 
+    def finish_side(
+        self, manifest: Manifest, part: OpenPart, into: str, selection: Selection, journal: Journal, progress: Progress
+    ) -> list[str]:
+        """Nothing: a dump loads whole, and what it brings cannot reach another database."""
+        return []
+
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:
         """Count every restored table and compare schema, sequences and large objects with the manifest."""
         return compare(self._connector, self._programs(), manifest, into, selection)

@@ -197,11 +197,11 @@ class ContainerProcess:
     def __enter__(self) -> ContainerProcess:
         return self
 
-    def __exit__(self, kind: object, *exc: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         unfinished = self._ended is None
         if unfinished:
             self.kill()
-        if unfinished and kind is None:
+        if unfinished and exc[0] is None:
             raise ToolFailed(f"{self.command.name} was left without its exit status being checked.")
 
     def _outcome(self) -> Completed | BackupError:

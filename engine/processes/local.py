@@ -155,11 +155,11 @@ class LocalProcess:
     def __enter__(self) -> LocalProcess:
         return self
 
-    def __exit__(self, kind: object, *exc: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         unfinished = self._ended is None
         if unfinished:
             self.kill()
-        if unfinished and kind is None:
+        if unfinished and exc[0] is None:
             raise ToolFailed(f"{self.command.name} was left without its exit status being checked.")
 
     def _expire(self) -> None:
