@@ -27,12 +27,12 @@ demo-stop: ## stop what the demo left running and delete its data
 
 test: ## every test, against real servers
 	@scripts/setup.sh dev
-	@$(AS_ROOT) $(PYTHON) -m tests.servers.images >/dev/null
+	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
 	@$(AS_ROOT) $(PYTHON) -m pytest $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
-	@$(AS_ROOT) $(PYTHON) -m tests.servers.images >/dev/null
+	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
 	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
 
 bench: ## side by side with what people use today; writes benchmarks/results.json
