@@ -17,9 +17,6 @@ from engine.errors import CredentialsRefused, ToolFailed, ToolMissing
 from engine.processes import Command, ContainerRunner, LocalRunner, Runner
 from tests.servers import DockerEngine
 
-pytestmark = pytest.mark.functional
-
-
 def sh(script: str, *args: str, **options: object) -> Command:
     return Command(("sh", "-c", script, "sh", *args), **options)  # type: ignore[arg-type]
 
