@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.integration.installation import Installation, Site, until
@@ -29,6 +30,15 @@ def _dumping(prefect: Installation, site: Site) -> bool:
         f"SELECT pid FROM pg_stat_activity WHERE datname = '{site.platform}' AND wait_event_type = 'Lock'"
     )
     return bool(found)
+
+
+def _power_cut(prefect: Installation) -> None:
+    """The worker and all that runs under it, at once, so that nobody is left to report."""
+    pid = prefect.server.worker.pid()
+    assert pid is not None
+    worker = psutil.Process(pid)
+    for process in [worker, *worker.children(recursive=True)]:
+        process.kill()
 
 
 def _others(prefect: Installation, site: Site) -> list[tuple[str | None, ...]]:
@@ -65,12 +75,12 @@ def test_a_cancelled_flow_stops_its_tools_and_leaves_nothing(prefect: Installati
 
 
 @pytest.mark.slow
-def test_a_dead_worker_s_run_is_marked_crashed_and_a_new_worker_goes_on(prefect: Installation, site: Site) -> None:
+def test_a_run_whose_machine_died_is_marked_crashed_and_a_new_worker_goes_on(prefect: Installation, site: Site) -> None:
     before = len(site.files(".json"))
     with _dump_that_waits(prefect, site):
         run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
         until(lambda: _dumping(prefect, site), "a dump that waits")
-        prefect.server.worker.kill()
+        _power_cut(prefect)
         run = prefect.api.wait(run_id, timeout=240)
         assert run.state == "CRASHED"
         assert run.first_line.startswith("No sign of life for 95 seconds")
@@ -78,3 +88,18 @@ def test_a_dead_worker_s_run_is_marked_crashed_and_a_new_worker_goes_on(prefect:
     run = prefect.run(f"manual-backup/{site.name}", source="postgres")
     assert run.state == "COMPLETED", run.message
     assert len(site.files(".json")) == before + 1 and site.staged() == []
+
+
+def test_a_killed_worker_costs_no_later_backup(prefect: Installation, site: Site) -> None:
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        pid = prefect.server.worker.pid()
+        assert pid is not None
+        psutil.Process(pid).kill()
+        until(lambda: prefect.server.worker.pid() is None, "the worker to be gone")
+    prefect.server.start_worker()
+    assert prefect.api.wait(run_id).state in {"COMPLETED", "CRASHED"}
+    run = prefect.run(f"manual-backup/{site.name}", source="postgres")
+    assert run.state == "COMPLETED", run.message
+    assert site.staged() == []

@@ -1,0 +1,93 @@
+"""Every flow for a MySQL server in a container: tools inside it, no published port, no binlog tool there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.installation import Installation, Site
+from tests.servers.databases import DatabaseServer
+
+
+@pytest.fixture(scope="module", params=["mysql9_container", "mariadb_container"])
+def server(request: pytest.FixtureRequest) -> DatabaseServer:
+    found: DatabaseServer = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def boxed(prefect: Installation, server: DatabaseServer) -> Site:
+    """A site whose only source is that container, found by its compose labels; nothing says host or port."""
+    site = prefect.site(f"boxed-{server.flavour}")
+    tell: dict[str, Any] = {
+        "service": server.service,
+        "project": server.project,
+        "docker_host": server.docker_host,
+        "user": server.user,
+        "password": "${ITEST_BOXED}",
+        "databases": [site.shop],
+    }
+    site.document = {**site.document, "mysql": tell}
+    del site.document["postgres"]
+    site.env["ITEST_BOXED"] = server.password
+    site.write()
+    server.sql(
+        f"""
+        CREATE DATABASE {site.shop};
+        USE {site.shop};
+        CREATE TABLE customers (id INT PRIMARY KEY, name VARCHAR(50) NOT NULL);
+        CREATE TABLE orders (id INT AUTO_INCREMENT PRIMARY KEY, customer INT NOT NULL, note VARCHAR(80),
+          FOREIGN KEY (customer) REFERENCES customers (id));
+        INSERT INTO customers VALUES (1, 'Zoë 🙂'), (2, 'O''Neill');
+        INSERT INTO orders (customer, note) VALUES (1, NULL), (2, '),('), (1, 'x');
+        INSERT INTO orders (customer, note) SELECT a.customer, b.note FROM orders a JOIN orders b JOIN orders c;
+        CREATE TRIGGER stamped BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = COALESCE(NEW.note, 'new');
+        """
+    )
+    done = prefect.apply(site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return site
+
+
+def _orders(server: DatabaseServer, database: str) -> list[tuple[str | None, ...]]:
+    return server.sql("SELECT * FROM orders ORDER BY id", database)
+
+
+def test_the_container_is_as_poor_as_a_real_one(server: DatabaseServer) -> None:
+    import docker
+
+    client = docker.DockerClient(base_url=server.docker_host)
+    container = client.containers.get(server.container)
+    assert not any(container.attrs["NetworkSettings"]["Ports"].values())
+    found = container.exec_run(["sh", "-c", "command -v mysqlbinlog || command -v mariadb-binlog"])
+    assert found.exit_code != 0
+
+
+@pytest.mark.parametrize("flow", ["hourly-db", "daily-full", "manual-backup"])
+def test_each_backup_flow_works(prefect: Installation, boxed: Site, flow: str) -> None:
+    run = prefect.run(f"{flow}/{boxed.name}")
+    assert run.state == "COMPLETED", run.message
+
+
+def test_a_restore_beside_works(prefect: Installation, boxed: Site, server: DatabaseServer) -> None:
+    before = _orders(server, boxed.shop)
+    run = prefect.run(
+        f"restore-database/{boxed.name}", source="mysql", database=boxed.shop, into=f"{boxed.shop}_beside"
+    )
+    assert run.state == "COMPLETED", run.message
+    assert _orders(server, f"{boxed.shop}_beside") == before == _orders(server, boxed.shop)
+
+
+def test_a_lost_table_comes_back_in_place_with_its_trigger(
+    prefect: Installation, boxed: Site, server: DatabaseServer
+) -> None:
+    before = _orders(server, boxed.shop)
+    server.sql("DROP TABLE orders", boxed.shop)
+    run = prefect.run(
+        f"restore-database/{boxed.name}", source="mysql", database=boxed.shop, into=boxed.shop, confirm=boxed.shop
+    )
+    assert run.state == "COMPLETED", run.message
+    assert _orders(server, boxed.shop) == before
+    server.sql("INSERT INTO orders (customer) VALUES (1)", boxed.shop)
+    assert server.sql("SELECT note FROM orders ORDER BY id DESC LIMIT 1", boxed.shop) == [("new",)]
