@@ -34,7 +34,7 @@ def recover(connector: Connector, tools: Callable[[], Tools], journal: Journal) 
             said += _exchange(connector, journal)
             said += sides.remove(connector, connection, journal)
     journal.close()
-    return said
+    return said or ["nothing was left to undo"]
 
 
 def _swap(connector: Connector, connection: Connection, journal: Journal, entry: dict[str, object]) -> list[str]:

@@ -168,7 +168,7 @@ def test_recovering_twice_is_harmless(postgres15: DatabaseServer, database: str,
 def test_a_server_that_is_down_keeps_the_journal_for_the_next_run(
     postgres15: DatabaseServer, database: str, tmp_path: Path
 ) -> None:
-    die(postgres15, database, tmp_path, "after swap-block")
+    die(postgres15, database, tmp_path, "before swap-rename")
     one = next(abandoned(tmp_path / "journals"))
     with pytest.raises(Exception, match="does not answer"):
         source_for(postgres15, port=1).recover(one)
