@@ -5,16 +5,18 @@ The container says neither key, iterations nor compression: they are found by op
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.codec import Compression, KeyRing, decrypt, unpack
+from engine.codec import Compression, KeyRing, decrypt, peek, unpack
+from engine.codec.encode import BLOCK, MAGIC
 from engine.errors import IntegrityError, NotFound, WrongKey
 from engine.manifest import Cipher
 
 _CHUNK = 256 * 1024
+_HEAD = 4096
 _OTHER_ITERATIONS = (10_000, 100_000, 600_000, 1)
 _GZIP = b"\x1f\x8b\x08"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -54,44 +56,47 @@ def recognise(path: Path, keys: KeyRing, *, iterations: int = 10_000, key_id: st
         NotFound: No such file. IntegrityError: Not a file that openssl enc wrote.
         WrongKey: No key opens it with these iterations; says if other iterations would.
     """
-    if not path.is_file():
-        raise NotFound(f"There is no file {path}.")
+    head = _head(path)
     ids = [key_id] if key_id else [keys.current, *(each for each in keys.ids if each != keys.current)]
     for each in ids:
-        found = _try(path, keys, each, iterations)
+        found = _try(head, Foreign(path, Cipher(key_id=each, iterations=iterations), "none"), keys)
         if found is not None:
             return found
-    others = [(each, count) for each in ids for count in _OTHER_ITERATIONS
-              if count != iterations and _try(path, keys, each, count) is not None]
-    if others:
-        raise WrongKey(f"{path} does not open with {iterations} iterations, but it does with {others[0][1]}.",
-                       kept="the file is untouched", remedy=f"give iterations={others[0][1]}")
+    for other, each in itertools.product(_OTHER_ITERATIONS, ids):
+        if _try(head, Foreign(path, Cipher(key_id=each, iterations=other), "none"), keys) is not None:
+            raise WrongKey(f"{path} does not open with {iterations} iterations, but it does with {other}.",
+                           kept="the file is untouched", remedy=f"give iterations={other}")
     raise WrongKey(f"{path} does not open with the key {' or '.join(map(repr, ids))} and {iterations} iterations.",
                    kept="the file is untouched",
                    remedy="add the key it was written with to vault.keys, or give the -iter it was written with")
 
 
-def _try(path: Path, keys: KeyRing, key_id: str, iterations: int) -> Foreign | None:
-    cipher = Cipher(key_id=key_id, iterations=iterations)
-    foreign = Foreign(path, cipher, "none")
-    try:
-        with closing(decrypt(foreign.stored(), cipher, keys, what=path.name)) as clear:
-            head = next(clear, b"")
-    except IntegrityError:
-        if path.stat().st_size % 16 == 0 and _is_container(path):
-            return None  # short, and the padding is wrong: another key
-        raise
-    compression = _compression(head)
-    return Foreign(path, cipher, compression) if compression else None
+def _try(head: bytes, foreign: Foreign, keys: KeyRing) -> Foreign | None:
+    compression = _compression(peek(head, foreign.cipher, keys), whole=len(head) < _HEAD)
+    return replace(foreign, compression=compression) if compression else None
 
 
-def _is_container(path: Path) -> bool:
+def _head(path: Path) -> bytes:
+    if not path.is_file():
+        raise NotFound(f"There is no file {path}.")
     with path.open("rb") as source:
-        return source.read(8) == b"Salted__" and path.stat().st_size > 16
+        head = source.read(_HEAD)
+    if not head.startswith(MAGIC) or len(head) < 2 * BLOCK:
+        raise IntegrityError(f"{path} is not a file that openssl enc wrote (no {MAGIC.decode()} and a block after it).")
+    return head
 
 
-def _compression(head: bytes) -> Compression | None:
-    """What the first bytes are; None when they are noise, as from a wrong key."""
+def _compression(head: bytes, whole: bool) -> Compression | None:
+    """What the first bytes are; None when they are noise, as from a wrong key.
+
+    Args:
+        whole: This is all there is, with its padding.
+    """
+    if whole:
+        pad = head[-1]
+        if not 1 <= pad <= BLOCK or head[-pad:] != bytes([pad]) * pad:
+            return "gzip" if head.startswith(_GZIP) else "zstd" if head.startswith(_ZSTD) else None
+        head = head[:-pad]
     if head.startswith(_GZIP):
         return "gzip"
     if head.startswith(_ZSTD):

@@ -17,6 +17,7 @@ from engine.manifest import Manifest, StoredFile
 from engine.progress import Progress
 from engine.spool import told
 from engine.stores.base import Store, Stored
+from engine.stores.local_errors import speaking_of
 from engine.sweeping import begin_publishing, withdraw
 
 _SAMPLE = 64 * 1024
@@ -59,7 +60,8 @@ class Copying:
         return self._send(manifest, signed, key), True
 
     def _send(self, manifest: Manifest, signed: bytes, key: str) -> Stored:
-        journal = Journal.create(self.journals, "copy", site=manifest.site, key=key)
+        with speaking_of("write to", self.journals, self.journals):
+            journal = Journal.create(self.journals, "copy", site=manifest.site, key=key)
         try:
             parts = [(self._key(manifest, part.file), part) for part in manifest.files]
             standing = {target for target, _ in parts if self.target.stat(target) is not None}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine import names
 from engine.errors import LockHeld
+from engine.stores.local_errors import speaking_of
 
 
 @contextlib.contextmanager
@@ -21,7 +22,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     Raises:
         LockHeld: Another run has it: names its process, host and since when (UTC).
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = _open(path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,12 +38,17 @@ def held(path: Path, what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def waited_for(path: Path) -> Iterator[None]:
     """Hold a lock file for a moment, waiting for whoever has it now."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = _open(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+def _open(path: Path) -> int:
+    with speaking_of("open the lock", path, path.parent):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _sign_in(handle: int) -> None:

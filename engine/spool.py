@@ -19,6 +19,7 @@ from engine.errors import DiskFull
 from engine.manifest import StoredFile
 from engine.progress import Progress, silent
 from engine.stores.base import Store
+from engine.stores.local_errors import speaking_of
 
 _CHUNK = 256 * 1024
 _MARGIN = 16 * 1024 * 1024
@@ -75,7 +76,8 @@ def sweep_spools(spools: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _spool(spools: Path, stored: StoredFile) -> Iterator[int]:
-    spools.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with speaking_of("write to", spools, spools):
+        spools.mkdir(parents=True, exist_ok=True, mode=0o700)
     room = os.statvfs(spools)
     free = room.f_bavail * room.f_frsize
     if free < stored.size + _MARGIN:

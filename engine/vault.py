@@ -32,6 +32,7 @@ from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
 from engine.spool import sweep_spools, verified_chunks
 from engine.stores import LocalStore, Store, Stored, open_store
+from engine.stores.local_errors import speaking_of
 from engine.sweeping import withdraw_abandoned
 from engine.writer import BackupWriter, Birth, Settings
 
@@ -199,7 +200,8 @@ class Vault:
     def lock(self, source: str, database: str) -> AbstractContextManager[None]:
         """flock under ``state``: one run at a time per source and database; LockHeld names pid and since."""
         folder = make_private(self.root, self.state) / "locks"
-        folder.mkdir(exist_ok=True, mode=0o700)
+        with speaking_of("write to", self.state, self.root):
+            folder.mkdir(exist_ok=True, mode=0o700)
         return held(folder / f"{source}.{names.encode(database)}.lock", f"{source}/{database} of {self.site}")
 
     def sweep(self) -> list[str]:
@@ -223,7 +225,7 @@ class Vault:
                recovery_point: str) -> BackupWriter:
         make_private(self.root, self.state)
         layout = self._layouts[LOCAL]
-        with waited_for(self.state / "names.lock"):
+        with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
             name = self._free_name(source, BackupName(moment.replace(microsecond=0), database, ext))
             key = layout.key(source, tier, name.taken_at, name.file)
             journal = Journal.create(self._publishing, "publish", source=source, stem=name.stem)

@@ -169,7 +169,8 @@ class BackupWriter:
         self._published = True
         self._journal.close()
         birth = self.birth
-        entry = Entry(self._store.name, birth.key, birth.name, birth.source, birth.tier, manifest.data.size)
+        listed = names.parse_file(self.file) or birth.name
+        entry = Entry(self._store.name, birth.key, listed, birth.source, birth.tier, manifest.data.size)
         return entry, self._catalog().load(entry)
 
     def __enter__(self) -> BackupWriter:

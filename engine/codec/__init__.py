@@ -4,7 +4,7 @@ A stored file is gzip inside the container that ``openssl enc -aes-256-cbc -pbkd
 machine with openssl and gunzip opens it. Digests and the manifest's MAC make it authentic.
 """
 
-from engine.codec.decode import check_stored, decode, decrypt, unpack
+from engine.codec.decode import check_stored, decode, decrypt, peek, unpack
 from engine.codec.encode import EXTENSIONS, Compression, Encoded, Encoder
 from engine.codec.keys import KeyRing
 
@@ -17,5 +17,6 @@ __all__ = [
     "check_stored",
     "decode",
     "decrypt",
+    "peek",
     "unpack",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from itertools import chain
 from typing import Any, cast
 
 import zstandard
@@ -142,14 +143,20 @@ def decrypt(chunks: Iterable[bytes], cipher: Cipher, keys: KeyRing, *, what: str
 
 
 def _pieces(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    for chunk in rest:
-        if len(chunk) <= _IN:
-            yield chunk
-            continue
+    for chunk in chain((first,), rest):
         for start in range(0, len(chunk), _IN):
-            yield chunk[start : start + _IN]
+            yield chunk[start : start + _IN] if len(chunk) > _IN else chunk
+
+
+def peek(head: bytes, cipher: Cipher, keys: KeyRing) -> bytes:
+    """What the first bytes of a file would decrypt to with this key, still compressed; nothing is proven.
+
+    Args:
+        head: The file from its start: magic, salt and at least one block. Padding shows as it is.
+    """
+    key, iv = keys.cipher_key(cipher.key_id, head[8:16], cipher.iterations)
+    whole = (len(head) - 16) // BLOCK * BLOCK
+    return AesCipher(algorithms.AES(key), modes.CBC(iv)).decryptor().update(head[16 : 16 + whole])
 
 
 def unpack(chunks: Iterable[bytes], compression: Compression, *, what: str) -> Generator[bytes, None, None]:

@@ -23,18 +23,37 @@ AT = datetime(2025, 1, 16, 2, 0, 0, tzinfo=UTC)
 class Shelf:
     """A local store with backups that hold nothing but their names and manifests."""
 
-    def __init__(self, root: Path, template: str = "{site}/{source}/{tier}", sources: tuple[str, ...] = ("mysql",)) -> None:
+    def __init__(
+        self, root: Path, template: str = "{site}/{source}/{tier}", sources: tuple[str, ...] = ("mysql",)
+    ) -> None:
         self.store = LocalStore(root, root / ".backup-flows" / "shop")
         self.layout = Layout("shop", template, {}, sources)
         self.catalog = Catalog(self.store, self.layout, KEYS)
 
-    def add(self, hours: float = 0, *, source: str = "mysql", tier: str = "daily", database: str = "app",
-            site: str = "shop", at_tier: str = "") -> str:
+    def add(
+        self,
+        hours: float = 0,
+        *,
+        source: str = "mysql",
+        tier: str = "daily",
+        database: str = "app",
+        site: str = "shop",
+        at_tier: str = "",
+    ) -> str:
         name = BackupName(AT + timedelta(hours=hours), database, "sql.gz.enc")
         key = self.layout.key(source, at_tier or tier, name.taken_at, name.file)
         data = StoredFile(file=name.file, size=4, sha256="", plain_size=4, cipher=Cipher(key_id="main"))
-        manifest = Manifest(site=site, source=source, kind="mysql", tier=tier, database=database, file=name.file,
-                            started_at=name.taken_at, finished_at=name.taken_at, files=[data])
+        manifest = Manifest(
+            site=site,
+            source=source,
+            kind="mysql",
+            tier=tier,
+            database=database,
+            file=name.file,
+            started_at=name.taken_at,
+            finished_at=name.taken_at,
+            files=[data],
+        )
         self.store.put(key, b"data")
         self.store.put(key + ".json", sign(manifest, KEYS))
         return key
@@ -57,8 +76,11 @@ def test_the_newest_comes_first_across_folders_and_databases(tmp_path: Path) -> 
     shelf = Shelf(tmp_path)
     for hours, tier, database in ((1, "daily", "z"), (3, "hourly", "a"), (2, "daily", "a")):
         shelf.add(hours, tier=tier, database=database)
-    assert shelf.files() == ["hourly a_20250116_050000.sql.gz.enc", "daily a_20250116_040000.sql.gz.enc",
-                             "daily z_20250116_030000.sql.gz.enc"]
+    assert shelf.files() == [
+        "hourly a_20250116_050000.sql.gz.enc",
+        "daily a_20250116_040000.sql.gz.enc",
+        "daily z_20250116_030000.sql.gz.enc",
+    ]
 
 
 def test_a_shared_folder_costs_manifests_only_when_a_tier_is_asked_for_and_once(tmp_path: Path) -> None:
@@ -92,10 +114,17 @@ def test_a_data_file_without_manifest_and_a_manifest_without_data_are_no_backups
 def test_foreign_files_companions_and_marks_are_no_backups(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     key = shelf.add()
-    for name in ("README.md", "app_20250116_020000.accounts.sql.gz.enc", "app_20250116_020000.sql.gz.enc-old",
-                 "app_20250116_020000.sql.gz.enc.json~", "mysql-bin.000001.20250116_020000.gz.enc",
-                 "mysql-bin.000001.20250116_020000.gz.enc.json", "x.json", "old/app_20240116_020000.sql.gz.enc",
-                 "old/app_20240116_020000.sql.gz.enc.json"):
+    for name in (
+        "README.md",
+        "app_20250116_020000.accounts.sql.gz.enc",
+        "app_20250116_020000.sql.gz.enc-old",
+        "app_20250116_020000.sql.gz.enc.json~",
+        "mysql-bin.000001.20250116_020000.gz.enc",
+        "mysql-bin.000001.20250116_020000.gz.enc.json",
+        "x.json",
+        "old/app_20240116_020000.sql.gz.enc",
+        "old/app_20240116_020000.sql.gz.enc.json",
+    ):
         path = (tmp_path / key).parent / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"foreign")

@@ -29,8 +29,9 @@ COMPRESSIONS: list[Compression] = ["gzip", "zstd", "none"]
 SQL = b"".join(b"INSERT INTO t VALUES (%d,'name %d');\n" % (n, n * 7919 % 1000) for n in range(40_000))
 
 
-def encoded(pieces: Iterable[bytes], compression: Compression = "gzip", keys: KeyRing = KEYS,
-            **options: int) -> tuple[bytes, StoredFile]:
+def encoded(
+    pieces: Iterable[bytes], compression: Compression = "gzip", keys: KeyRing = KEYS, **options: int
+) -> tuple[bytes, StoredFile]:
     out = bytearray()
     encoder = Encoder(out.extend, keys, compression=compression, **options)
     for piece in pieces:
@@ -43,23 +44,34 @@ def plain(stored: bytes, entry: StoredFile, keys: KeyRing = KEYS, step: int = 40
     return b"".join(decode((stored[at : at + step] for at in range(0, len(stored), step)), entry, keys))
 
 
-def described(stored: bytes, plain_size: int, compression: Compression = "gzip", iterations: int = 10_000) -> StoredFile:
-    return StoredFile(file="by-hand", size=len(stored), sha256=hashlib.sha256(stored).hexdigest(),
-                      plain_size=plain_size, compression=compression,
-                      cipher=Cipher(key_id="main", iterations=iterations))
+def described(
+    stored: bytes, plain_size: int, compression: Compression = "gzip", iterations: int = 10_000
+) -> StoredFile:
+    return StoredFile(
+        file="by-hand",
+        size=len(stored),
+        sha256=hashlib.sha256(stored).hexdigest(),
+        plain_size=plain_size,
+        compression=compression,
+        cipher=Cipher(key_id="main", iterations=iterations),
+    )
 
 
 def openssl(data: bytes, *options: str) -> bytes:
     command = ["openssl", "enc", "-aes-256-cbc", "-pbkdf2", "-pass", "env:TEST_PASS", *options]
-    done = subprocess.run(command, input=data, capture_output=True, check=False,
-                          env={**os.environ, "TEST_PASS": PASSPHRASE})
+    done = subprocess.run(
+        command, input=data, capture_output=True, check=False, env={**os.environ, "TEST_PASS": PASSPHRASE}
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(pieces=st.lists(st.binary(max_size=5000), max_size=20), compression=st.sampled_from(COMPRESSIONS),
-       step=st.integers(1, 9000))
+@given(
+    pieces=st.lists(st.binary(max_size=5000), max_size=20),
+    compression=st.sampled_from(COMPRESSIONS),
+    step=st.integers(1, 9000),
+)
 def test_any_bytes_in_any_pieces_come_back(pieces: list[bytes], compression: Compression, step: int) -> None:
     stored, entry = encoded(pieces, compression)
     assert entry.size == len(stored) and entry.sha256 == hashlib.sha256(stored).hexdigest()
@@ -116,8 +128,14 @@ def test_several_zstd_frames_are_read_one_after_the_other() -> None:
 @pytest.mark.parametrize("bit", [0, 7])
 def test_one_flipped_bit_anywhere_is_refused(compression: Compression, place: str, bit: int) -> None:
     stored, entry = encoded([SQL[:100_000]], compression)
-    at = {"magic": 3, "salt": 11, "first block": 20, "middle": len(stored) // 2,
-          "block before the last": len(stored) - 20, "last block": len(stored) - 3}[place]
+    at = {
+        "magic": 3,
+        "salt": 11,
+        "first block": 20,
+        "middle": len(stored) // 2,
+        "block before the last": len(stored) - 20,
+        "last block": len(stored) - 3,
+    }[place]
     damaged = stored[:at] + bytes([stored[at] ^ (1 << bit)]) + stored[at + 1 :]
     with pytest.raises(IntegrityError):
         plain(damaged, entry)
@@ -305,7 +323,9 @@ print((idle() - before) // 1024)
 @pytest.mark.slow
 def test_two_gigabytes_pass_in_both_directions_in_constant_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
     target = tmp_path_factory.mktemp("big") / "big.enc"
-    done = subprocess.run([sys.executable, "-c", _TWO_GIGABYTES, str(target)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_GIGABYTES, str(target)], capture_output=True, text=True, check=False
+    )
     target.unlink(missing_ok=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 40, f"grew by {done.stdout} MiB"

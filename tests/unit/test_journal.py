@@ -41,7 +41,9 @@ def test_a_closed_journal_is_gone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("tail", [b'{"step": "half', b'{"step": "whole but no line end"}', b"\x00\x00", b"[1]\n", b"\n"])
+@pytest.mark.parametrize(
+    "tail", [b'{"step": "half', b'{"step": "whole but no line end"}', b"\x00\x00", b"[1]\n", b"\n"]
+)
 def test_a_torn_last_line_does_not_count_and_the_next_step_does_not_join_it(tmp_path: Path, tail: bytes) -> None:
     journal = Journal.create(tmp_path, "publish")
     journal.record("one")
@@ -64,7 +66,9 @@ def test_a_journal_that_died_before_its_first_line_had_done_nothing(tmp_path: Pa
 
 def test_journals_come_oldest_first_whatever_their_kind(tmp_path: Path) -> None:
     for kind, stamp in (("a", "20250103"), ("z-kind", "20250101"), ("m", "20250102")):
-        (tmp_path / f"{kind}-{stamp}_000000-00000000.jsonl").write_bytes(b'{"step": "begin", "kind": "%s"}\n' % kind.encode())
+        (tmp_path / f"{kind}-{stamp}_000000-00000000.jsonl").write_bytes(
+            b'{"step": "begin", "kind": "%s"}\n' % kind.encode()
+        )
     assert [journal.kind for journal in abandoned(tmp_path)] == ["z-kind", "m", "a"]
 
 
@@ -75,9 +79,11 @@ def test_a_kind_prefix_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_a_killed_writers_journal_is_taken_over(tmp_path: Path) -> None:
-    script = ("import sys, time, pathlib; from engine.journal import Journal\n"
-              "j = Journal.create(pathlib.Path(sys.argv[1]), 'publish'); j.record('one'); print('on', flush=True)\n"
-              "time.sleep(60)")
+    script = (
+        "import sys, time, pathlib; from engine.journal import Journal\n"
+        "j = Journal.create(pathlib.Path(sys.argv[1]), 'publish'); j.record('one'); print('on', flush=True)\n"
+        "time.sleep(60)"
+    )
     child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None and child.stdout.readline() == b"on\n"
     assert list(abandoned(tmp_path)) == []

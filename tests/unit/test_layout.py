@@ -17,10 +17,21 @@ FILE = "workset_20250116_020000.sql.gz.enc"
 WORKSET = {"mysql/daily": "database", "mysql/binlogs": "binlogs", "mysql/pre-deployment": "pre-deployment"}
 
 
-def site(path: str = "{site}/{source}/{tier}", *, mysql: Any = (), postgres: Any = (),
-         replica: str | None = None, directories: dict[str, str] | None = None) -> SiteConfig:
-    vault = {"root": "/var/backups", "path": path, "directories": directories or {}, "keys": {"keys": {"main": "k" * 40}},
-             "replicas": [{"name": "spaces", "bucket": "b", "path": replica}] if replica else []}
+def site(
+    path: str = "{site}/{source}/{tier}",
+    *,
+    mysql: Any = (),
+    postgres: Any = (),
+    replica: str | None = None,
+    directories: dict[str, str] | None = None,
+) -> SiteConfig:
+    vault = {
+        "root": "/var/backups",
+        "path": path,
+        "directories": directories or {},
+        "keys": {"keys": {"main": "k" * 40}},
+        "replicas": [{"name": "spaces", "bucket": "b", "path": replica}] if replica else [],
+    }
     return SiteConfig.model_validate({"site": "shop", "vault": vault, "mysql": list(mysql), "postgres": list(postgres)})
 
 
@@ -41,7 +52,10 @@ def test_a_tier_that_no_directory_names_gets_a_folder_of_its_own() -> None:
 def test_the_most_exact_directory_wins() -> None:
     layout = Layout("s", "{directory}", {"*": "rest", "daily": "days", "pg/daily": "pg-days"}, ["mysql", "pg"])
     assert [layout.folder(*pair, AT) for pair in (("pg", "daily"), ("mysql", "daily"), ("pg", "weekly"))] == [
-        "pg-days", "days", "rest"]
+        "pg-days",
+        "days",
+        "rest",
+    ]
 
 
 def test_workbenchs_dated_folders_leave_the_tier_to_the_manifest() -> None:
@@ -59,14 +73,34 @@ def test_a_dated_folder_must_be_the_files_own_date() -> None:
     assert layout.place(f"daily/2025/01/17/{FILE}") is None
 
 
-@pytest.mark.parametrize("key", ["", FILE, f"shop/mysql/{FILE}", f"shop/mysql/daily/sub/{FILE}", f"shop/other/daily/{FILE}",
-                                 "shop/mysql/daily/README", f"other/mysql/daily/{FILE}", f"shop/mysql/nightly/{FILE}"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        FILE,
+        f"shop/mysql/{FILE}",
+        f"shop/mysql/daily/sub/{FILE}",
+        f"shop/other/daily/{FILE}",
+        "shop/mysql/daily/README",
+        f"other/mysql/daily/{FILE}",
+        f"shop/mysql/nightly/{FILE}",
+    ],
+)
 def test_foreign_keys_have_no_place(key: str) -> None:
     assert Layout("shop", "{site}/{source}/{tier}", {}, ["mysql"]).place(key) is None
 
 
-@pytest.mark.parametrize("template", ["{site}/{source}/{tier}", "{source}/{yyyy}/{tier}", "{yyyy}/{mm}/{dd}", "",
-                                      "a/{directory}/b-{tier}", "{yyyy}-{mm}/{source}.{tier}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{site}/{source}/{tier}",
+        "{source}/{yyyy}/{tier}",
+        "{yyyy}/{mm}/{dd}",
+        "",
+        "a/{directory}/b-{tier}",
+        "{yyyy}-{mm}/{source}.{tier}",
+    ],
+)
 def test_a_key_leads_back_to_its_source_and_tier(template: str) -> None:
     layout = Layout("shop", template, {"mysql/daily": "x/y"}, ["mysql", "crm"])
     for source in ("mysql", "crm"):
@@ -83,7 +117,9 @@ def test_only_the_wanted_folders_are_listed() -> None:
     assert layout.prefixes("crm", "daily") == ["shop/crm/daily/"]
     assert layout.prefixes("crm") == sorted(f"shop/crm/{tier}/" for tier in TIERS)
     assert Layout("shop", "backups/{yyyy}/{tier}", {}, ["mysql"]).prefixes() == ["backups/"]
-    assert Layout("shop", "{directory}", {"daily": "a", "weekly": "a/b"}, ["mysql"]).prefixes("mysql", "weekly") == ["a/b/"]
+    assert Layout("shop", "{directory}", {"daily": "a", "weekly": "a/b"}, ["mysql"]).prefixes("mysql", "weekly") == [
+        "a/b/"
+    ]
 
 
 def test_no_folder_is_listed_twice() -> None:
@@ -106,11 +142,22 @@ def test_marks_stand_in_the_sites_own_folder_and_never_read_as_backups(template:
     assert layout.place(f"{marks}verified.20250116_020512-3f9a1c20.json") is None
 
 
-@pytest.mark.parametrize(("template", "says"), [
-    ("{site}/{sourc}", "unknown field {sourc}"), ("/var/backups", "is absolute"), ("{site}//x", "cannot be a folder"),
-    ("../x", "cannot be a folder"), (".hidden/{tier}", "cannot be a folder"), ("{site", "is wrong"), ("{}", "unknown field"),
-    ("{site!r}", "unknown field"), ("{yyyy:>9}", "unknown field"), ("a/marks/{tier}", "is kept for marks"), ("a\n/b", "cannot be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{site}/{sourc}", "unknown field {sourc}"),
+        ("/var/backups", "is absolute"),
+        ("{site}//x", "cannot be a folder"),
+        ("../x", "cannot be a folder"),
+        (".hidden/{tier}", "cannot be a folder"),
+        ("{site", "is wrong"),
+        ("{}", "unknown field"),
+        ("{site!r}", "unknown field"),
+        ("{yyyy:>9}", "unknown field"),
+        ("a/marks/{tier}", "is kept for marks"),
+        ("a\n/b", "cannot be"),
+    ],
+)
 def test_a_wrong_template_is_refused_in_words(template: str, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         Layout("shop", template, {}, ["mysql"])

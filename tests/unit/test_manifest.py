@@ -23,11 +23,20 @@ AT = datetime(2025, 1, 16, 2, 0, 0, tzinfo=UTC)
 def manifest(**changes: Any) -> Manifest:
     data = StoredFile(file=FILE, size=10, sha256="ab" * 32, plain_size=99, cipher=Cipher(key_id="main"))
     fields: dict[str, Any] = {
-        "site": "workset", "source": "mysql", "kind": "mysql", "tier": "daily", "database": "workset", "file": FILE,
-        "started_at": AT, "finished_at": AT, "files": [data], "rows": {"users": 3, "öäü ☃": 1},
-        "server": Server(flavour="mariadb", version="10.11.6"), "log": LogPosition(binlog_file="bin.1", binlog_position=4),
+        "site": "workset",
+        "source": "mysql",
+        "kind": "mysql",
+        "tier": "daily",
+        "database": "workset",
+        "file": FILE,
+        "started_at": AT,
+        "finished_at": AT,
+        "files": [data],
+        "rows": {"users": 3, "öäü ☃": 1},
+        "server": Server(flavour="mariadb", version="10.11.6"),
+        "log": LogPosition(binlog_file="bin.1", binlog_position=4),
         "contents": {"nested": {"list": [1, 2.5, None, True]}},
-    }  # fmt: skip
+    }
     return Manifest.model_validate(fields | changes)
 
 
@@ -95,10 +104,20 @@ def test_any_bytes_are_refused_in_words(data: bytes) -> None:
         opened(data)
 
 
-@pytest.mark.parametrize("data", [
-    b"[]", b"null", b"1", b'"x"', b"{}", b'{"signature": 1}', b'{"signature": {"key_id": {}, "mac": 1, "key_check": 2}}',
-    b"[" * 100_000, b'{"signature": {"key_id": "main", "mac": "\\u00e4", "key_check": "x"}}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[]",
+        b"null",
+        b"1",
+        b'"x"',
+        b"{}",
+        b'{"signature": 1}',
+        b'{"signature": {"key_id": {}, "mac": 1, "key_check": 2}}',
+        b"[" * 100_000,
+        b'{"signature": {"key_id": "main", "mac": "\\u00e4", "key_check": "x"}}',
+    ],
+)
 def test_odd_json_is_refused_in_words(data: bytes) -> None:
     with pytest.raises((IntegrityError, WrongKey)):
         opened(data)

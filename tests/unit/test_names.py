@@ -57,9 +57,21 @@ def test_odd_characters_are_encoded(name: str, file: str) -> None:
     assert encode(name) == file
 
 
-@pytest.mark.parametrize("file", ["", "x", "x.sql", "x_20251301_000000.sql", "x_20250116_250000.sql", "README.md",
-                                  "_20250116_020000.sql", "mysql-bin.000001.20250116_020000.gz.enc",
-                                  "x_20250116_020000.sql.gz.enc~", "x_20250116_020000"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "",
+        "x",
+        "x.sql",
+        "x_20251301_000000.sql",
+        "x_20250116_250000.sql",
+        "README.md",
+        "_20250116_020000.sql",
+        "mysql-bin.000001.20250116_020000.gz.enc",
+        "x_20250116_020000.sql.gz.enc~",
+        "x_20250116_020000",
+    ],
+)
 def test_what_is_no_backups_name_is_none(file: str) -> None:
     assert parse_file(file) is None
 
@@ -74,8 +86,9 @@ def test_a_time_with_a_zone_is_understood(text: str) -> None:
     assert names.parse_moment(text) == TAKEN
 
 
-@pytest.mark.parametrize(("text", "says"), [("2025-01-16T02:00:00", "has no zone"), ("yesterday", "is not a time"),
-                                            ("", "is not a time")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("2025-01-16T02:00:00", "has no zone"), ("yesterday", "is not a time"), ("", "is not a time")]
+)
 def test_a_time_without_zone_is_refused_with_an_example(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         names.parse_moment(text)
