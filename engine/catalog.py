@@ -110,17 +110,29 @@ class Catalog:
             UnknownName: none such; says what there is. ConfigError: a time without zone.
         """
         wanted = which.strip()
-        if wanted.startswith(_BEFORE):
-            found = self.newest_before(source, database, names.parse_moment(wanted.removeprefix(_BEFORE)))
-        elif wanted == "latest":
-            found = next(self.entries(source=source, database=database), None)
-        else:
-            file = wanted.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
-            here = self.entries(source=source, database=database)
-            found = next((entry for entry in here if file in (entry.file, entry.name.stem)), None)
+        found = next(self.candidates(source, database, wanted), None)
         if found is None:
             raise self._none_such(source, database, wanted)
-        return found, self.load(found)
+        return found
+
+    def candidates(self, source: str, database: str, which: str) -> Iterator[tuple[Entry, Manifest]]:
+        """Every backup that ``which`` can mean, the best first; see ``find``.
+
+        For ``latest`` and ``before`` these are all in question, newest first, without the safety copies
+        that restores take of what they replace.
+        """
+        here = self.entries(source=source, database=database)
+        if which.startswith(_BEFORE):
+            moment = names.parse_moment(which.removeprefix(_BEFORE))
+            here = (entry for entry in here if entry.name.taken_at <= moment)
+        elif which != "latest":
+            file = which.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
+            yield from ((entry, self.load(entry)) for entry in here if file in (entry.file, entry.name.stem))
+            return
+        for entry in here:
+            manifest = self.load(entry)
+            if manifest.tier != names.SAFETY:
+                yield entry, manifest
 
     def newest_before(self, source: str, database: str, moment: datetime) -> Entry | None:
         """The newest backup begun at or before a moment."""

@@ -25,7 +25,10 @@ _MAX_ENCODED = 160
 _DIGEST_DIGITS = 16
 _SHORTENED = re.compile(rf"^[A-Za-z0-9_.%-]{{1,{_MAX_ENCODED - _DIGEST_DIGITS - 1}}}~[0-9a-f]{{{_DIGEST_DIGITS}}}$")
 
-TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual")
+SAFETY = "safety"
+"""Tier of the copies taken of what a restore is about to replace. ``latest`` never means one of these:
+a restore that is run again must not bring back what it was to repair."""
+TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual", SAFETY)
 
 
 @dataclass(frozen=True, order=True)

@@ -158,20 +158,21 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
         IntegrityError, WrongKey: The chosen backup's manifest does not hold, in every asked location.
     """
     target = _target(site, request)
-    copies = _copies(site, request, target)
+    notes: list[str] = []
+    copies = _copies(site, request, target, notes)
     manifest = copies[0][1]
     source = site.source(target.source)
     replaces = request.into in (target.database, "replace")
     stamp = f"{names.now():{names.STAMP}}"
     side = _beside(target.database, "restore", stamp) if replaces or not request.into else request.into
     before = source.state(target.database, count=replaces)
-    plan_notes = _differences(manifest, before, request) if replaces and before.exists else []
+    notes += _differences(manifest, before, request) if replaces and before.exists else []
     if not replaces and source.state(side).exists:
         raise ConfigError(f"The database {side!r} exists already; a restore never loads into an existing one.",
                           kept="nothing was changed",
                           remedy=f"choose another name, or replace {target.database!r} with --into {target.database}")
     return RestorePlan(request, target, copies, side, replaces, _beside(target.database, "before", stamp), before,
-                       notes=[*plan_notes, *manifest.warnings])
+                       notes=[*notes, *manifest.warnings])
 
 
 class RestoreWork:
@@ -244,7 +245,7 @@ class RestoreWork:
         """Back up what is about to be replaced, and prove that backup. None when nothing stands there."""
         if not self.plan.request.safety_backup or not self._source.state(self.plan.target.database).exists:
             return None
-        entry, _ = capture(self.site, self.plan.target, tier="manual", locked=True, progress=self._progress,
+        entry, _ = capture(self.site, self.plan.target, tier=names.SAFETY, locked=True, progress=self._progress,
                            label=f"safety copy before restoring {self.manifest.file}")
         verify(self.site, entry, progress=self._progress)
         self.safety = entry
@@ -343,14 +344,16 @@ def _target(site: Site, request: RestoreRequest) -> Target:
                       remedy="say which with --source")
 
 
-def _copies(site: Site, request: RestoreRequest, target: Target) -> list[tuple[Entry, Manifest]]:
+def _copies(
+    site: Site, request: RestoreRequest, target: Target, notes: list[str]
+) -> list[tuple[Entry, Manifest]]:
     """The chosen backup wherever it is, best place first."""
     locations = site.vault.locations() if request.location == "auto" else [request.location]
     found: list[tuple[Entry, Manifest]] = []
     first_error: BackupError | None = None
     for location in locations:
         try:
-            entry, manifest = site.vault.catalog(location).find(target.source, target.database, request.backup)
+            entry, manifest = _best(site, location, target, request.backup, notes)
         except BackupError as error:
             if first_error is None or isinstance(first_error, UnknownName):
                 first_error = error
@@ -363,6 +366,26 @@ def _copies(site: Site, request: RestoreRequest, target: Target) -> list[tuple[E
         assert first_error is not None
         raise first_error
     return found
+
+
+def _best(site: Site, location: str, target: Target, which: str, notes: list[str]) -> tuple[Entry, Manifest]:
+    """The backup that ``which`` means in one place; one that was found broken is passed over, with a note."""
+    catalog = site.vault.catalog(location)
+    for entry, manifest in catalog.candidates(target.source, target.database, which.strip()):
+        if not _found_broken(site, entry, notes):
+            return entry, manifest
+        notes.append(f"{manifest.file} in {location} was found broken earlier and is not used")
+    return catalog.find(target.source, target.database, which)
+
+
+def _found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
+    """Is the last word of a verification that this copy is broken? A mark that cannot be read says nothing."""
+    try:
+        words = [mark["kind"] for mark in site.vault.marks(entry) if mark["kind"] in ("verified", "broken")]
+    except BackupError as error:
+        notes.append(error.message)
+        return False
+    return words[-1:] == ["broken"]
 
 
 def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequest) -> list[str]:

@@ -1,0 +1,105 @@
+"""Which backup a restore takes: never the safety copy of the damage, never one known to be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import backup, restore
+from engine.config import SiteConfig
+from engine.errors import ConfirmationNeeded, IntegrityError
+from engine.names import SAFETY
+from engine.restore import RestoreRequest
+from engine.site import Site, Target
+from tests.servers import DatabaseServer, S3Server
+
+
+@pytest.fixture
+def site(tmp_path: Path, mariadb: DatabaseServer, rclone_s3: S3Server) -> Iterator[Site]:
+    """A site with one small database, a local vault and a replica."""
+    with mariadb.database("choice") as name:
+        mariadb.sql("CREATE TABLE t (a INT PRIMARY KEY); INSERT INTO t SELECT seq FROM seq_1_to_1000", name)
+        server = {"host": mariadb.host, "port": mariadb.port, "user": mariadb.user, "password": mariadb.password}
+        replica = {
+            "name": "s3", "bucket": rclone_s3.new_bucket(), "endpoint_url": rclone_s3.endpoint, "addressing": "path",
+            "access_key": rclone_s3.access_key, "secret_key": rclone_s3.secret_key,
+        }  # fmt: skip
+        keys = {"current": "main", "keys": {"main": "FAKE-key-of-the-choice-tests-0123456789"}}
+        config = {
+            "site": "choice",
+            "vault": {"root": str(tmp_path / "vault"), "keys": keys, "replicas": [replica]},
+            "mysql": [{**server, "databases": [name]}],
+        }
+        with Site(SiteConfig.model_validate(config)) as opened:
+            yield opened
+        for left in mariadb.sql("SHOW DATABASES"):
+            if str(left[0]).startswith(f"{name}_"):
+                mariadb.sql(f"DROP DATABASE `{left[0]}`")
+
+
+@pytest.fixture
+def target(site: Site) -> Target:
+    return site.targets()[0]
+
+
+def replacing(target: Target, **wanted: str) -> RestoreRequest:
+    return RestoreRequest(database=target.database, source=target.source, into=target.database, **wanted)
+
+
+def test_a_restore_that_is_run_again_does_not_bring_back_the_damage(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    backup.backup_one(site, target, tier="daily")
+    for _ in range(2):
+        mariadb.sql("DELETE FROM t WHERE a > 10", target.database)
+        done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
+        assert done.safety is not None and done.safety.tier == SAFETY
+        assert mariadb.sql("SELECT count(*) FROM t", target.database) == [("1000",)]
+
+
+def test_a_safety_copy_is_restored_when_it_is_named(site: Site, target: Target, mariadb: DatabaseServer) -> None:
+    backup.backup_one(site, target, tier="daily")
+    mariadb.sql("DELETE FROM t WHERE a > 10", target.database)
+    done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
+    assert done.safety is not None
+    back = restore.run(site, restore.make_plan(site, replacing(target, backup=done.safety.file)), approved=True)
+    assert back.rows == 10 and mariadb.sql("SELECT count(*) FROM t", target.database) == [("10",)]
+
+
+def test_a_backup_found_broken_is_passed_over_and_named(site: Site, target: Target) -> None:
+    good = backup.backup_one(site, target, tier="daily").entry
+    bad = backup.backup_one(site, target, tier="daily").entry
+    flip(site, bad.key)
+    with pytest.raises(IntegrityError):
+        backup.verify(site, bad)
+    plan = restore.make_plan(site, replacing(target))
+    assert plan.manifest.file == good.file
+    assert any(bad.file in note and "broken" in note for note in plan.notes)
+
+
+def test_a_damaged_local_copy_is_replaced_by_the_replicas(site: Site, target: Target, mariadb: DatabaseServer) -> None:
+    entry = backup.backup_one(site, target, tier="daily").entry
+    backup.replicate(site, entry, "s3")
+    flip(site, entry.key)
+    mariadb.sql("DROP TABLE t", target.database)
+    done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
+    assert done.entry.location == "s3" and any("local" in note for note in done.notes)
+    assert mariadb.sql("SELECT count(*), sum(a) FROM t", target.database) == [("1000", "500500")]
+
+
+def test_a_replacement_that_nobody_approved_changes_nothing(site: Site, target: Target, mariadb: DatabaseServer) -> None:
+    backup.backup_one(site, target, tier="daily")
+    mariadb.sql("DELETE FROM t WHERE a > 10", target.database)
+    with pytest.raises(ConfirmationNeeded, match=target.database):
+        restore.run(site, restore.make_plan(site, replacing(target)))
+    assert mariadb.sql("SELECT count(*) FROM t", target.database) == [("10",)]
+
+
+def flip(site: Site, key: str) -> None:
+    """Turn one bit over in the middle of a stored file."""
+    path = site.vault.root / key
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
