@@ -31,7 +31,9 @@ def take(url: str, auth: str, pages: Mapping[Path, str], *, dark: bool = False) 
     stored = base64.b64encode(auth.encode()).decode()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1500, "height": 950}, color_scheme="dark" if dark else "light")
+        context = browser.new_context(
+            viewport={"width": 1400, "height": 1450}, color_scheme="dark" if dark else "light"
+        )
         context.add_init_script(f"localStorage.setItem('prefect-password', {json.dumps(stored)})")
         context.route("**/*", lambda route: _only_ours(route, url))
         page = context.new_page()
@@ -57,14 +59,10 @@ def _only_ours(route: Route, url: str) -> None:
 
 
 def main() -> None:
-    """Runs, artifacts and deployments of the server in the environment."""
+    """The run history of the server in the environment."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")
     url = os.environ["PREFECT_API_URL"].removesuffix("/api")
-    pages = {
-        folder / "runs.png": "/runs",
-        folder / "deployments.png": "/deployments",
-        folder / "artifacts.png": "/artifacts",
-    }
+    pages = {folder / "runs.png": "/runs"}
     take(url, os.environ.get("PREFECT_API_AUTH_STRING", ""), pages)
 
 
