@@ -191,6 +191,7 @@ class ContainerProcess:
         """End it and all it started, inside the container. Safe to repeat."""
         if self._ended is None:
             self._ended = ToolFailed(f"{self.command.name} in {self._where} was stopped.")
+            self._stopping = True  # what still comes is read and thrown away: the engine waits for that
             self._kill_inside()
         self._close()
 
