@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,14 +18,21 @@ from tests.servers import DatabaseServer, S3Server
 
 
 @pytest.fixture
-def site(tmp_path: Path, mariadb: DatabaseServer, rclone_s3: S3Server) -> Iterator[Site]:
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    """The replica's server: rclone's, unless a test asks for another by name."""
+    found: S3Server = request.getfixturevalue(getattr(request, "param", "rclone_s3"))
+    return found
+
+
+@pytest.fixture
+def site(tmp_path: Path, mariadb: DatabaseServer, s3: S3Server) -> Iterator[Site]:
     """A site with one small database, a local vault and a replica."""
     with mariadb.database("choice") as name:
         mariadb.sql("CREATE TABLE t (a INT PRIMARY KEY); INSERT INTO t SELECT seq FROM seq_1_to_1000", name)
         server = {"host": mariadb.host, "port": mariadb.port, "user": mariadb.user, "password": mariadb.password}
         replica = {
-            "name": "s3", "bucket": rclone_s3.new_bucket(), "endpoint_url": rclone_s3.endpoint, "addressing": "path",
-            "access_key": rclone_s3.access_key, "secret_key": rclone_s3.secret_key,
+            "name": "s3", "bucket": s3.new_bucket(), "endpoint_url": s3.endpoint, "addressing": "path",
+            "access_key": s3.access_key, "secret_key": s3.secret_key,
         }  # fmt: skip
         keys = {"current": "main", "keys": {"main": "FAKE-key-of-the-choice-tests-0123456789"}}
         config = {
@@ -86,6 +94,18 @@ def test_a_damaged_local_copy_is_replaced_by_the_replicas(site: Site, target: Ta
     mariadb.sql("DROP TABLE t", target.database)
     done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
     assert done.entry.location == "s3" and any("local" in note for note in done.notes)
+    assert mariadb.sql("SELECT count(*), sum(a) FROM t", target.database) == [("1000", "500500")]
+
+
+@pytest.mark.parametrize("s3", ["rclone_s3", "moto_s3"], indirect=True)
+def test_with_the_local_root_gone_the_bucket_is_enough(site: Site, target: Target, mariadb: DatabaseServer) -> None:
+    entry = backup.backup_one(site, target, tier="daily").entry
+    backup.replicate(site, entry, "s3")
+    shutil.rmtree(site.vault.root)
+    mariadb.sql("DROP TABLE t", target.database)
+    with Site(site.config) as afresh:
+        done = restore.run(afresh, restore.make_plan(afresh, replacing(target)), approved=True)
+    assert done.entry.location == "s3" and done.entry.file == entry.file
     assert mariadb.sql("SELECT count(*), sum(a) FROM t", target.database) == [("1000", "500500")]
 
 
