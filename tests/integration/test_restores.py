@@ -79,7 +79,6 @@ def test_a_replacement_waits_for_approval_that_shows_what_is_replaced_by_what(
     assert len(_orders(prefect, site.shop)) == 2000
 
 
-@pytest.mark.xfail(strict=True, reason="the safety copy of the damaged database is the newest backup of it")
 def test_after_a_replacement_latest_is_not_the_safety_copy_of_the_damaged_database(
     prefect: Installation, site: Site
 ) -> None:
