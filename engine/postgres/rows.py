@@ -37,11 +37,13 @@ class Table:
 # to an extension unless the extension registered them as configuration.
 _TABLES = """
 SELECT n.nspname, c.relname, coalesce(config.condition, ''),
-       (greatest(c.relpages, 0) + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint AS size, c.oid::bigint
+       (greatest(c.relpages, 0) + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint AS size,
+       c.oid::bigint
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
-LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+    AND d.deptype = 'e'
 LEFT JOIN LATERAL (
     SELECT pair.condition FROM pg_extension e,
     LATERAL unnest(e.extconfig, e.extcondition) AS pair(relation, condition)

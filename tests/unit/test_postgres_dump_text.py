@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from hypothesis import given
@@ -103,13 +104,15 @@ def test_rows_sections_and_the_end_are_found() -> None:
     assert {piece.data for piece in pieces if piece.kind == "meta"} == {b"\\restrict token\n", b"\\unrestrict token\n"}
     assert [piece.data for piece in pieces if piece.kind == "set"] == [b"SET client_encoding = 'UTF8';\n"]
     assert [piece.section.key for piece in pieces if piece.kind == "copy" and piece.section][:2] == [
-        "TABLE DATA public.t", "TABLE DATA public.empty"]
+        "TABLE DATA public.t",
+        "TABLE DATA public.empty",
+    ]
 
 
 @given(st.lists(st.integers(1, len(DUMP) - 1), max_size=40))
 def test_the_cuts_between_chunks_change_nothing(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(DUMP)]
-    scanner, pieces = scan([DUMP[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    scanner, pieces = scan([DUMP[a:b] for a, b in itertools.pairwise(edges)])
     assert b"".join(piece.data for piece in pieces) == DUMP
     assert (scanner.rows, scanner.complete, scanner.sequences) == (ROWS, True, {"public.s'q": (42, True)})
 

@@ -18,8 +18,18 @@ from engine.source import Selection
 
 NAME = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1)
 PROPERTIES: dict[str, Any] = {
-    "owner": "app", "encoding": "UTF8", "collate": "C", "ctype": "C", "locale_provider": "icu", "locale": "de-x-y",
-    "icu_rules": "", "connection_limit": -1, "is_template": False, "comment": "", "default_rights": True, "rights": [],
+    "owner": "app",
+    "encoding": "UTF8",
+    "collate": "C",
+    "ctype": "C",
+    "locale_provider": "icu",
+    "locale": "de-x-y",
+    "icu_rules": "",
+    "connection_limit": -1,
+    "is_template": False,
+    "comment": "",
+    "default_rights": True,
+    "rights": [],
     "settings": [],
 }
 
@@ -39,12 +49,15 @@ def test_a_backslash_in_a_constant_survives_either_string_mode() -> None:
     assert literal("it's") == "'it''s'"
 
 
-@pytest.mark.parametrize("name, value, shown", [
-    ("search_path", '"$user", public, "a,""b"', "'$user', 'public', 'a,\"b'"),
-    ("search_path", '""', "''"),
-    ("work_mem", "7MB", "'7MB'"),
-    ("app.list", "a, b", "'a, b'"),
-])
+@pytest.mark.parametrize(
+    "name, value, shown",
+    [
+        ("search_path", '"$user", public, "a,""b"', "'$user', 'public', 'a,\"b'"),
+        ("search_path", '""', "''"),
+        ("work_mem", "7MB", "'7MB'"),
+        ("app.list", "a, b", "'a, b'"),
+    ],
+)
 def test_a_setting_is_written_as_the_server_reads_it(name: str, value: str, shown: str) -> None:
     last = statements({**PROPERTIES, "settings": [{"role": "", "name": name, "value": value}]}, '"db"')[-1]
     assert last.endswith(f" TO {shown}")
@@ -70,9 +83,13 @@ def test_a_foreign_key_needs_both_ends() -> None:
 
 def test_what_an_older_server_or_psql_does_not_know_is_left_out_with_a_note() -> None:
     passed: list[bytes] = []
-    feed = Feed(passed.append, Chosen(Selection(), {}), knows_restrict=False, settings={"default_tablespace"}, tablespaces=set())
-    feed.take(b"\\restrict x\nSET transaction_timeout = 0;\nSET default_tablespace = fast;\nSELECT 1;\n"
-              b"-- PostgreSQL database dump complete\n\\unrestrict x\n")
+    feed = Feed(
+        passed.append, Chosen(Selection(), {}), knows_restrict=False, settings={"default_tablespace"}, tablespaces=set()
+    )
+    feed.take(
+        b"\\restrict x\nSET transaction_timeout = 0;\nSET default_tablespace = fast;\nSELECT 1;\n"
+        b"-- PostgreSQL database dump complete\n\\unrestrict x\n"
+    )
     feed.finish()
     assert b"".join(passed) == b"SET default_tablespace = '';\nSELECT 1;\n-- PostgreSQL database dump complete\n"
     assert len(feed.notes) == 3

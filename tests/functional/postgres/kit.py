@@ -80,12 +80,27 @@ def source_for(server: DatabaseServer, **options: Any) -> PostgresSource:
 
 def manifest_of(facts: Facts, database: str, data: bytes) -> Manifest:
     stored = StoredFile(file="x", size=0, sha256="0" * 64, plain_size=len(data), cipher=Cipher(key_id="main"))
-    return Manifest.model_validate_json(Manifest(
-        site="workbench", source="postgres", kind="postgres", tier="manual", database=database,
-        file="x_20250101_000000.sql.gz.enc", started_at=now(), finished_at=now(), files=[stored],
-        dump_format=facts.dump_format, server=facts.server, log=facts.log, rows=facts.rows, uncounted=facts.uncounted,
-        schema_sha256=facts.schema_sha256, contents=facts.contents, warnings=facts.warnings,
-    ).model_dump_json())  # through JSON, as a stored one
+    return Manifest.model_validate_json(
+        Manifest(
+            site="workbench",
+            source="postgres",
+            kind="postgres",
+            tier="manual",
+            database=database,
+            file="x_20250101_000000.sql.gz.enc",
+            started_at=now(),
+            finished_at=now(),
+            files=[stored],
+            dump_format=facts.dump_format,
+            server=facts.server,
+            log=facts.log,
+            rows=facts.rows,
+            uncounted=facts.uncounted,
+            schema_sha256=facts.schema_sha256,
+            contents=facts.contents,
+            warnings=facts.warnings,
+        ).model_dump_json()
+    )  # through JSON, as a stored one
 
 
 def capture(source: PostgresSource, database: str) -> Backup:
@@ -174,8 +189,10 @@ def fingerprint(server: DatabaseServer, database: str) -> dict[str, Any]:
         if kind == "S":
             queries.append(f"SELECT {quoted}, last_value::text, is_called::text FROM {name};")
         else:
-            queries.append(f"SELECT {quoted}, count(*)::text, md5(string_agg(t::text, E'\\n' ORDER BY t::text "
-                           f'COLLATE "C")) FROM ONLY {name} t;')
+            queries.append(
+                f"SELECT {quoted}, count(*)::text, md5(string_agg(t::text, E'\\n' ORDER BY t::text "
+                f'COLLATE "C")) FROM ONLY {name} t;'
+            )
     found |= {str(row[0]): row[1:] for row in server.sql("\n".join([path, *queries]), database)}
     return found
 

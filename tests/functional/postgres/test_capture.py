@@ -44,17 +44,22 @@ def tampered(directory: Path, script: str) -> str:
     for tool in ("psql", "pg_restore", "pg_dumpall"):
         (directory / tool).symlink_to(REAL / tool)
     program = directory / "pg_dump"
-    program.write_text(f'#!/bin/bash\nset -o pipefail\n[ "$1" = --version ] && exec {REAL}/pg_dump --version\n'
-                       f'{REAL}/pg_dump "$@" {script}\n')
+    program.write_text(
+        f'#!/bin/bash\nset -o pipefail\n[ "$1" = --version ] && exec {REAL}/pg_dump --version\n'
+        f'{REAL}/pg_dump "$@" {script}\n'
+    )
     program.chmod(0o755)
     return str(directory)
 
 
-@pytest.mark.parametrize("script, named", [
-    (r"| sed '/^1000\t/d'", r"workbench\.everything has 3003 rows in the dump, 3004"),
-    (r"| sed '/^COPY bronze.teams /,/^\\\.$/d'", r"table bronze\.teams is missing"),
-    (r"| sed '0,/^rex\t/s/^rex\t/rex\tmutt\nrex\t/'", r"silver\.dogs has 3 rows in the dump, 2"),
-])
+@pytest.mark.parametrize(
+    "script, named",
+    [
+        (r"| sed '/^1000\t/d'", r"workbench\.everything has 3003 rows in the dump, 3004"),
+        (r"| sed '/^COPY bronze.teams /,/^\\\.$/d'", r"table bronze\.teams is missing"),
+        (r"| sed '0,/^rex\t/s/^rex\t/rex\tmutt\nrex\t/'", r"silver\.dogs has 3 rows in the dump, 2"),
+    ],
+)
 def test_a_row_or_table_that_the_dump_lost_on_its_way_fails_it_by_name(
     postgres15: DatabaseServer, hard: str, tmp_path: Path, script: str, named: str
 ) -> None:
@@ -64,7 +69,9 @@ def test_a_row_or_table_that_the_dump_lost_on_its_way_fails_it_by_name(
 
 
 def test_a_table_left_out_of_a_custom_dump_fails_it_too(postgres15: DatabaseServer, hard: str, tmp_path: Path) -> None:
-    source = source_for(postgres15, format="custom", tools_path=tampered(tmp_path, "--exclude-table-data=bronze.people"))
+    source = source_for(
+        postgres15, format="custom", tools_path=tampered(tmp_path, "--exclude-table-data=bronze.people")
+    )
     with pytest.raises(SnapshotMismatch, match=r"bronze\.people is missing"):
         source.capture(hard, MemoryParts(), silent)
 
@@ -90,13 +97,18 @@ def test_a_stored_dump_that_lost_a_row_is_found_by_reading_it(postgres15: Databa
         source.inspect(backup.manifest, backup.open("data"))
 
 
-def test_counts_equal_the_restored_rows_under_writers_that_never_stop(postgres15: DatabaseServer, tmp_path: Path) -> None:
+def test_counts_equal_the_restored_rows_under_writers_that_never_stop(
+    postgres15: DatabaseServer, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("BACKUP_FLOWS_SEED", "0")) or random.randrange(10**6)
     print("seed", seed)
     source = source_for(postgres15)
     with postgres15.database("hot") as name:
-        postgres15.sql("CREATE TABLE a (id bigserial PRIMARY KEY, n int); CREATE TABLE b (LIKE a INCLUDING ALL);"
-                       "INSERT INTO a (n) SELECT generate_series(1, 20000)", name)
+        postgres15.sql(
+            "CREATE TABLE a (id bigserial PRIMARY KEY, n int); CREATE TABLE b (LIKE a INCLUDING ALL);"
+            "INSERT INTO a (n) SELECT generate_series(1, 20000)",
+            name,
+        )
         stop, writes = threading.Event(), [0]
 
         def write() -> None:
@@ -121,7 +133,9 @@ def test_counts_equal_the_restored_rows_under_writers_that_never_stop(postgres15
                 with journal(tmp_path) as one:
                     source.load_beside(backup.manifest, backup.open, side, ALL, one, silent)
                     assert source.compare(backup.manifest, side, ALL).problems == []
-                    counted = {f"public.{t}": int(postgres15.sql(f"SELECT count(*) FROM {t}", side)[0][0] or 0) for t in "ab"}
+                    counted = {
+                        f"public.{t}": int(postgres15.sql(f"SELECT count(*) FROM {t}", side)[0][0] or 0) for t in "ab"
+                    }
                     assert counted == backup.manifest.rows
                     source.drop_side(side, one)
         finally:
@@ -184,13 +198,16 @@ def test_databases_with_odd_names_are_captured(postgres15: DatabaseServer, tmp_p
         postgres15.sql(f"DROP DATABASE {quoted}")
 
 
-@pytest.mark.parametrize("options, error, words", [
-    ({"password": "fake-wrong-password"}, CredentialsRefused, "password authentication failed"),
-    ({"user": "nobody_here"}, CredentialsRefused, "nobody_here"),
-    ({"port": 1}, Unreachable, "does not answer"),
-    ({"tools_path": "/nonexistent"}, ToolMissing, "pg_dump"),
-    ({"schemas": ["workbnch"]}, UnknownName, "Did you mean 'workbench'"),
-])
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({"password": "fake-wrong-password"}, CredentialsRefused, "password authentication failed"),
+        ({"user": "nobody_here"}, CredentialsRefused, "nobody_here"),
+        ({"port": 1}, Unreachable, "does not answer"),
+        ({"tools_path": "/nonexistent"}, ToolMissing, "pg_dump"),
+        ({"schemas": ["workbnch"]}, UnknownName, "Did you mean 'workbench'"),
+    ],
+)
 def test_preflight_says_in_words_what_is_wrong(
     postgres15: DatabaseServer, hard: str, options: dict[str, Any], error: type[BackupError], words: str
 ) -> None:
@@ -206,7 +223,9 @@ def test_an_unknown_database_suggests_the_nearest(postgres15: DatabaseServer, ha
         source_for(postgres15, databases=[hard + "x"]).databases()
 
 
-def test_a_tool_older_than_the_server_is_refused_in_words(postgres15: DatabaseServer, hard: str, tmp_path: Path) -> None:
+def test_a_tool_older_than_the_server_is_refused_in_words(
+    postgres15: DatabaseServer, hard: str, tmp_path: Path
+) -> None:
     (tmp_path / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.1 (Debian 14.1-1)'\n")
     (tmp_path / "pg_dump").chmod(0o755)
     with pytest.raises(WrongTool, match=r"version 14\.1 .*older than the server \(version 15\)"):
@@ -214,7 +233,7 @@ def test_a_tool_older_than_the_server_is_refused_in_words(postgres15: DatabaseSe
 
 
 def test_a_missing_right_is_named_with_its_exact_grant(postgres15: DatabaseServer, hard: str) -> None:
-    postgres15.sql(f"DROP ROLE IF EXISTS small_backup; CREATE ROLE small_backup LOGIN PASSWORD 'fake-small-password'")
+    postgres15.sql("DROP ROLE IF EXISTS small_backup; CREATE ROLE small_backup LOGIN PASSWORD 'fake-small-password'")
     source = source_for(postgres15, user="small_backup", password="fake-small-password")
     try:
         with pytest.raises(MissingGrant, match=f'GRANT CONNECT ON DATABASE "{hard}" TO "small_backup";'):
@@ -228,7 +247,11 @@ def test_a_missing_right_is_named_with_its_exact_grant(postgres15: DatabaseServe
         postgres15.sql("ALTER ROLE small_backup BYPASSRLS")
         with pytest.raises(MissingGrant, match="GRANT SELECT ON LARGE OBJECT"):
             source.preflight(hard)
-        postgres15.sql("SELECT format('GRANT SELECT ON LARGE OBJECT %s TO small_backup', oid) FROM pg_largeobject_metadata \\gexec", hard)
+        postgres15.sql(
+            "SELECT format('GRANT SELECT ON LARGE OBJECT %s TO small_backup', oid) "
+            "FROM pg_largeobject_metadata \\gexec",
+            hard,
+        )
         source.preflight(hard)
         backup = capture(source, hard)
         assert "Role passwords are not in this backup" in backup.manifest.warnings[0]

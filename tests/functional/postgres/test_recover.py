@@ -28,9 +28,22 @@ from tests.functional.postgres.kit import (
 from tests.servers.databases import DatabaseServer
 
 ROOT = Path(__file__).parents[3]
-LOAD = ["after load-create", "before load-created", "after load-created", "after load-data", "within load", "before load-loaded"]
-SWAP = ["after load-loaded", "after swap-begin", "before swap-block", "after swap-block", "before swap-rename",
-        "after swap-rename"]
+LOAD = [
+    "after load-create",
+    "before load-created",
+    "after load-created",
+    "after load-data",
+    "within load",
+    "before load-loaded",
+]
+SWAP = [
+    "after load-loaded",
+    "after swap-begin",
+    "before swap-block",
+    "after swap-block",
+    "before swap-rename",
+    "after swap-rename",
+]
 SWAPPED = ["before swap-done", "after swap-done"]
 
 
@@ -39,35 +52,56 @@ def database(postgres15: DatabaseServer) -> Iterator[str]:
     name = unused("prod")
     make_roles(postgres15)
     postgres15.sql(f"CREATE DATABASE {name}")
-    postgres15.sql(f"""
+    postgres15.sql(
+        f"""
         CREATE SCHEMA extra; CREATE TABLE extra.e AS SELECT generate_series(1, 1000) AS n;
         CREATE TABLE t (id serial PRIMARY KEY, body text); GRANT SELECT ON t TO app_reader;
         INSERT INTO t (body) SELECT repeat(md5(n::text), 20) FROM generate_series(1, 5000) n;
         ALTER DATABASE {name} OWNER TO app_owner; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
         ALTER DATABASE {name} SET work_mem TO '7MB';
-    """, name)
+    """,
+        name,
+    )
     try:
         yield name
     finally:
         drop_like(postgres15, f"{name}%")
 
 
-def die(server: DatabaseServer, name: str, directory: Path, when: str, *, form: str = "plain",
-        schemas: tuple[str, ...] = ()) -> tuple[Any, Any]:
+def die(
+    server: DatabaseServer, name: str, directory: Path, when: str, *, form: str = "plain", schemas: tuple[str, ...] = ()
+) -> tuple[Any, Any]:
     """Capture, change production, and let a restore die. Returns how the backup and production looked."""
     source = source_for(server, format=form)
     backup = capture(source, name)
     as_backed_up = fingerprint(server, name), properties(server, name)
-    server.sql(f"DELETE FROM t WHERE id % 2 = 0; DELETE FROM extra.e WHERE n > 10; "
-               f"ALTER DATABASE {name} SET work_mem TO '9MB'", name)
+    server.sql(
+        f"DELETE FROM t WHERE id % 2 = 0; DELETE FROM extra.e WHERE n > 10; "
+        f"ALTER DATABASE {name} SET work_mem TO '9MB'",
+        name,
+    )
     changed = fingerprint(server, name), properties(server, name)
     (directory / "manifest.json").write_text(backup.manifest.model_dump_json())
     (directory / "data").write_bytes(backup.parts["data"])
-    config = {"user": server.user, "password": server.password, "host": server.host, "port": server.port, "format": form}
-    orders = {"directory": str(directory), "when": when, "config": config, "side": f"{name}_side", "database": name,
-              "schemas": schemas}
+    config = {
+        "user": server.user,
+        "password": server.password,
+        "host": server.host,
+        "port": server.port,
+        "format": form,
+    }
+    orders = {
+        "directory": str(directory),
+        "when": when,
+        "config": config,
+        "side": f"{name}_side",
+        "database": name,
+        "schemas": schemas,
+    }
     program = [sys.executable, str(Path(__file__).with_name("dying_run.py")), json.dumps(orders)]
-    done = subprocess.run(program, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True)
+    done = subprocess.run(
+        program, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
     assert done.returncode == -9, done.stderr.decode()
     return as_backed_up, changed
 
@@ -81,8 +115,12 @@ def recover(server: DatabaseServer, directory: Path) -> list[str]:
 
 def nothing_is_left(server: DatabaseServer, name: str, directory: Path, *allowed: str) -> None:
     assert list((directory / "journals").iterdir()) == []
-    names = {row[0] for row in server.sql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%' "
-                                          "OR datname LIKE 'backup_flows%'")}
+    names = {
+        row[0]
+        for row in server.sql(
+            f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%' OR datname LIKE 'backup_flows%'"
+        )
+    }
     assert names == {name, *allowed}
     deadline = time.monotonic() + 10
     left = "SELECT pid, query FROM pg_stat_activity WHERE application_name LIKE 'backup-flows%'"
@@ -132,7 +170,9 @@ def test_a_parallel_restore_killed_leaves_no_spool_file(
     nothing_is_left(postgres15, database, tmp_path)
 
 
-@pytest.mark.parametrize("when", ["after exchange-begin", "within exchange", "before exchange-commit", "after exchange-commit"])
+@pytest.mark.parametrize(
+    "when", ["after exchange-begin", "within exchange", "before exchange-commit", "after exchange-commit"]
+)
 def test_an_exchange_of_schemas_killed_before_its_commit_never_was(
     postgres15: DatabaseServer, database: str, tmp_path: Path, when: str
 ) -> None:
@@ -149,8 +189,9 @@ def test_an_exchange_of_schemas_killed_after_its_commit_stands(
 ) -> None:
     die(postgres15, database, tmp_path, when, schemas=("extra",))
     recover(postgres15, tmp_path)
-    assert postgres15.sql("SELECT (SELECT count(*) FROM extra.e), (SELECT count(*) FROM extra_before_x.e)", database) == [
-        ("1000", "10")]
+    assert postgres15.sql(
+        "SELECT (SELECT count(*) FROM extra.e), (SELECT count(*) FROM extra_before_x.e)", database
+    ) == [("1000", "10")]
     nothing_is_left(postgres15, database, tmp_path)
 
 
