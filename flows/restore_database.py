@@ -56,6 +56,7 @@ def restore_database(
     schemas: Names = [],  # noqa: B006
     confirm: str = "",
     dry_run: bool = False,
+    safety_backup: bool = True,
 ) -> State[Any]:
     """Bring a database back from a backup. Nothing of production is touched before the very last step.
 
@@ -71,6 +72,8 @@ def restore_database(
         schemas: Only these schemas (PostgreSQL). Empty: all.
         confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
         dry_run: Only say what would be done.
+        safety_backup: Before a replacement, back up what stands there. Turn it off only when that cannot
+            be read any more; the previous data is kept under another name all the same.
     """
     request = RestoreRequest(
         database=database,
@@ -80,6 +83,7 @@ def restore_database(
         into=into,
         tables=tuple(tables),
         schemas=tuple(schemas),
+        safety_backup=safety_backup,
     )
     return outcome(_restore, site, request, confirm, dry_run)
 

@@ -8,14 +8,14 @@ stream's, and the schema before and after. The end marker and every exit status 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.errors import SnapshotMismatch
 from engine.manifest import Server
 from engine.mysql import snapshot
 from engine.mysql.accounts import write_accounts
-from engine.mysql.connection import Connection, value
+from engine.mysql.connection import Connection, translated, value
 from engine.mysql.counting import Counting
 from engine.mysql.locking import lock_against_ddl
 from engine.mysql.rows import uncounted
@@ -28,6 +28,8 @@ from engine.mysql.schema import (
     list_tables,
     schema_parts,
 )
+from engine.mysql.views import broken_views
+from engine.mysql.views import warnings as broken_view_warnings
 from engine.progress import Progress
 from engine.source import Facts, Parts, Sink
 
@@ -48,10 +50,13 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
     """
     with contextlib.closing(source.connect(database)) as session, _ddl_kept_out(source) as ddl_locked:
         tables = list_tables(session, database)
-        before = schema_parts(session, database)
+        with translated(f"Reading the views of {database}"):
+            broken = broken_views(session, database)
+        definitions = schema_parts(session, database)
+        before = {name: text for name, text in definitions.items() if name.removeprefix("view ") not in broken}
         left_out = [table.name for table in tables if table.has_data and uncounted(table.name, source.config.uncounted)]
         counted = [table for table in tables if table.has_data and table.name not in left_out]
-        command = source.dump_command(dump_options(source, database, tables), gated=True)
+        command = source.dump_command(dump_options(source, database, tables, broken), gated=True)
         taken = snapshot.take(source, command)
         with _ended_with(source, taken) as taken:
             counting = Counting(taken.session, database, counted)
@@ -61,9 +66,11 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
             except BaseException:
                 counting.stop()
                 raise
-        _schema_unchanged(before, session, database)
+        _schema_unchanged(definitions, session, database)
         contents = {**database_facts(session, database, tables), "lock_held_seconds": round(taken.held_seconds, 3),
+                    "broken_views": {name: definitions[f"view {name}"] for name in broken},
                     "ddl_locked": ddl_locked}  # fmt: skip
+    warnings += broken_view_warnings(broken)
     warnings += write_accounts(source, parts)
     return Facts(
         server=_server(source), dump_format="sql", log=taken.log, rows=rows, uncounted=left_out,
@@ -71,7 +78,7 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
     )  # fmt: skip
 
 
-def dump_options(source: MySQLSource, database: str, tables: list[Table]) -> list[str]:
+def dump_options(source: MySQLSource, database: str, tables: list[Table], left_out: Iterable[str] = ()) -> list[str]:
     """The dump program's options for this server, by what that very program knows."""
     known = source.dump_help
     options = list(_DUMP_OPTIONS)
@@ -84,6 +91,7 @@ def dump_options(source: MySQLSource, database: str, tables: list[Table]) -> lis
     if any(table.kind == SEQUENCE for table in tables):
         # With LOCK TABLES around them, rows of a table whose default is a sequence do not load (error 1100).
         options.append("--skip-add-locks")
+    options += [f"--ignore-table={database}.{name}" for name in left_out]
     return [*options, "--", database]
 
 
