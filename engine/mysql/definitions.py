@@ -319,7 +319,7 @@ def code_changes(present: Definitions, wanted: Wanted, database: str) -> list[li
             groups.append([*steps.before(each), *away, *create(each), *_grants_for(each, wanted.grants)])
     groups += _event_changes(present, goal, steps)
     restored = steps.finally_()
-    if restored or (present.charset, present.collation) != (goal.charset, goal.collation):
+    if restored or present.collation != goal.collation:  # a collation belongs to one character set
         groups.append([set_charset(database, goal.charset, goal.collation)])
     return groups
 

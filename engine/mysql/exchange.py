@@ -1,8 +1,8 @@
 """The exchange itself: old tables out, new tables in, no write without its trigger, one short pause.
 
 MySQL allows RENAME under LOCK TABLES: one session locks both sets of tables and then sends *one packet*
-that drops the old triggers, renames, makes the new triggers and unlocks. The server runs a packet to its
-end even when its sender is killed, so production is whole old or whole new. MariaDB refuses that RENAME
+that drops the old triggers, renames and makes the new triggers. The server runs a packet to its end even
+when its sender is killed, so production is whole old or whole new. MariaDB refuses that RENAME
 (1192) and needs several sessions: ``engine.mysql.queued``.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.errors import BackupError, LockHeld, ToolFailed
@@ -47,17 +47,27 @@ def exchange(source: MySQLSource, sessions: Sessions, plan: SwapPlan, code: list
 def _patiently(source: MySQLSource, attempt: Callable[[], float]) -> float:
     """Try until it works or the configured time is over; each try holds writers up for a moment only."""
     deadline = time.monotonic() + source.config.lock_wait_seconds
-    while True:
-        try:
-            return attempt()
-        except LockHeld as error:
-            if time.monotonic() > deadline:
-                blockers = "; ".join(_long_runners(source.session)) or error.message
-                raise LockHeld(
-                    f"The tables of the database could not be locked within {source.config.lock_wait_seconds:.0f} s.",
-                    kept="production is unchanged", remedy=f"wait for, or end: {blockers}",
-                ) from None
-            time.sleep(0.2)
+    with blockers_named(source):
+        while True:
+            try:
+                return attempt()
+            except LockHeld:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def blockers_named(source: MySQLSource) -> Iterator[None]:
+    """Say who holds the tables where they could not be had."""
+    try:
+        yield
+    except LockHeld as error:
+        blockers = "; ".join(_long_runners(source.session)) or error.message
+        raise LockHeld(
+            f"The tables of the database could not be locked within {source.config.lock_wait_seconds:.0f} s.",
+            kept="production is unchanged", remedy=f"wait for, or end: {blockers}",
+        ) from None
 
 
 def _long_runners(session: Connection) -> list[str]:
@@ -72,10 +82,6 @@ def _long_runners(session: Connection) -> list[str]:
             for number, user, database, seconds, words in rows]  # fmt: skip
 
 
-def _set_wait(session: Connection, seconds: float) -> None:
-    run(session, f"SET SESSION lock_wait_timeout = {max(1, int(seconds))}".encode())
-
-
 def _locks(pairs: list[tuple[str, str]]) -> bytes:
     return ("LOCK TABLES " + ", ".join(f"{quoted(db)}.{quoted(table)} WRITE" for db, table in pairs)).encode()
 
@@ -85,7 +91,6 @@ def _locks(pairs: list[tuple[str, str]]) -> bytes:
 
 def _mysql(source: MySQLSource, session: Connection, plan: SwapPlan, code: list[bytes]) -> float:
     pairs = [(plan.database, table) for table in plan.old_tables] + [(plan.side, table) for table in plan.new_tables]
-    _set_wait(session, source.config.lock_try_seconds)
     begun = time.monotonic()
     try:
         run(session, _locks(pairs))
@@ -96,16 +101,24 @@ def _mysql(source: MySQLSource, session: Connection, plan: SwapPlan, code: list[
         # lost when it goes before the lock.
         run(session, *(drop(each) for each in plan.old.triggers))
         run(session, _locks(pairs))
-    _set_wait(session, 60)
-    packet = [*(drop(each) for each in plan.old.triggers), plan.rename()]
-    for each in plan.new.triggers:
-        packet += create(each)
-    packet += [b"UNLOCK TABLES", *code]
+    making = [statement for each in plan.new.triggers for statement in create(each)]
     try:
-        run_packet(session, packet)
+        run_packet(session, [*(drop(each) for each in plan.old.triggers), plan.rename(), *making])
+        # MySQL takes the ';' that follows a CREATE TRIGGER in a packet into the trigger's text. All are made
+        # once more, each as the last of its packet: were we to die meanwhile, every trigger is there.
+        for each in plan.new.triggers:
+            settings, text, *after = create(each)
+            run_packet(session, [drop(each), settings, text])
+            run(session, *after)
     except BackupError as error:
         _after_failure(session, plan, error)
-    return time.monotonic() - begun
+        return time.monotonic() - begun
+    run(session, b"UNLOCK TABLES")
+    paused = time.monotonic() - begun
+    if code:
+        with contextlib.suppress(BackupError):  # what is left over is done by ``finish``
+            run_packet(session, code)
+    return paused
 
 
 def _after_failure(session: Connection, plan: SwapPlan, error: BackupError) -> None:

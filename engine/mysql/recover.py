@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from engine.journal import Journal
 from engine.mysql.connection import Connection
 from engine.mysql.load import drop_side, own_sides
 from engine.mysql.plan import SwapPlan, exchanged
-from engine.mysql.sessions import end_sessions
+from engine.mysql.sessions import Sessions, end_sessions
 from engine.mysql.swap import finish, undo
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 def recover(source: MySQLSource, journal: Journal) -> list[str]:
     """See ``engine.source.DatabaseSource.recover``. Forward once the tables changed places, back before that."""
-    with contextlib.closing(source.connect()) as session:
+    with Sessions(source, journal) as sessions:
+        session = sessions.open()
         ended = end_sessions(session, journal)
         done = [f"ended {ended} sessions of the earlier run"] if ended else []
         entry = journal.reached("swap-plan")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymysql.constants import COMMAND
 
-from engine.errors import Unreachable
+from engine.errors import LockHeld, Unreachable
 from engine.journal import Journal
 from engine.mysql.connection import Connection, query, quoted, translated, value
 
@@ -49,13 +49,17 @@ class Sessions:
                 connection.close()
 
     def open(self, database: str | None = None) -> Connection:
-        """A new session that takes several statements in one packet."""
+        """A new session that takes several statements in one packet.
+
+        It waits for a table no longer than ``lock_try_seconds``: writers queue behind whoever waits.
+        """
         connection = self._source.connect(database)
         self._open.append(connection)
         taken = next((slot for slot in range(SLOTS) if self._take(connection, slot)), None)
         if taken is None:
             raise Unreachable("This restore has too many sessions open.")
         allow_packets(connection)
+        run(connection, f"SET SESSION lock_wait_timeout = {self._source.config.lock_try_seconds}".encode())
         return connection
 
     def close(self, connection: Connection) -> None:
@@ -91,14 +95,35 @@ def run(connection: Connection, *statements: bytes) -> None:
     for statement in statements:
         with translated(describe(statement)), connection.cursor() as cursor:
             _send(cursor, statement)
+            while cursor.nextset():
+                pass
+
+
+def run_patiently(connection: Connection, *statements: bytes, patience: float = 60.0) -> None:
+    """Run statements one after another; one that finds its tables in use is tried again, with rests.
+
+    Raises:
+        LockHeld: Still in use after ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    for statement in statements:
+        while True:
+            try:
+                run(connection, statement)
+                break
+            except LockHeld:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+def packet(statements: list[bytes]) -> bytes:
+    """Several statements as one; the first that fails ends it and is raised."""
+    return b";\n".join(statements)
 
 
 def run_packet(connection: Connection, statements: list[bytes]) -> None:
-    """Run statements as one packet; the first that fails ends it and is raised."""
-    with translated(f"{describe(statements[0])} and {len(statements) - 1} more"), connection.cursor() as cursor:
-        _send(cursor, b";\n".join(statements))
-        while cursor.nextset():
-            pass
+    run(connection, packet(statements))
 
 
 def _send(cursor: Any, statement: bytes) -> None:

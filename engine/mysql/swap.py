@@ -31,12 +31,12 @@ from engine.mysql.definitions import (
     set_charset,
     set_event_status,
 )
-from engine.mysql.exchange import exchange
+from engine.mysql.exchange import blockers_named, exchange
 from engine.mysql.load import exists, own_sides
 from engine.mysql.plan import SwapPlan, make_plan
 from engine.mysql.queued import CANNOT_LOCK, drop_gate, make_gate
 from engine.mysql.schema import list_tables
-from engine.mysql.sessions import Sessions, run, run_packet, using
+from engine.mysql.sessions import Sessions, packet, run, run_patiently, using
 from engine.progress import Progress
 from engine.source import OpenPart, Selection, SwapReport
 
@@ -54,7 +54,8 @@ def swap(source: MySQLSource, manifest: Manifest, part: OpenPart, side: str, dat
         progress("planning the exchange", 0)
         plan = make_plan(source, session, manifest, part, side, database, keep_as, selection, journal)
         journal.record("swap-plan", plan=plan.document())
-        prepare(source, session, plan, journal)
+        with blockers_named(source):
+            prepare(source, session, plan, journal)
         progress("exchanging the tables", 0)
         journal.record("exchange")
         paused = exchange(source, sessions, plan, _code_for_packet(plan))
@@ -79,10 +80,11 @@ def prepare(source: MySQLSource, session: Connection, plan: SwapPlan, journal: J
     run(session, using(plan.database))
     if plan.existed and plan.whole:
         journal.record("events-off")
-        run(session, *_events_off(plan))
+        run_patiently(session, *_events_off(plan), patience=source.config.lock_wait_seconds)
     if plan.trigger_collation and plan.trigger_collation != _charset(plan).collation:
         journal.record("trigger-collation")
-        run(session, f"ALTER DATABASE {quoted(plan.database)} COLLATE {plan.trigger_collation}".encode())
+        alter = f"ALTER DATABASE {quoted(plan.database)} COLLATE {plan.trigger_collation}".encode()
+        run_patiently(session, alter, patience=source.config.lock_wait_seconds)
 
 
 def _events_off(plan: SwapPlan) -> list[bytes]:
@@ -104,7 +106,7 @@ def _code_for_packet(plan: SwapPlan) -> list[bytes]:
                      for each in plan.old.events)  # fmt: skip
     present = replace(plan.old, events=disabled)
     if plan.trigger_collation:
-        present = replace(present, charset="", collation=plan.trigger_collation)
+        present = replace(present, collation=plan.trigger_collation)
     return [statement for group in code_changes(present, plan.wanted, plan.database) for statement in group]
 
 
@@ -132,7 +134,7 @@ def finish(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
             )
         notes += _ensure_grants(session, plan)
     elif _present(session, plan.database).collation != _charset(plan).collation:
-        run(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
+        run_patiently(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
     if plan.existed:
         journal.record("complete-old-copy")
         notes += complete_old_copy(session, plan)
@@ -159,16 +161,18 @@ def ensure_triggers(session: Connection, database: str, wanted: Iterable[Definit
 
 def _make_trigger(session: Connection, database: str, trigger: Definition) -> None:
     if _present(session, database).collation != trigger.database_collation:
-        run(session, f"ALTER DATABASE {quoted(database)} COLLATE {trigger.database_collation}".encode())
-    making = [drop(trigger), *create(trigger)]
-    locked = [f"LOCK TABLES {quoted(database)}.{quoted(trigger.table)} WRITE".encode(), *making, b"UNLOCK TABLES"]
+        run_patiently(session, f"ALTER DATABASE {quoted(database)} COLLATE {trigger.database_collation}".encode())
+    *making, after = drop(trigger), *create(trigger)
+    lock = f"LOCK TABLES {quoted(database)}.{quoted(trigger.table)} WRITE".encode()
     try:
-        run_packet(session, locked)
+        # CREATE TRIGGER stands last: MySQL takes a ';' that follows it into the trigger's text
+        run_patiently(session, packet([lock, *making]))
     except ToolFailed as error:
-        run(session, b"UNLOCK TABLES")
         if not any(number in error.message for number in CANNOT_LOCK):
             raise
-        run(session, *making)
+        run(session, b"UNLOCK TABLES", *making)
+    finally:
+        run(session, b"UNLOCK TABLES", after)
 
 
 def _ensure_code(session: Connection, database: str, wanted: Wanted) -> list[str]:
@@ -189,7 +193,7 @@ def _run_groups(session: Connection, groups: list[list[bytes]]) -> list[str]:
     problems = []
     for group in groups:
         try:
-            run(session, *group)
+            run_patiently(session, *group)
         except BackupError as error:
             problems.append(error.message)
             run(session, b"SET NAMES utf8mb4")
@@ -248,7 +252,7 @@ def undo(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
             raise IntegrityError(f"{plan.database} could not be put back as it was: {'; '.join(problems)}",
                                  kept="all tables are in place; the journal holds every definition",
                                  remedy="remove the cause named above, then run again")
-        run(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
+        run_patiently(session, set_charset(plan.database, plan.old.charset, plan.old.collation))
         if exists(session, plan.keep_as) and not list_tables(session, plan.keep_as):
             run(session, f"DROP DATABASE {quoted(plan.keep_as)}".encode())
     drop_gate(session, plan.gate)
