@@ -64,11 +64,16 @@ def recognise(path: Path, keys: KeyRing, *, iterations: int = 10_000, key_id: st
             return found
     for other, each in itertools.product(_OTHER_ITERATIONS, ids):
         if _try(head, Foreign(path, Cipher(key_id=each, iterations=other), "none"), keys) is not None:
-            raise WrongKey(f"{path} does not open with {iterations} iterations, but it does with {other}.",
-                           kept="the file is untouched", remedy=f"give iterations={other}")
-    raise WrongKey(f"{path} does not open with the key {' or '.join(map(repr, ids))} and {iterations} iterations.",
-                   kept="the file is untouched",
-                   remedy="add the key it was written with to vault.keys, or give the -iter it was written with")
+            raise WrongKey(
+                f"{path} does not open with {iterations} iterations, but it does with {other}.",
+                kept="the file is untouched",
+                remedy=f"give iterations={other}",
+            )
+    raise WrongKey(
+        f"{path} does not open with the key {' or '.join(map(repr, ids))} and {iterations} iterations.",
+        kept="the file is untouched",
+        remedy="add the key it was written with to vault.keys, or give the -iter it was written with",
+    )
 
 
 def _try(head: bytes, foreign: Foreign, keys: KeyRing) -> Foreign | None:

@@ -43,8 +43,16 @@ def preflight(site: Site, target: Target) -> Preflight:
     return site.source(target.source).preflight(target.database)
 
 
-def capture(site: Site, target: Target, *, tier: str, label: str = "", recovery_point: str = "",
-            progress: Progress = silent, locked: bool = False) -> tuple[Entry, Manifest]:
+def capture(
+    site: Site,
+    target: Target,
+    *,
+    tier: str,
+    label: str = "",
+    recovery_point: str = "",
+    progress: Progress = silent,
+    locked: bool = False,
+) -> tuple[Entry, Manifest]:
     """Dump one database into the local vault and publish it.
 
     Args:
@@ -56,9 +64,16 @@ def capture(site: Site, target: Target, *, tier: str, label: str = "", recovery_
     source = site.source(target.source)
     with contextlib.nullcontext() if locked else locks(site, target):
         found = preflight(site, target)
-        with site.vault.begin(source=target.source, kind=source.kind, tier=tier, database=target.database,
-                              ext=source.extension(), label=label, recovery_point=recovery_point,
-                              estimated_bytes=found.estimated_bytes) as writer:
+        with site.vault.begin(
+            source=target.source,
+            kind=source.kind,
+            tier=tier,
+            database=target.database,
+            ext=source.extension(),
+            label=label,
+            recovery_point=recovery_point,
+            estimated_bytes=found.estimated_bytes,
+        ) as writer:
             facts = source.capture(target.database, writer, progress)
             warnings = [*found.warnings, *(each for each in facts.warnings if each not in found.warnings)]
             return writer.publish(replace(facts, warnings=warnings))
@@ -72,9 +87,15 @@ def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyRe
     """
     manifest = site.vault.catalog(entry.location).load(entry)
     config = site.config.source(manifest.source)
-    return verify_backup(site.vault, entry.location, entry, site.source(manifest.source).inspect,
-                         recent=recent_sizes(site.vault, entry, manifest), floor_bytes=config.floor_bytes,
-                         progress=progress)
+    return verify_backup(
+        site.vault,
+        entry.location,
+        entry,
+        site.source(manifest.source).inspect,
+        recent=recent_sizes(site.vault, entry, manifest),
+        floor_bytes=config.floor_bytes,
+        progress=progress,
+    )
 
 
 def replicate(site: Site, entry: Entry, replica: str, *, progress: Progress = silent) -> Stored:
@@ -95,7 +116,9 @@ def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult
             continue
         for entry in lacking:
             try:
-                results.append(CopyResult(replica, entry.file, replicate(site, entry, replica, progress=progress), None))
+                results.append(
+                    CopyResult(replica, entry.file, replicate(site, entry, replica, progress=progress), None)
+                )
             except BackupError as error:
                 results.append(CopyResult(replica, entry.file, None, error))
                 if not error.retryable:

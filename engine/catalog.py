@@ -136,11 +136,13 @@ class Catalog:
 
     def newest_before(self, source: str, database: str, moment: datetime) -> Entry | None:
         """The newest backup begun at or before a moment."""
-        return next((entry for entry in self.entries(source=source, database=database)
-                     if entry.name.taken_at <= moment), None)
+        return next(
+            (entry for entry in self.entries(source=source, database=database) if entry.name.taken_at <= moment), None
+        )
 
-    def _named(self, source: str | None, database: str | None, tier: str | None
-               ) -> Iterator[tuple[Entry, Place, datetime]]:
+    def _named(
+        self, source: str | None, database: str | None, tier: str | None
+    ) -> Iterator[tuple[Entry, Place, datetime]]:
         for prefix in self._layout.prefixes(source, tier):
             for key, size, written in _with_manifest(self._store, prefix):
                 place = self._layout.place(key)
@@ -176,12 +178,17 @@ class Catalog:
             hint = nearest(which, here) if which != "latest" and not which.startswith(_BEFORE) else ""
             some = ", ".join(here[:5]) + (f" and {len(here) - 5} older" if len(here) > 5 else "")
             oldest = f"The oldest is {here[-1]}." if which.startswith(_BEFORE) else ""
-            return UnknownName(f"{place} has no backup of {source}/{database} that is {which!r}.",
-                               remedy=" ".join(each for each in (hint, f"There are: {some}.", oldest) if each))
+            return UnknownName(
+                f"{place} has no backup of {source}/{database} that is {which!r}.",
+                remedy=" ".join(each for each in (hint, f"There are: {some}.", oldest) if each),
+            )
         others = sorted({entry.name.name for entry in self.entries(source=source)})
-        return UnknownName(f"{place} has no backup of {source}/{database}.",
-                           remedy=f"{source} has backups of: {', '.join(others)}" if others
-                           else f"there is no backup of {source} there at all; make one, or look at another location")
+        return UnknownName(
+            f"{place} has no backup of {source}/{database}.",
+            remedy=f"{source} has backups of: {', '.join(others)}"
+            if others
+            else f"there is no backup of {source} there at all; make one, or look at another location",
+        )
 
 
 def _with_manifest(store: Store, prefix: str) -> Iterator[tuple[str, int, datetime]]:
@@ -197,4 +204,3 @@ def _with_manifest(store: Store, prefix: str) -> Iterator[tuple[str, int, dateti
             data = info.key.removesuffix(names.MANIFEST_SUFFIX)
             yield from ((key, size, info.modified) for key, size in open_keys if key == data)
         open_keys.append((info.key, info.size))
-

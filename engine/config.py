@@ -39,7 +39,9 @@ class ObjectStoreConfig(Model):
     secret_key: SecretStr | None = Field(None, description="Secret access key.")
     path: str | None = Field(None, description="Key template; empty means the vault's own template.")
     storage_class: str | None = Field(None, description="For data, such as STANDARD_IA. Manifests stay STANDARD.")
-    addressing: Literal["auto", "path", "virtual"] = Field("auto", description="Bucket in the path or in the host name.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Bucket in the path or in the host name."
+    )
     checksums: Literal["auto", "sha256", "when_required"] = Field(
         "auto",
         description="sha256: the server checks every part. when_required: for endpoints that reject "
@@ -102,7 +104,9 @@ class MySQLConfig(ServerConfig):
     name: str = "mysql"
     user: str = "root"
     lock_wait_seconds: float = Field(
-        20.0, gt=0, description="How long to keep trying for the short read lock before giving up, by name of the blocker."
+        20.0,
+        gt=0,
+        description="How long to keep trying for the short read lock before giving up, by name of the blocker.",
     )
     lock_try_seconds: int = Field(
         1, ge=1, le=30, description="Longest that one try may hold up the app's writes (lock_wait_timeout)."
@@ -115,7 +119,9 @@ class PostgresConfig(ServerConfig):
     name: str = "postgres"
     user: str = "postgres"
     schemas: list[str] = Field(default_factory=list, description="Only these schemas; empty: the whole database.")
-    format: Literal["plain", "custom"] = Field("plain", description="plain opens with psql; custom restores in parallel.")
+    format: Literal["plain", "custom"] = Field(
+        "plain", description="plain opens with psql; custom restores in parallel."
+    )
     jobs: int = Field(2, ge=1, le=32, description="Parallel jobs when restoring the custom format.")
     maintenance_database: str = Field("postgres", description="Where to connect to create, rename and drop databases.")
 

@@ -120,16 +120,20 @@ class Copying:
             target = self._key(manifest, part.file)
             info = self.target.stat(target)
             if info is None:
-                raise IntegrityError(f"{self.target.name} has the manifest of {manifest.file} but not {part.file}.",
-                                     remedy=f"delete {manifest.file}{names.MANIFEST_SUFFIX} there and copy again")
+                raise IntegrityError(
+                    f"{self.target.name} has the manifest of {manifest.file} but not {part.file}.",
+                    remedy=f"delete {manifest.file}{names.MANIFEST_SUFFIX} there and copy again",
+                )
             if info.size != part.size or any(ours != theirs for ours, theirs in self._samples(target, part)):
                 raise self._differs(target)
         return Stored(self._key(manifest, manifest.file), manifest.data.size, manifest.data.sha256, PRESENT)
 
     def _samples(self, target: str, part: StoredFile) -> Iterator[tuple[bytes, bytes]]:
         for start in sorted({0, max(0, part.size // 2 - _SAMPLE), max(0, part.size - _SAMPLE)}):
-            yield (b"".join(self.source.read(self.entry.beside(part.file), start, _SAMPLE)),
-                   b"".join(self.target.read(target, start, _SAMPLE)))
+            yield (
+                b"".join(self.source.read(self.entry.beside(part.file), start, _SAMPLE)),
+                b"".join(self.target.read(target, start, _SAMPLE)),
+            )
 
     def _key(self, manifest: Manifest, file: str) -> str:
         return self.layout.key(manifest.source, manifest.tier, manifest.taken_at, file)

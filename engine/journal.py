@@ -67,8 +67,9 @@ class Journal:
         except OSError as error:
             os.ftruncate(self._handle, end)  # half a line would hide every later one
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(f"No room left for the journal {self.path}.",
-                               kept="what was about to be done was not begun") from error
+                raise DiskFull(
+                    f"No room left for the journal {self.path}.", kept="what was about to be done was not begun"
+                ) from error
             raise
         self.steps.append(entry)
 

@@ -59,8 +59,10 @@ class Layout:
         self._patterns: dict[str, list[Pair]] = {}
         for source in sources:
             if not _SOURCE.match(source):
-                raise ConfigError(f"The source name {source!r} cannot be part of a path.",
-                                  remedy="use letters, digits, dots, dashes and underscores")
+                raise ConfigError(
+                    f"The source name {source!r} cannot be part of a path.",
+                    remedy="use letters, digits, dots, dashes and underscores",
+                )
             for tier in self.tiers:
                 self._patterns.setdefault(self._pattern(source, tier), []).append((source, tier))
 
@@ -79,8 +81,11 @@ class Layout:
 
     def folders(self, source: str, taken_at: datetime) -> set[str]:
         """Every folder that a backup of this source and time may stand in, whatever its tier."""
-        return {_dated(pattern, taken_at) for pattern, pairs in self._patterns.items()
-                if any(known == source for known, _ in pairs)}
+        return {
+            _dated(pattern, taken_at)
+            for pattern, pairs in self._patterns.items()
+            if any(known == source for known, _ in pairs)
+        }
 
     def place(self, key: str) -> Place | None:
         """What a key may be a backup of, or None when it is no key of this layout."""
@@ -88,18 +93,26 @@ class Layout:
         name = names.parse_file(file)
         if name is None:
             return None
-        pairs = tuple(pair for pattern, pairs in self._patterns.items()
-                      if folder == _dated(pattern, name.taken_at) for pair in pairs)
+        pairs = tuple(
+            pair
+            for pattern, pairs in self._patterns.items()
+            if folder == _dated(pattern, name.taken_at)
+            for pair in pairs
+        )
         return Place(name, pairs) if pairs else None
 
     def prefixes(self, source: str | None = None, tier: str | None = None) -> list[str]:
         """What to list to see every backup (of a source, of a tier), none inside another, in key order."""
-        wanted = sorted({
-            _listed(pattern) for pattern, pairs in self._patterns.items()
-            if any(source in (None, known) and tier in (None, kind) for known, kind in pairs)
-        })
-        return [each for number, each in enumerate(wanted)
-                if not any(each.startswith(other) for other in wanted[:number])]
+        wanted = sorted(
+            {
+                _listed(pattern)
+                for pattern, pairs in self._patterns.items()
+                if any(source in (None, known) and tier in (None, kind) for known, kind in pairs)
+            }
+        )
+        return [
+            each for number, each in enumerate(wanted) if not any(each.startswith(other) for other in wanted[:number])
+        ]
 
     @property
     def base(self) -> str:
@@ -119,10 +132,12 @@ class Layout:
 
     def _pattern(self, source: str, tier: str) -> str:
         """The template with all but the date filled in."""
-        directory = next((self._directories[key] for key in (f"{source}/{tier}", tier, "*")
-                          if key in self._directories), tier)
-        return self.template.format(site=self.site, source=source, tier=tier, directory=directory,
-                                    yyyy="{yyyy}", mm="{mm}", dd="{dd}")
+        directory = next(
+            (self._directories[key] for key in (f"{source}/{tier}", tier, "*") if key in self._directories), tier
+        )
+        return self.template.format(
+            site=self.site, source=source, tier=tier, directory=directory, yyyy="{yyyy}", mm="{mm}", dd="{dd}"
+        )
 
     def shared(self) -> Iterable[tuple[str, list[str]]]:
         """Folders that several sources share, with their names."""
@@ -141,8 +156,10 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     vault = config.vault
     sources = [source.name for source in config.sources()]
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
-    made = {location: Layout(config.site, template, vault.directories, sources, location)
-            for location, template in templates.items()}
+    made = {
+        location: Layout(config.site, template, vault.directories, sources, location)
+        for location, template in templates.items()
+    }
     for location, layout in made.items():
         _refuse_meetings(config, location, layout)
     return made
@@ -196,15 +213,20 @@ def _checked(folder: str, fields: tuple[str, ...], what: str, written: str) -> s
             hint = nearest(field, list(fields)) if fields else "it is taken as it is"
             raise ConfigError(f"{_upper(what)}, {written!r}, has an unknown field {{{field}}}.", remedy=hint)
     if written.startswith("/"):
-        raise ConfigError(f"{_upper(what)}, {written!r}, is absolute.",
-                          remedy="write it relative to the vault's root or the bucket")
+        raise ConfigError(
+            f"{_upper(what)}, {written!r}, is absolute.", remedy="write it relative to the vault's root or the bucket"
+        )
     parts = folder.split("/")
     if folder and any(not part or part.startswith(".") or _UNSAFE.search(part) for part in parts):
-        raise ConfigError(f"{_upper(what)}, {written!r}, has a part that cannot be a folder's name.",
-                          remedy="no empty parts, none that begins with a dot, no control characters")
+        raise ConfigError(
+            f"{_upper(what)}, {written!r}, has a part that cannot be a folder's name.",
+            remedy="no empty parts, none that begins with a dot, no control characters",
+        )
     if MARKS in parts:
-        raise ConfigError(f"{_upper(what)}, {written!r}, uses the name {MARKS!r}, which is kept for marks.",
-                          remedy="choose another name")
+        raise ConfigError(
+            f"{_upper(what)}, {written!r}, uses the name {MARKS!r}, which is kept for marks.",
+            remedy="choose another name",
+        )
     return folder
 
 

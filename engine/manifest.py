@@ -142,8 +142,10 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
     if not isinstance(version, int):
         raise IntegrityError(f"The manifest of {file} is damaged: it does not say its format.")
     if version > FORMAT:
-        raise IntegrityError(f"The manifest of {file} has format {version}; this release reads up to {FORMAT}.",
-                             remedy="upgrade backup-flows")
+        raise IntegrityError(
+            f"The manifest of {file} has format {version}; this release reads up to {FORMAT}.",
+            remedy="upgrade backup-flows",
+        )
     try:
         manifest = Manifest.model_validate(body)
     except ValidationError as error:
@@ -152,11 +154,14 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
     if not manifest.files or manifest.data.file != manifest.file:
         raise IntegrityError(f"The manifest of {file} is not readable: it lists no data file of its name.")
     if manifest.file != file:
-        raise IntegrityError(f"The manifest beside {file} belongs to {manifest.file}: the two were swapped.",
-                             kept="nothing was decrypted")
+        raise IntegrityError(
+            f"The manifest beside {file} belongs to {manifest.file}: the two were swapped.",
+            kept="nothing was decrypted",
+        )
     if site is not None and manifest.site != site:
-        raise IntegrityError(f"The manifest of {file} belongs to site {manifest.site!r}, not {site!r}.",
-                             kept="nothing was decrypted")
+        raise IntegrityError(
+            f"The manifest of {file} belongs to site {manifest.site!r}, not {site!r}.", kept="nothing was decrypted"
+        )
     return manifest
 
 

@@ -57,8 +57,11 @@ def read(store: Store, layout: Layout, keys: KeyRing, entry: Entry) -> list[dict
         WrongKey: The ring does not hold the key of one.
     """
     prefix = layout.marks_prefix(entry.key)
-    found = [_open(store, layout, keys, entry, info.key) for info in store.list(prefix)
-             if _REST.match(info.key.removeprefix(prefix))]
+    found = [
+        _open(store, layout, keys, entry, info.key)
+        for info in store.list(prefix)
+        if _REST.match(info.key.removeprefix(prefix))
+    ]
     return sorted(found, key=lambda mark: str(mark["at"]))
 
 
@@ -67,8 +70,9 @@ def _open(store: Store, layout: Layout, keys: KeyRing, entry: Entry, key: str) -
     body = unseal(store.get(key), keys, what=what, needed_for=what)
     own = (TYPE, layout.site, store.name, entry.key)
     if (body.get("type"), body.get("site"), body.get("location"), body.get("key")) != own:
-        raise IntegrityError(f"{what} was written for another backup: it was moved there.",
-                             remedy="delete it, and find out who moved it")
+        raise IntegrityError(
+            f"{what} was written for another backup: it was moved there.", remedy="delete it, and find out who moved it"
+        )
     name = key.removeprefix(layout.marks_prefix(entry.key))
     if not name.startswith(f"{body['kind']}."):
         raise IntegrityError(f"{what} is called otherwise than it says: it was renamed.", remedy="delete it")

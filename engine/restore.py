@@ -95,11 +95,14 @@ class RestorePlan:
             f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}, {_age(age.total_seconds())} ago,",
             f"  {m.data.plain_size:,} bytes unpacked ({m.stored_bytes:,} stored), "
             f"{len(m.rows)} tables, {m.total_rows:,} rows, from {self.entry.location}"
-            + (f" (then {', '.join(e.location for e, _ in self.copies[1:])})" if len(self.copies) > 1 else "") + ".",
+            + (f" (then {', '.join(e.location for e, _ in self.copies[1:])})" if len(self.copies) > 1 else "")
+            + ".",
         ]
         if part:
             lines.append(f"Only: {', '.join(part)}.")
-        lines.append(f"It is loaded beside production into a new database {self.side!r} and compared with its manifest.")
+        lines.append(
+            f"It is loaded beside production into a new database {self.side!r} and compared with its manifest."
+        )
         if self.replaces:
             lines += self._replace_lines()
         else:
@@ -121,14 +124,27 @@ class RestorePlan:
         """The plan for scripts."""
         m = self.manifest
         return {
-            "source": self.target.source, "database": self.target.database, "backup": m.file, "tier": m.tier,
-            "taken_at": names.iso(m.taken_at), "location": self.entry.location,
-            "locations": [entry.location for entry, _ in self.copies], "bytes": m.data.plain_size,
-            "stored_bytes": m.stored_bytes, "rows": m.rows, "into": self.side, "replaces": self.replaces,
+            "source": self.target.source,
+            "database": self.target.database,
+            "backup": m.file,
+            "tier": m.tier,
+            "taken_at": names.iso(m.taken_at),
+            "location": self.entry.location,
+            "locations": [entry.location for entry, _ in self.copies],
+            "bytes": m.data.plain_size,
+            "stored_bytes": m.stored_bytes,
+            "rows": m.rows,
+            "into": self.side,
+            "replaces": self.replaces,
             "keep_as": self.keep_as if self.replaces and self.before.exists else None,
-            "tables": list(self.request.tables), "schemas": list(self.request.schemas),
-            "now": {"exists": self.before.exists, "tables": self.before.tables, "bytes": self.before.bytes,
-                    "rows": self.before.rows},
+            "tables": list(self.request.tables),
+            "schemas": list(self.request.schemas),
+            "now": {
+                "exists": self.before.exists,
+                "tables": self.before.tables,
+                "bytes": self.before.bytes,
+                "rows": self.before.rows,
+            },
             "notes": self.notes,
         }
 
@@ -168,11 +184,21 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     before = source.state(target.database, count=replaces)
     notes += _differences(manifest, before, request) if replaces and before.exists else []
     if not replaces and source.state(side).exists:
-        raise ConfigError(f"The database {side!r} exists already; a restore never loads into an existing one.",
-                          kept="nothing was changed",
-                          remedy=f"choose another name, or replace {target.database!r} with --into {target.database}")
-    return RestorePlan(request, target, copies, side, replaces, _beside(target.database, "before", stamp), before,
-                       notes=[*notes, *manifest.warnings])
+        raise ConfigError(
+            f"The database {side!r} exists already; a restore never loads into an existing one.",
+            kept="nothing was changed",
+            remedy=f"choose another name, or replace {target.database!r} with --into {target.database}",
+        )
+    return RestorePlan(
+        request,
+        target,
+        copies,
+        side,
+        replaces,
+        _beside(target.database, "before", stamp),
+        before,
+        notes=[*notes, *manifest.warnings],
+    )
 
 
 class RestoreWork:
@@ -196,9 +222,14 @@ class RestoreWork:
     def __enter__(self) -> RestoreWork:
         self._exit.enter_context(locks(self.site, self.plan.target))
         self.journal = Journal.create(
-            self.site.journals, f"{self._source.kind}-restore", source=self.plan.target.source,
-            database=self.plan.target.database, side=self.plan.side, replaces=self.plan.replaces,
-            keep_as=self.plan.keep_as, backup=self.plan.manifest.file,
+            self.site.journals,
+            f"{self._source.kind}-restore",
+            source=self.plan.target.source,
+            database=self.plan.target.database,
+            side=self.plan.side,
+            replaces=self.plan.replaces,
+            keep_as=self.plan.keep_as,
+            backup=self.plan.manifest.file,
         )
         return self
 
@@ -233,20 +264,29 @@ class RestoreWork:
         if not self.comparison.equal:
             self._keep = True
             shown = "; ".join(self.comparison.problems[:5])
-            raise IntegrityError(f"The restored copy of {plan.target} is not what its manifest says: {shown}.",
-                                 kept=f"production is untouched; the copy stays as {plan.side!r} for a look",
-                                 remedy="try an older backup, or another location")
+            raise IntegrityError(
+                f"The restored copy of {plan.target} is not what its manifest says: {shown}.",
+                kept=f"production is untouched; the copy stays as {plan.side!r} for a look",
+                remedy="try an older backup, or another location",
+            )
         if not plan.replaces:
-            self.notes += self._source.finish_side(self.manifest, self._part, plan.side, plan.request.selection,
-                                                   self.journal, self._progress)
+            self.notes += self._source.finish_side(
+                self.manifest, self._part, plan.side, plan.request.selection, self.journal, self._progress
+            )
         return self.comparison
 
     def safety_backup(self) -> Entry | None:
         """Back up what is about to be replaced, and prove that backup. None when nothing stands there."""
         if not self.plan.request.safety_backup or not self._source.state(self.plan.target.database).exists:
             return None
-        entry, _ = capture(self.site, self.plan.target, tier=names.SAFETY, locked=True, progress=self._progress,
-                           label=f"safety copy before restoring {self.manifest.file}")
+        entry, _ = capture(
+            self.site,
+            self.plan.target,
+            tier=names.SAFETY,
+            locked=True,
+            progress=self._progress,
+            label=f"safety copy before restoring {self.manifest.file}",
+        )
         verify(self.site, entry, progress=self._progress)
         self.safety = entry
         return entry
@@ -254,8 +294,16 @@ class RestoreWork:
     def swap(self) -> SwapReport:
         """Put the copy in production's place; the previous data stays under the plan's ``keep_as``."""
         plan = self.plan
-        self.report = self._source.swap(self.manifest, self._part, plan.side, plan.target.database, plan.keep_as,
-                                        plan.request.selection, self.journal, self._progress)
+        self.report = self._source.swap(
+            self.manifest,
+            self._part,
+            plan.side,
+            plan.target.database,
+            plan.keep_as,
+            plan.request.selection,
+            self.journal,
+            self._progress,
+        )
         return self.report
 
     def result(self) -> RestoreResult:
@@ -263,15 +311,17 @@ class RestoreWork:
         assert self.comparison is not None
         into = self.plan.target.database if self.plan.replaces else self.plan.side
         notes = [*self.notes, *self.comparison.notes, *(self.report.notes if self.report else [])]
-        return RestoreResult(into, self.entry, self.comparison, self.report, self.safety, notes,
-                             time.monotonic() - self._begun)
+        return RestoreResult(
+            into, self.entry, self.comparison, self.report, self.safety, notes, time.monotonic() - self._begun
+        )
 
     def _load_from(self, entry: Entry, manifest: Manifest) -> None:
         plan = self.plan
         self.entry, self.manifest = entry, manifest
         try:
-            self.notes += self._source.load_beside(manifest, self._part, plan.side, plan.request.selection,
-                                                   self.journal, self._progress)
+            self.notes += self._source.load_beside(
+                manifest, self._part, plan.side, plan.request.selection, self.journal, self._progress
+            )
         except BaseException:
             with contextlib.suppress(BackupError):
                 self._source.drop_side(plan.side, self.journal)
@@ -290,16 +340,25 @@ class RestoreWork:
             self.journal.release()  # the next run's sweep ends it
 
 
-def run(site: Site, plan: RestorePlan, *, approved: bool = False, progress: Progress = silent,
-        tell: Callable[[str], None] = lambda line: None) -> RestoreResult:
+def run(
+    site: Site,
+    plan: RestorePlan,
+    *,
+    approved: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda line: None,
+) -> RestoreResult:
     """Every step of a plan, in order.
 
     Raises:
         ConfirmationNeeded: It replaces a database and was not approved.
     """
     if plan.replaces and not approved:
-        raise ConfirmationNeeded(f"This would replace the database {plan.target.database!r}.",
-                                 kept="nothing was changed", remedy=f"confirm with --confirm {plan.target.database}")
+        raise ConfirmationNeeded(
+            f"This would replace the database {plan.target.database!r}.",
+            kept="nothing was changed",
+            remedy=f"confirm with --confirm {plan.target.database}",
+        )
     with RestoreWork(site, plan, progress=progress) as work:
         tell(f"loading {plan.manifest.file} into {plan.side}")
         work.load()
@@ -322,8 +381,10 @@ def check_confirmation(plan: RestorePlan, confirm: str) -> bool:
     if not confirm:
         return False
     if confirm != plan.target.database:
-        raise ConfirmationNeeded(f"The confirmation {confirm!r} is not the name of the database to be replaced, "
-                                 f"{plan.target.database!r}.", kept="nothing was changed")
+        raise ConfirmationNeeded(
+            f"The confirmation {confirm!r} is not the name of the database to be replaced, {plan.target.database!r}.",
+            kept="nothing was changed",
+        )
     return True
 
 
@@ -331,22 +392,23 @@ def _target(site: Site, request: RestoreRequest) -> Target:
     if request.source:
         site.config.source(request.source)
         return Target(request.source, request.database)
-    found = [source.name for source in site.config.sources()
-             if not source.databases or request.database in source.databases]
+    found = [
+        source.name for source in site.config.sources() if not source.databases or request.database in source.databases
+    ]
     exact = [source.name for source in site.config.sources() if request.database in source.databases] or found
     if len(exact) == 1:
         return Target(exact[0], request.database)
     if not exact:
         known = sorted({name for source in site.config.sources() for name in source.databases})
-        raise UnknownName(f"Site {site.name} has no database {request.database!r}.",
-                          remedy=nearest(request.database, known))
-    raise ConfigError(f"Several sources have a database {request.database!r}: {', '.join(exact)}.",
-                      remedy="say which with --source")
+        raise UnknownName(
+            f"Site {site.name} has no database {request.database!r}.", remedy=nearest(request.database, known)
+        )
+    raise ConfigError(
+        f"Several sources have a database {request.database!r}: {', '.join(exact)}.", remedy="say which with --source"
+    )
 
 
-def _copies(
-    site: Site, request: RestoreRequest, target: Target, notes: list[str]
-) -> list[tuple[Entry, Manifest]]:
+def _copies(site: Site, request: RestoreRequest, target: Target, notes: list[str]) -> list[tuple[Entry, Manifest]]:
     """The chosen backup wherever it is, best place first."""
     locations = site.vault.locations() if request.location == "auto" else [request.location]
     found: list[tuple[Entry, Manifest]] = []
@@ -391,8 +453,11 @@ def _found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
 def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequest) -> list[str]:
     """What a replacement takes away, in words."""
     wants = request.selection.wants
-    gone = sorted(name for name in before.rows if name not in manifest.rows and name not in manifest.uncounted
-                  and wants(name, name.split(".")[0]))
+    gone = sorted(
+        name
+        for name in before.rows
+        if name not in manifest.rows and name not in manifest.uncounted and wants(name, name.split(".")[0])
+    )
     notes = [f"not in the backup, so only in the previous data afterwards: {', '.join(gone[:10])}"] if gone else []
     fewer = sum(before.rows.values()) - manifest.total_rows
     if request.selection.everything and fewer > 0:

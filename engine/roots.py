@@ -13,8 +13,10 @@ def absolute_root(root: str) -> Path:
     """The configured root as a path. Raises ConfigError when it is not absolute."""
     path = Path(root)
     if not root or not path.is_absolute():
-        raise ConfigError(f"The vault's root {root!r} is not an absolute path.",
-                          remedy=f"write it from the start, such as {Path('/') / 'var' / 'backups'}")
+        raise ConfigError(
+            f"The vault's root {root!r} is not an absolute path.",
+            remedy=f"write it from the start, such as {Path('/') / 'var' / 'backups'}",
+        )
     return Path(os.path.normpath(path))
 
 
@@ -31,8 +33,10 @@ def check_root(root: Path, state: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK | os.R_OK):
             raise _not_ours(folder)
     if root.stat().st_dev != state.stat().st_dev:
-        raise ConfigError(f"{state} is on another file system than {root}.",
-                          remedy=f"unmount or unlink {state.parent}; it is made anew")
+        raise ConfigError(
+            f"{state} is on another file system than {root}.",
+            remedy=f"unmount or unlink {state.parent}; it is made anew",
+        )
 
 
 def make_private(root: Path, state: Path) -> Path:
@@ -48,15 +52,18 @@ def make_private(root: Path, state: Path) -> Path:
         try:
             folder.mkdir(mode=0o700, parents=folder == root, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise ConfigError(f"{_culprit(folder)} is a file, not a directory; the vault needs {folder}.",
-                              remedy="move it away, or set vault.root to another place") from None
+            raise ConfigError(
+                f"{_culprit(folder)} is a file, not a directory; the vault needs {folder}.",
+                remedy="move it away, or set vault.root to another place",
+            ) from None
         except PermissionError:
             raise _not_ours(_nearest_parent(folder)) from None
         except OSError as error:
             if error.errno == 30:  # EROFS
                 raise _read_only(_nearest_parent(folder)) from None
-            raise ConfigError(f"{folder} cannot be made: {error.strerror}.", remedy="set vault.root to another place"
-                              ) from error
+            raise ConfigError(
+                f"{folder} cannot be made: {error.strerror}.", remedy="set vault.root to another place"
+            ) from error
     _refuse_open_to_others(state)
     return state
 
@@ -67,22 +74,26 @@ def _refuse_open_to_others(state: Path) -> None:
     if status.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
         raise _not_ours(state)
     if status.st_mode & 0o022:
-        raise ConfigError(f"Others may write to {state}, which holds this site's journals.",
-                          remedy=f"chmod 700 {state}")
+        raise ConfigError(
+            f"Others may write to {state}, which holds this site's journals.", remedy=f"chmod 700 {state}"
+        )
 
 
 def _not_ours(folder: Path) -> ConfigError:
     owner = _user(folder.stat().st_uid) if folder.exists() else "unknown"
     me = _user(os.geteuid())
     mode = folder.stat().st_mode & 0o777 if folder.exists() else 0
-    return ConfigError(f"{me} may not write to {folder}: it belongs to {owner} (mode {mode:03o}).",
-                       remedy=f"run as {owner}, or: chown {me} {folder}")
+    return ConfigError(
+        f"{me} may not write to {folder}: it belongs to {owner} (mode {mode:03o}).",
+        remedy=f"run as {owner}, or: chown {me} {folder}",
+    )
 
 
 def _read_only(folder: Path) -> ConfigError:
-    return ConfigError(f"{folder} is on a read-only file system.",
-                       remedy=f"mount -o remount,rw $(findmnt -n -o TARGET --target {folder}), or set vault.root "
-                       "to another place")
+    return ConfigError(
+        f"{folder} is on a read-only file system.",
+        remedy=f"mount -o remount,rw $(findmnt -n -o TARGET --target {folder}), or set vault.root to another place",
+    )
 
 
 def _nearest_parent(folder: Path) -> Path:

@@ -82,8 +82,9 @@ def _parts(data: bytes, what: str) -> tuple[dict[str, Any], str, str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         found = ()
     if not found or not all(isinstance(each, str) for each in found):
-        raise IntegrityError(f"{what} is damaged: it is not a signed document.",
-                             remedy="use another copy of this backup (--location)")
+        raise IntegrityError(
+            f"{what} is damaged: it is not a signed document.", remedy="use another copy of this backup (--location)"
+        )
     key_id, key_check, mac = found
     return body, key_id, key_check, mac
 

@@ -70,9 +70,10 @@ class Site:
             return found
         chosen = [target for target in found if target.database == database]
         if not chosen:
-            raise UnknownName(f"Site {self.name} backs up no database {database!r}"
-                              + (f" on {source}." if source else "."),
-                              remedy=nearest(database, sorted({target.database for target in found})))
+            raise UnknownName(
+                f"Site {self.name} backs up no database {database!r}" + (f" on {source}." if source else "."),
+                remedy=nearest(database, sorted({target.database for target in found})),
+            )
         return chosen
 
     def sweep(self) -> Swept:
@@ -88,8 +89,10 @@ class Site:
                 done += self.source(name).recover(journal)
             except BackupError as error:
                 journal.release()
-                problems.append(f"the restore of {name}/{journal.facts.get('database', '?')} begun at "
-                                f"{journal.facts.get('at', '?')} is still unfinished: {error.message}")
+                problems.append(
+                    f"the restore of {name}/{journal.facts.get('database', '?')} begun at "
+                    f"{journal.facts.get('at', '?')} is still unfinished: {error.message}"
+                )
         done += self.vault.sweep()
         return Swept(done, problems)
 

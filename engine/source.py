@@ -182,8 +182,17 @@ class DatabaseSource(Protocol):
         """Count every restored table and fingerprint its schema, against the manifest."""
         ...
 
-    def swap(self, manifest: Manifest, part: OpenPart, side: str, database: str, keep_as: str,
-             selection: Selection, journal: Journal, progress: Progress) -> SwapReport:
+    def swap(
+        self,
+        manifest: Manifest,
+        part: OpenPart,
+        side: str,
+        database: str,
+        keep_as: str,
+        selection: Selection,
+        journal: Journal,
+        progress: Progress,
+    ) -> SwapReport:
         """Put a checked side database in production's place; the previous data stays as ``keep_as``.
 
         Production is whole old or whole new, or blocked with a journal that ``recover`` ends.

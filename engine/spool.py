@@ -81,8 +81,11 @@ def _spool(spools: Path, stored: StoredFile) -> Iterator[int]:
     room = os.statvfs(spools)
     free = room.f_bavail * room.f_frsize
     if free < stored.size + _MARGIN:
-        raise DiskFull(f"Reading {stored.file} needs {stored.size:,} bytes in {spools}; {free:,} are free.",
-                       kept="nothing was decrypted", remedy="free some space there")
+        raise DiskFull(
+            f"Reading {stored.file} needs {stored.size:,} bytes in {spools}; {free:,} are free.",
+            kept="nothing was decrypted",
+            remedy="free some space there",
+        )
     handle, path = tempfile.mkstemp(prefix="read-", suffix=".spool", dir=spools)
     try:
         # A sweep may have it for a moment before we do; then its name is gone, which does no harm.

@@ -1,10 +1,10 @@
 """A site's vault: where a backup is born, copied, found and read again.
 
-    vault = Vault(site_config)
-    with vault.begin(source="mysql", kind="mysql", tier="daily", database="workset", ext="sql") as writer:
-        facts = source.capture("workset", writer, progress)
-        entry, manifest = writer.publish(facts)
-    vault.replicate(entry, "spaces")
+vault = Vault(site_config)
+with vault.begin(source="mysql", kind="mysql", tier="daily", database="workset", ext="sql") as writer:
+    facts = source.capture("workset", writer, progress)
+    entry, manifest = writer.publish(facts)
+vault.replicate(entry, "spaces")
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ class Vault:
         """Raises UnknownName with the nearest name."""
         if location not in self._stores:
             if location not in self._replicas:
-                raise UnknownName(f"Site {self.site} has no location {location!r}.",
-                                  remedy=nearest(location, self.locations()))
+                raise UnknownName(
+                    f"Site {self.site} has no location {location!r}.", remedy=nearest(location, self.locations())
+                )
             self._stores[location] = open_store(self._replicas[location])
         return self._stores[location]
 
@@ -108,8 +109,18 @@ class Vault:
             self._catalogs[location] = Catalog(self.store(location), self._layouts[location], self.keys)
         return self._catalogs[location]
 
-    def begin(self, *, source: str, kind: str, tier: str, database: str, ext: str, label: str = "",
-              recovery_point: str = "", estimated_bytes: int = 0) -> BackupWriter:
+    def begin(
+        self,
+        *,
+        source: str,
+        kind: str,
+        tier: str,
+        database: str,
+        ext: str,
+        label: str = "",
+        recovery_point: str = "",
+        estimated_bytes: int = 0,
+    ) -> BackupWriter:
         """Start a backup under a name that nothing has yet (a second is added where one has).
 
         Args:
@@ -123,11 +134,13 @@ class Vault:
         self._known(source, tier)
         self._refuse_without_room(source, database, estimated_bytes)
         settings = self._settings
-        return self._begin(source, kind, tier, database, ext + EXTENSIONS[settings.compression], names.now(),
-                           label, recovery_point)
+        return self._begin(
+            source, kind, tier, database, ext + EXTENSIONS[settings.compression], names.now(), label, recovery_point
+        )
 
-    def read_part(self, entry: Entry, manifest: Manifest, role: str = "data",
-                  progress: Progress = silent) -> Generator[bytes, None, None]:
+    def read_part(
+        self, entry: Entry, manifest: Manifest, role: str = "data", progress: Progress = silent
+    ) -> Generator[bytes, None, None]:
         """Plain bytes of one part. The stored digest is checked in a first pass (for a remote store
         the bytes are spooled to the local state directory meanwhile, 0600, still encrypted), so that not
         one unverified byte comes out.
@@ -137,8 +150,9 @@ class Vault:
         """
         part = next((each for each in manifest.files if each.role == role), None)
         if part is None:
-            raise UnknownName(f"{manifest.file} has no part {role!r}.",
-                              remedy=nearest(role, [each.role for each in manifest.files]))
+            raise UnknownName(
+                f"{manifest.file} has no part {role!r}.", remedy=nearest(role, [each.role for each in manifest.files])
+            )
         if entry.location != LOCAL:
             make_private(self.root, self.state)
         stored = verified_chunks(self.store(entry.location), entry.beside(part.file), part, self._spools, progress)
@@ -154,8 +168,15 @@ class Vault:
         """
         target = self.store(replica)
         make_private(self.root, self.state)
-        copying = Copying(entry, self.catalog(entry.location), self.store(entry.location), target,
-                          self._layouts[replica], self._publishing, progress)
+        copying = Copying(
+            entry,
+            self.catalog(entry.location),
+            self.store(entry.location),
+            target,
+            self._layouts[replica],
+            self._publishing,
+            progress,
+        )
         stored, copied = copying.run()
         if copied:
             there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
@@ -166,11 +187,24 @@ class Vault:
         """Local backups that a replica does not have (by names), newest first."""
         there = {entry.key for entry in self.catalog(replica).entries()}
         here, layout = self._layouts[LOCAL], self._layouts[replica]
-        return [entry for entry in self.catalog(LOCAL).entries()
-                if (place := here.place(entry.key)) and is_lacking(entry, place.pairs, layout, there)]
+        return [
+            entry
+            for entry in self.catalog(LOCAL).entries()
+            if (place := here.place(entry.key)) and is_lacking(entry, place.pairs, layout, there)
+        ]
 
-    def adopt(self, path: Path, *, source: str, kind: str, tier: str, database: str, iterations: int = 10_000,
-              key_id: str | None = None, facts: Facts) -> tuple[Entry, Manifest]:
+    def adopt(
+        self,
+        path: Path,
+        *,
+        source: str,
+        kind: str,
+        tier: str,
+        database: str,
+        iterations: int = 10_000,
+        key_id: str | None = None,
+        facts: Facts,
+    ) -> tuple[Entry, Manifest]:
         """Take in a file that ``dump | gzip | openssl enc -aes-256-cbc -pbkdf2`` made: it is read through
         once, copied into place under a proper name, and gets a manifest (``adopted``). The original stays.
 
@@ -221,8 +255,17 @@ class Vault:
                 done.append(f"{location}: could not be swept: {error.message}")
         return done
 
-    def _begin(self, source: str, kind: str, tier: str, database: str, ext: str, moment: datetime, label: str,
-               recovery_point: str) -> BackupWriter:
+    def _begin(
+        self,
+        source: str,
+        kind: str,
+        tier: str,
+        database: str,
+        ext: str,
+        moment: datetime,
+        label: str,
+        recovery_point: str,
+    ) -> BackupWriter:
         make_private(self.root, self.state)
         layout = self._layouts[LOCAL]
         with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
@@ -253,9 +296,11 @@ class Vault:
     def _require(self, need: int, what: str) -> None:
         free = self._stores[LOCAL].free_bytes()
         if free is not None and free < need:
-            raise DiskFull(f"{what} needs about {need:,} bytes in {self.root}; {free:,} are free.",
-                           kept="nothing was begun; the backups there are untouched",
-                           remedy=f"free {need - free:,} bytes on the file system of {self.root}: df -h {self.root}")
+            raise DiskFull(
+                f"{what} needs about {need:,} bytes in {self.root}; {free:,} are free.",
+                kept="nothing was begun; the backups there are untouched",
+                remedy=f"free {need - free:,} bytes on the file system of {self.root}: df -h {self.root}",
+            )
 
     def _known(self, source: str, tier: str) -> None:
         if source not in self._sources:

@@ -79,17 +79,31 @@ def verify_backup(
         raise
     except NotFound as error:
         # Its manifest or a part of it is gone: that is damage, not a passing trouble.
-        broken = IntegrityError(f"{entry.file} is not whole: {error.message}",
-                                remedy="use another copy of this backup (--location)")
+        broken = IntegrityError(
+            f"{entry.file} is not whole: {error.message}", remedy="use another copy of this backup (--location)"
+        )
         _mark_broken(vault, entry, broken)
         raise broken from error
-    checks = ["signature", "digest", "decrypted and unpacked", "end marker and rows" if rows else "end marker",
-              *(["companions"] if len(manifest.files) > 1 else []), "size"]
+    checks = [
+        "signature",
+        "digest",
+        "decrypted and unpacked",
+        "end marker and rows" if rows else "end marker",
+        *(["companions"] if len(manifest.files) > 1 else []),
+        "size",
+    ]
     plain = sum(part.plain_size for part in manifest.files)
-    report = VerifyReport(entry, manifest, checks, rows, plain, manifest.stored_bytes,
-                          time.monotonic() - begun, warnings)
-    vault.mark(entry, "verified", checks=checks, warnings=warnings, rows=sum((rows or {}).values()),
-               sha256=manifest.data.sha256)
+    report = VerifyReport(
+        entry, manifest, checks, rows, plain, manifest.stored_bytes, time.monotonic() - begun, warnings
+    )
+    vault.mark(
+        entry,
+        "verified",
+        checks=checks,
+        warnings=warnings,
+        rows=sum((rows or {}).values()),
+        sha256=manifest.data.sha256,
+    )
     return report
 
 
@@ -101,15 +115,18 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
     """
     size = manifest.data.size
     if size < floor_bytes:
-        raise IntegrityError(f"{manifest.file} has {size:,} bytes, below the floor of {floor_bytes:,} set for "
-                             f"{manifest.source}.", remedy="look at what the database lost, or lower floor_bytes")
+        raise IntegrityError(
+            f"{manifest.file} has {size:,} bytes, below the floor of {floor_bytes:,} set for {manifest.source}.",
+            remedy="look at what the database lost, or lower floor_bytes",
+        )
     if not recent:
         return []
     usual = statistics.median(recent[:RECENT])
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
     if size < SMALL_FAILURE * usual:
-        raise IntegrityError(f"{figures}: suspiciously small.",
-                             kept="the earlier backups", remedy="look at what the database lost")
+        raise IntegrityError(
+            f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
+        )
     if size < SMALL_WARNING * usual or size > LARGE_WARNING * usual:
         return [f"{figures}: unusually {'small' if size < usual else 'large'}."]
     return []
@@ -117,14 +134,14 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
 
 def recent_sizes(vault: Vault, entry: Entry, manifest: Manifest) -> list[int]:
     """Stored bytes of up to ``RECENT`` earlier backups of the same source, database and tier."""
-    same = vault.catalog(entry.location).entries(source=manifest.source, database=manifest.database,
-                                                 tier=manifest.tier)
+    same = vault.catalog(entry.location).entries(source=manifest.source, database=manifest.database, tier=manifest.tier)
     earlier = (each.size for each in same if each.name.taken_at < entry.name.taken_at)
     return list(islice(earlier, RECENT))
 
 
-def _read_all(vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, progress: Progress
-              ) -> dict[str, int] | None:
+def _read_all(
+    vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, progress: Progress
+) -> dict[str, int] | None:
     store = vault.store(entry.location)
     for part in manifest.files[1:]:
         for _ in _plain(vault, store, entry, part, progress):
@@ -141,8 +158,9 @@ def _read_all(vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, 
     return rows
 
 
-def _plain(vault: Vault, store: Store, entry: Entry, part: StoredFile, progress: Progress
-           ) -> Generator[bytes, None, None]:
+def _plain(
+    vault: Vault, store: Store, entry: Entry, part: StoredFile, progress: Progress
+) -> Generator[bytes, None, None]:
     stored = told(store.read(entry.beside(part.file)), f"verify {part.file}", part.size, progress)
     return decode(stored, part, vault.keys)
 

@@ -56,8 +56,13 @@ class _Part:
         self.role = role
         self.staged: StagedWrite = store.stage(key)
         try:
-            self.encoder = Encoder(self.staged.write, keys, compression=settings.compression, level=settings.level,
-                                   iterations=settings.iterations)
+            self.encoder = Encoder(
+                self.staged.write,
+                keys,
+                compression=settings.compression,
+                level=settings.level,
+                iterations=settings.iterations,
+            )
         except BaseException:
             self.staged.abort()
             raise
@@ -76,8 +81,9 @@ class _Part:
 def _commit(staged: StagedWrite, stored: StoredFile) -> None:
     done = staged.commit()
     if (done.size, done.sha256) != (stored.size, stored.sha256):
-        raise IntegrityError(f"{stored.file}: the store holds other bytes than were written to it.",
-                             kept="nothing was published")
+        raise IntegrityError(
+            f"{stored.file}: the store holds other bytes than were written to it.", kept="nothing was published"
+        )
 
 
 class BackupWriter:
@@ -87,8 +93,15 @@ class BackupWriter:
     knows that it lives.
     """
 
-    def __init__(self, birth: Birth, store: Store, catalog: Callable[[], Catalog], keys: KeyRing,
-                 settings: Settings, journal: Journal) -> None:
+    def __init__(
+        self,
+        birth: Birth,
+        store: Store,
+        catalog: Callable[[], Catalog],
+        keys: KeyRing,
+        settings: Settings,
+        journal: Journal,
+    ) -> None:
         self.birth = birth
         self._store = store
         self._catalog = catalog
@@ -152,17 +165,26 @@ class BackupWriter:
                     yield chunk
 
             plain = sum(len(chunk) for chunk in foreign.plain(self._keys, passing()))
-            stored = StoredFile(file=self.file, size=size, sha256=digest.hexdigest(), plain_size=plain, role="data",
-                                compression=foreign.compression, cipher=foreign.cipher)
+            stored = StoredFile(
+                file=self.file,
+                size=size,
+                sha256=digest.hexdigest(),
+                plain_size=plain,
+                role="data",
+                compression=foreign.compression,
+                cipher=foreign.cipher,
+            )
             return self._publish([(self.birth.key, staged, stored)], facts, adopted=True)
 
-    def _publish(self, finished: list[tuple[str, StagedWrite, StoredFile]], facts: Facts, adopted: bool = False
-                 ) -> tuple[Entry, Manifest]:
+    def _publish(
+        self, finished: list[tuple[str, StagedWrite, StoredFile]], facts: Facts, adopted: bool = False
+    ) -> tuple[Entry, Manifest]:
         manifest = self._manifest(facts, [stored for _, _, stored in finished], adopted)
         signed = sign(manifest, self._keys)
         self._refuse_taken([key for key, _, _ in finished])
-        begin_publishing(self._journal, self._store.name, self.birth.key,
-                         [(key, stored) for key, _, stored in finished])
+        begin_publishing(
+            self._journal, self._store.name, self.birth.key, [(key, stored) for key, _, stored in finished]
+        )
         for _, staged, stored in reversed(finished):  # companions, then data
             _commit(staged, stored)
         self._store.put(self.birth.key + names.MANIFEST_SUFFIX, signed)
@@ -198,8 +220,11 @@ class BackupWriter:
         """Nothing may stand where we publish: what a crash leaves there must be ours to remove."""
         for key in (*part_keys, self.birth.key + names.MANIFEST_SUFFIX):
             if self._store.stat(key) is not None:
-                raise IntegrityError(f"{key} appeared in {self._store.describe()} while this backup was made.",
-                                     kept="what stands there; it was not touched", remedy="run the backup again")
+                raise IntegrityError(
+                    f"{key} appeared in {self._store.describe()} while this backup was made.",
+                    kept="what stands there; it was not touched",
+                    remedy="run the backup again",
+                )
 
     def _manifest(self, facts: Facts, files: list[StoredFile], adopted: bool) -> Manifest:
         birth = self.birth

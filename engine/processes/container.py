@@ -51,7 +51,9 @@ end_group() {
   while signal_group KILL "$1" && [ "$tries" -lt 40 ]; do tries=$((tries + 1)); sleep 0.1; done
 }
 """
-_WRAPPER = _END_GROUP + r"""
+_WRAPPER = (
+    _END_GROUP
+    + r"""
 echo "backup-flows-pid $$" >&2
 mode=$1; gate=$2; files=$3; shift 3
 umask 077
@@ -83,6 +85,7 @@ kill "$guard" 2>/dev/null; wait "$guard" 2>/dev/null
 echo "backup-flows-end $status" >&2
 exit "$status"
 """
+)
 
 
 class ContainerProcess:
@@ -108,11 +111,26 @@ class ContainerProcess:
         try:
             self._exec = client.api.exec_create(
                 container.id,
-                ["/bin/sh", "-c", _WRAPPER, "sh", "feeds" if command.feeds else "writes",
-                 "gate" if command.gated else "open", " ".join(names), *argv],
-                stdin=True, stdout=True, stderr=True, tty=False,
-                environment={**{f"BF_FILE_{name}": text for name, text in command.secret_files.items()},
-                             "LC_ALL": "C.UTF-8", "TZ": "UTC", **command.env},
+                [
+                    "/bin/sh",
+                    "-c",
+                    _WRAPPER,
+                    "sh",
+                    "feeds" if command.feeds else "writes",
+                    "gate" if command.gated else "open",
+                    " ".join(names),
+                    *argv,
+                ],
+                stdin=True,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                environment={
+                    **{f"BF_FILE_{name}": text for name, text in command.secret_files.items()},
+                    "LC_ALL": "C.UTF-8",
+                    "TZ": "UTC",
+                    **command.env,
+                },
             )["Id"]
             raw = client.api.exec_start(self._exec, socket=True, tty=False)
         except (docker.errors.APIError, requests.exceptions.RequestException) as error:
@@ -209,8 +227,10 @@ class ContainerProcess:
         status = self._status()
         words = bytes(self._stderr)
         if self._timed_out:
-            return ToolFailed(f"{self.command.name} in {self._where} was stopped after {self._timeout:.0f} s.",
-                              remedy="raise timeout_seconds if the work is really that long")
+            return ToolFailed(
+                f"{self.command.name} in {self._where} was stopped after {self._timeout:.0f} s.",
+                remedy="raise timeout_seconds if the work is really that long",
+            )
         if status is None:
             return Unreachable(f"{self._where} or its engine went away while {self.command.name} ran.")
         if status != 0:

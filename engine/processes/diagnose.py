@@ -25,17 +25,29 @@ TAIL = 16 * 1024
 _SECRET_NAME = re.compile(r"PASS|PWD|SECRET|KEY|TOKEN", re.IGNORECASE)
 
 _MEANINGS: list[tuple[type[BackupError], str]] = [
-    (WrongTool, r"server version mismatch|aborting because of server version|unsupported version \(|unknown option"
-                r"|unknown variable|Plugin .* could not be loaded"),
-    (CredentialsRefused, r"Access denied for user .*\(using password|password authentication failed|no pg_hba.conf entry"
-                         r"|fe_sendauth: no password|role \".*\" does not exist|Peer authentication failed"),
-    (MissingGrant, r"permission denied|must be (superuser|owner)|Access denied; you need|Access denied for user"
-                   r"|command denied to user|SUPER privilege"),
+    (
+        WrongTool,
+        r"server version mismatch|aborting because of server version|unsupported version \(|unknown option"
+        r"|unknown variable|Plugin .* could not be loaded",
+    ),
+    (
+        CredentialsRefused,
+        r"Access denied for user .*\(using password|password authentication failed|no pg_hba.conf entry"
+        r"|fe_sendauth: no password|role \".*\" does not exist|Peer authentication failed",
+    ),
+    (
+        MissingGrant,
+        r"permission denied|must be (superuser|owner)|Access denied; you need|Access denied for user"
+        r"|command denied to user|SUPER privilege",
+    ),
     (DiskFull, r"No space left on device|disk is full|could not extend file|table .* is full"),
-    (Unreachable, r"Can't connect to|could not connect to|Connection refused|Lost connection|server has gone away"
-                  r"|server closed the connection|connection to server .* failed|could not translate host"
-                  r"|terminating connection|the database system is (shutting down|starting up)|Server shutdown in"
-                  r"|Connection was killed|Unknown (MySQL|server) server host|query was canceled.*shutdown"),
+    (
+        Unreachable,
+        r"Can't connect to|could not connect to|Connection refused|Lost connection|server has gone away"
+        r"|server closed the connection|connection to server .* failed|could not translate host"
+        r"|terminating connection|the database system is (shutting down|starting up)|Server shutdown in"
+        r"|Connection was killed|Unknown (MySQL|server) server host|query was canceled.*shutdown",
+    ),
 ]
 
 
@@ -50,8 +62,10 @@ def failure(command: Command, place: str, status: int, stderr: bytes) -> BackupE
     """
     words = redact(stderr.decode("utf-8", "replace").strip(), secrets_of(command))
     if status in (126, 127):
-        return ToolMissing(f"{command.name} cannot be run on {place}.",
-                           remedy=f"install {command.name} there, or say where the tools are (tools_path, service)")
+        return ToolMissing(
+            f"{command.name} cannot be run on {place}.",
+            remedy=f"install {command.name} there, or say where the tools are (tools_path, service)",
+        )
     kind: type[BackupError] = ToolFailed
     for candidate, pattern in _MEANINGS:
         if re.search(pattern, words):

@@ -54,8 +54,12 @@ class LocalProcess:
             self._child = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARDED, "sh", str(life_read), str(gate_read) if command.gated else "-", *argv],
                 stdin=subprocess.PIPE if command.feeds else subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=env, start_new_session=True, pass_fds=kept, bufsize=0,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                start_new_session=True,
+                pass_fds=kept,
+                bufsize=0,
             )
         except BaseException:
             os.close(self._life)
@@ -128,11 +132,14 @@ class LocalProcess:
             thread.join()
         self._close()
         if self._timed_out:
-            self._ended = ToolFailed(f"{self.command.name} on this host was stopped after {self._timeout:.0f} s.",
-                                     remedy="raise timeout_seconds if the work is really that long")
+            self._ended = ToolFailed(
+                f"{self.command.name} on this host was stopped after {self._timeout:.0f} s.",
+                remedy="raise timeout_seconds if the work is really that long",
+            )
         elif status != 0:
-            self._ended = diagnose.failure(self.command, "this host", status if status > 0 else 128 - status,
-                                           bytes(self._stderr))
+            self._ended = diagnose.failure(
+                self.command, "this host", status if status > 0 else 128 - status, bytes(self._stderr)
+            )
         else:
             self._ended = Completed(bytes(self._stdout), bytes(self._stderr))
         if isinstance(self._ended, BackupError):
@@ -215,8 +222,10 @@ class LocalRunner:
         """Start a program. Raises ToolMissing."""
         program = self.find([command.argv[0]])
         if program is None:
-            raise ToolMissing(f"{command.name} is not on this host.",
-                              remedy=f"install it, or set tools_path to the directory that holds {command.argv[0]}")
+            raise ToolMissing(
+                f"{command.name} is not on this host.",
+                remedy=f"install it, or set tools_path to the directory that holds {command.argv[0]}",
+            )
         env = diagnose.environment(os.environ, {"PATH": self._path, **command.env})
         return LocalProcess(command, [program, *command.argv[1:]], env, timeout)
 

@@ -26,8 +26,9 @@ def runner_for(config: ServerConfig, *, site: str) -> Runner:
     if not config.container and not config.service:
         return LocalRunner([config.tools_path] if config.tools_path else [])
     client = docker_client(config.docker_host)
-    container = find_container(client, container=config.container, service=config.service,
-                               project=config.project or site)
+    container = find_container(
+        client, container=config.container, service=config.service, project=config.project or site
+    )
     return ContainerRunner(client, container)
 
 
@@ -36,8 +37,10 @@ def docker_client(docker_host: str | None) -> Any:
     try:
         return docker.DockerClient(base_url=docker_host or "unix:///var/run/docker.sock", version="auto", timeout=60)
     except docker.errors.DockerException as error:
-        raise Unreachable(f"No Docker engine answers at {docker_host or 'unix:///var/run/docker.sock'} ({error}).",
-                          remedy="is it running, and may this user use its socket?") from None
+        raise Unreachable(
+            f"No Docker engine answers at {docker_host or 'unix:///var/run/docker.sock'} ({error}).",
+            remedy="is it running, and may this user use its socket?",
+        ) from None
 
 
 def find_container(client: Any, *, container: str | None = None, service: str | None = None, project: str = "") -> Any:
@@ -57,13 +60,23 @@ def find_container(client: Any, *, container: str | None = None, service: str | 
     found = client.containers.list(all=True, filters={"label": labels})
     up = [each for each in found if each.status == "running"] or found
     if not up:
-        known = sorted({f"{each.labels[PROJECT]}/{each.labels[SERVICE]}" for each in client.containers.list(all=True)
-                        if SERVICE in each.labels and PROJECT in each.labels})
-        raise UnknownName(f"No container runs service {service!r} of compose project {project!r}.",
-                          remedy=nearest(f"{project}/{service}", known))
+        known = sorted(
+            {
+                f"{each.labels[PROJECT]}/{each.labels[SERVICE]}"
+                for each in client.containers.list(all=True)
+                if SERVICE in each.labels and PROJECT in each.labels
+            }
+        )
+        raise UnknownName(
+            f"No container runs service {service!r} of compose project {project!r}.",
+            remedy=nearest(f"{project}/{service}", known),
+        )
     if len(up) > 1:
-        raise ConfigError(f"{len(up)} containers run service {service!r} of project {project!r}: "
-                          f"{', '.join(sorted(each.name for each in up))}.", remedy="name one with container:")
+        raise ConfigError(
+            f"{len(up)} containers run service {service!r} of project {project!r}: "
+            f"{', '.join(sorted(each.name for each in up))}.",
+            remedy="name one with container:",
+        )
     return _running(up[0])
 
 
@@ -81,12 +94,15 @@ def address_of(container: Any) -> str:
     for address in [settings.get("IPAddress"), *addresses]:
         if address:
             return str(address)
-    raise ConfigError(f"Container {container.name} has no network address.",
-                      remedy="set host: (and port:) to where this machine reaches the server")
+    raise ConfigError(
+        f"Container {container.name} has no network address.",
+        remedy="set host: (and port:) to where this machine reaches the server",
+    )
 
 
 def _running(container: Any) -> Any:
     if container.status != "running":
-        raise Unreachable(f"Container {container.name} is {container.status}.",
-                          remedy=f"start it: docker start {container.name}")
+        raise Unreachable(
+            f"Container {container.name} is {container.status}.", remedy=f"start it: docker start {container.name}"
+        )
     return container

@@ -60,7 +60,8 @@ class Production:
         """Work of ours that is still going on in the server."""
         if self.kind == "mysql":
             return self.server.sql(
-                "SELECT id, info FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND command <> 'Daemon'"
+                "SELECT id, info FROM information_schema.processlist "
+                "WHERE id <> CONNECTION_ID() AND command <> 'Daemon'"
             )
         return self.server.sql(
             "SELECT pid, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -133,9 +134,10 @@ def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
     again = prefect.run(f"manual-backup/{site.name}")
     assert again.state == "COMPLETED", again.message
     assert site.staged() == []
-    data = {each for each in site.files(".enc")}
     manifests = {each.name for each in site.files()}
-    orphans = [each for each in data if f"{each.name}.json" not in manifests and each.name.count(".") == 3]
+    orphans = [
+        each for each in site.files(".enc") if f"{each.name}.json" not in manifests and each.name.count(".") == 3
+    ]
     assert orphans == []
 
 

@@ -17,6 +17,7 @@ from engine.errors import CredentialsRefused, ToolFailed, ToolMissing
 from engine.processes import Command, ContainerRunner, LocalRunner, Runner
 from tests.servers import DockerEngine
 
+
 def sh(script: str, *args: str, **options: object) -> Command:
     return Command(("sh", "-c", script, "sh", *args), **options)  # type: ignore[arg-type]
 
@@ -134,16 +135,21 @@ def test_a_gated_program_waits(runner: Runner) -> None:
 
 
 def test_secret_files_reach_the_program_and_no_disk(runner: Runner) -> None:
-    command = Command(("sh", "-c", 'cat "$1"; cat "$2"', "sh", "{one}", "{two}"),
-                      secret_files={"one": "password=fake-secret-one\n", "two": "it's \"fake\" $two\n"})
-    assert runner.run(command).stdout == b"password=fake-secret-one\nit's \"fake\" $two\n"
+    command = Command(
+        ("sh", "-c", 'cat "$1"; cat "$2"', "sh", "{one}", "{two}"),
+        secret_files={"one": "password=fake-secret-one\n", "two": 'it\'s "fake" $two\n'},
+    )
+    assert runner.run(command).stdout == b'password=fake-secret-one\nit\'s "fake" $two\n'
     left = runner.run(sh("ls -a /tmp /dev/shm 2>/dev/null | grep backup-flows-[0-9] || true"))
     assert left.stdout == b""
 
 
 def test_secrets_are_blotted_out_of_errors(runner: Runner) -> None:
-    command = Command(("sh", "-c", 'echo "no: $DB_PASSWORD" >&2; cat "$1" >&2; exit 1', "sh", "{cnf}"),
-                      env={"DB_PASSWORD": "fake-secret-env"}, secret_files={"cnf": "[client]\npassword=fake-secret-file\n"})
+    command = Command(
+        ("sh", "-c", 'echo "no: $DB_PASSWORD" >&2; cat "$1" >&2; exit 1', "sh", "{cnf}"),
+        env={"DB_PASSWORD": "fake-secret-env"},
+        secret_files={"cnf": "[client]\npassword=fake-secret-file\n"},
+    )
     with pytest.raises(ToolFailed) as caught:
         runner.run(command)
     assert "fake-secret" not in str(caught.value) and "***" in str(caught.value)

@@ -109,7 +109,9 @@ def test_with_the_local_root_gone_the_bucket_is_enough(site: Site, target: Targe
     assert mariadb.sql("SELECT count(*), sum(a) FROM t", target.database) == [("1000", "500500")]
 
 
-def test_a_replacement_that_nobody_approved_changes_nothing(site: Site, target: Target, mariadb: DatabaseServer) -> None:
+def test_a_replacement_that_nobody_approved_changes_nothing(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
     backup.backup_one(site, target, tier="daily")
     mariadb.sql("DELETE FROM t WHERE a > 10", target.database)
     with pytest.raises(ConfirmationNeeded, match=target.database):
