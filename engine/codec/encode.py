@@ -154,9 +154,7 @@ class _Envelope:
 
 def _compressor(compression: Compression, level: int) -> Any:
     if compression == "gzip":
-        return isal_zlib.compressobj(
-            _GZIP_LEVEL if level < 0 else min(level, 3), isal_zlib.DEFLATED, 31, _GZIP_MEMORY
-        )
+        return isal_zlib.compressobj(_GZIP_LEVEL if level < 0 else min(level, 3), isal_zlib.DEFLATED, 31, _GZIP_MEMORY)
     if compression == "zstd":
         return zstandard.ZstdCompressor(level=_ZSTD_LEVEL if level < 0 else level, write_checksum=True).compressobj()
     return _Plain()

@@ -33,8 +33,10 @@ class KeyRing:
     def __init__(self, keys: Mapping[str, str], current: str) -> None:
         if current not in keys:
             known = ", ".join(sorted(keys)) or "none"
-            raise ConfigError(f"The key ring has no key {current!r}, which it calls current (it has: {known}).",
-                              remedy="set vault.keys.current to a key of the ring")
+            raise ConfigError(
+                f"The key ring has no key {current!r}, which it calls current (it has: {known}).",
+                remedy="set vault.keys.current to a key of the ring",
+            )
         self.warnings = [warning for key_id, key in keys.items() if (warning := check_key(key_id, key))]
         self.current = current
         self._keys = dict(keys)
