@@ -41,7 +41,8 @@ def dump_of(tables: dict[str, tuple[list[list[object]], bool]], *, row_a_line: b
         quoted = b"`" + name.replace("`", "``").encode() + b"`"
         columns = b" (`a``VALUES (`, `b`)" if listed else b""
         out.append(b"DROP TABLE IF EXISTS " + quoted + b";\nCREATE TABLE " + quoted + b" (\n  `a` int\n)")
-        out.append(b"\n/*!50100 PARTITION BY HASH (a)\n(PARTITION p0,\n PARTITION p1) */;\nLOCK TABLES " + quoted + b" WRITE;\n")
+        out.append(b"\n/*!50100 PARTITION BY HASH (a)\n(PARTITION p0,\n PARTITION p1) */;\n")
+        out.append(b"LOCK TABLES " + quoted + b" WRITE;\n")
         values = [b"(" + b",".join(map(literal, row)) + b")" for row in rows]
         half = len(values) // 2
         for part in (values[:half], values[half:]):
@@ -51,8 +52,10 @@ def dump_of(tables: dict[str, tuple[list[list[object]], bool]], *, row_a_line: b
             elif part:
                 out.append(b"INSERT INTO " + quoted + columns + b" VALUES " + b",".join(part) + b";\n")
         out.append(b"/*!40000 ALTER TABLE " + quoted + b" ENABLE KEYS */;\nUNLOCK TABLES;\n")
-        out.append(b"DELIMITER ;;\n/*!50003 CREATE*/ TRIGGER x BEGIN\nINSERT INTO `ghost` VALUES\n(1),\n(2);\nEND */;;\nDELIMITER ;\n")
-    out.append(b"/*!50001 VIEW `v` AS select 'a\nINSERT INTO `ghost` VALUES (1);\nb' */;\n-- Dump completed on 2025-01-16\n")
+        out.append(b"DELIMITER ;;\n/*!50003 CREATE*/ TRIGGER x BEGIN\nINSERT INTO `ghost` VALUES\n(1),\n(2);\n")
+        out.append(b"END */;;\nDELIMITER ;\n")
+    out.append(b"/*!50001 VIEW `v` AS select 'a\nINSERT INTO `ghost` VALUES (1);\nb' */;\n")
+    out.append(b"-- Dump completed on 2025-01-16\n")
     return b"".join(out)
 
 

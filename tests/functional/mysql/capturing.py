@@ -1,4 +1,4 @@
-"""What the capture tests share: a place for parts in memory, the hard database, and proofs that use stock tools only."""
+"""What the capture tests share: parts in memory, the hard database, and proofs that use stock tools only."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _portrait(connection: Any, database: str) -> Iterator[tuple[str, Any]]:
 
 
 def sessions_of_ours(server: DatabaseServer, source: MySQLSource) -> list[str]:
-    """What the server's process list holds beside its own threads, the tests' fixtures and the source's kept session."""
+    """What the process list holds of this user beside the source's kept session and our own."""
     kept = source.session.thread_id()
     with closing(server.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("SHOW FULL PROCESSLIST")

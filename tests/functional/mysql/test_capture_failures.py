@@ -32,7 +32,10 @@ from engine.progress import silent
 from tests.functional.mysql.capturing import MemoryParts, load_hard, shop, source_for, wait_until_alone
 from tests.servers import DatabaseServer
 
-BIG = "CREATE TABLE big (id INT PRIMARY KEY, x VARCHAR(500)) ENGINE=InnoDB; INSERT INTO big SELECT seq, REPEAT('x', 480) FROM seq_1_to_60000"
+BIG = (
+    "CREATE TABLE big (id INT PRIMARY KEY, x VARCHAR(500)) ENGINE=InnoDB; "
+    "INSERT INTO big SELECT seq, REPEAT('x', 480) FROM seq_1_to_60000"
+)
 WEAK = "fake-weak-password-1"
 
 
@@ -41,6 +44,13 @@ def server(request: pytest.FixtureRequest) -> DatabaseServer:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, DatabaseServer)
     return found
+
+
+def grow(server: DatabaseServer, database: str) -> None:
+    """Enough rows that a dump is far from its end when its first bytes come."""
+    server.sql("INSERT INTO orders (who, what) SELECT 1, REPEAT('z', 200) FROM steady a, steady b, steady c", database)
+    for _ in range(10):
+        server.sql("INSERT INTO orders (who, what) SELECT who, what FROM orders", database)
 
 
 def tamper(source: MySQLSource, monkeypatch: pytest.MonkeyPatch, edit: Callable[[bytes], bytes]) -> None:
@@ -55,8 +65,9 @@ def tamper(source: MySQLSource, monkeypatch: pytest.MonkeyPatch, edit: Callable[
             def edited() -> Iterator[bytes]:
                 monkeypatch.setattr(process, "chunks", chunks)  # waiting for the end looks for more
                 whole = b"".join(chunks())
-                assert whole != (whole := edit(whole)), "the edit found nothing to change"
-                yield from (whole[at : at + 5000] for at in range(0, len(whole), 5000))
+                changed = edit(whole)
+                assert changed != whole, "the edit found nothing to change"
+                yield from (changed[at : at + 5000] for at in range(0, len(changed), 5000))
 
             monkeypatch.setattr(process, "chunks", edited)
         return process
@@ -94,7 +105,8 @@ def test_what_is_lost_on_the_way_fails_the_capture_and_is_named(
     server: DatabaseServer, monkeypatch: pytest.MonkeyPatch, edit: Callable[[bytes], bytes],
     error: type[Exception], words: str,
 ) -> None:  # fmt: skip
-    source = source_for(server, lock_try_seconds=20)  # the edit waits for the whole dump before it lets anything through
+    # The edit waits for the whole dump before it lets anything through, and the lock is held as long.
+    source = source_for(server, lock_try_seconds=20)
     with server.database("hard") as name:
         load_hard(server, name)
         source.capture(name, MemoryParts(), silent)
@@ -126,8 +138,9 @@ def test_on_mysql_a_migration_waits_for_the_dump(mysql9_container: DatabaseServe
         def migrate(_: bytes) -> None:
             heard.append("x")
             refused = subprocess.run(
-                mysql9_container.client_command(name), input=b"SET SESSION lock_wait_timeout = 1; CREATE TABLE arrived (a INT)",
-                capture_output=True, env={**os.environ, "MYSQL_PWD": mysql9_container.password, "PGPASSWORD": ""},
+                mysql9_container.client_command(name), capture_output=True,
+                input=b"SET SESSION lock_wait_timeout = 1; CREATE TABLE arrived (a INT)",
+                env={**os.environ, "MYSQL_PWD": mysql9_container.password, "PGPASSWORD": ""},
             )  # fmt: skip
             assert b"1205" in refused.stderr
 
@@ -170,9 +183,7 @@ def test_whatever_stops_a_capture_leaves_no_session_lock_or_query_in_the_server(
 ) -> None:
     source = source_for(server)
     with shop(server) as name:
-        server.sql("INSERT INTO steady SELECT a.id * 1000000 + b.id * 10000 + c.id * 100 + d.id + 10, REPEAT('y', 50) "
-                   "FROM (SELECT 1 id UNION SELECT 2) a, steady b, steady c, steady d; "
-                   + "INSERT INTO orders (who, what) SELECT 1, REPEAT('z', 200) FROM steady a, steady b, steady c; ", name)  # fmt: skip
+        grow(server, name)
 
         def stop(_: bytes) -> None:
             raise error
@@ -180,20 +191,25 @@ def test_whatever_stops_a_capture_leaves_no_session_lock_or_query_in_the_server(
         with pytest.raises(type(error)):
             source.capture(name, MemoryParts(stop), silent)
         wait_until_alone(server, source)
-        server.sql("SET SESSION lock_wait_timeout = 2; INSERT INTO orders (who) VALUES (1); ALTER TABLE orders ADD COLUMN later INT", name)
+        server.sql("SET SESSION lock_wait_timeout = 2; INSERT INTO orders (who) VALUES (1); "
+                   "ALTER TABLE orders ADD COLUMN later INT", name)  # fmt: skip
         assert source.capture(name, MemoryParts(), silent).rows["orders"] > 0
     source.close()
 
 
-def test_a_capture_killed_outright_leaves_nothing_locked_and_nothing_running(server: DatabaseServer, tmp_path: Path) -> None:
+def test_a_capture_killed_outright_leaves_nothing_locked_and_nothing_running(
+    server: DatabaseServer, tmp_path: Path
+) -> None:
     source = source_for(server)
     with shop(server) as name:
+        grow(server, name)
         ready = tmp_path / "ready"
         script = tmp_path / "victim.py"
         script.write_text(
             "import sys, time, pathlib\n"
             f"sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
-            "from engine.config import MySQLConfig\nfrom engine.mysql import MySQLSource\nfrom engine.progress import silent\n"
+            "from engine.config import MySQLConfig\nfrom engine.mysql import MySQLSource\n"
+            "from engine.progress import silent\n"
             f"config = MySQLConfig.model_validate_json({_with_secret(source)!r})\n"
             "class Slow:\n"
             "    def data(self): return self\n"
