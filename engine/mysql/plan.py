@@ -218,19 +218,26 @@ _GRANT_LINE = re.compile(
 
 def _grants(source: MySQLSource, session: Connection, manifest: Manifest, part: OpenPart, database: str,
             old: Definitions, new: Definitions) -> tuple[tuple[str, ...], list[str]]:
-    """Grants that the exchange would lose: those of routines made again, and those that went with lost ones."""
+    """Grants that the exchange would lose: those of routines made again, as they are now. A routine that has
+    none now (it was dropped, maybe made again since) gets those that stand beside the backup."""
     now = {each.key: each for each in old.routines}
     again = {each.key for each in new.routines if not each.same_as(now.get(each.key))}
     if not again:
         return (), []
+    notes = []
     try:
-        kept = [grant for key, grant in _present_grants(session, database, new) if key in again]
-        lost = again - set(now)
-        if lost and any(stored.role == "accounts" for stored in manifest.files):
-            kept += _grants_from_backup(session, b"".join(part("accounts")), manifest.database, database, lost)
+        present = [each for each in _present_grants(session, database, new) if each[0] in again]
+        kept = [grant for _, grant in present]
+        bare = again - {key for key, _ in present}
+        if bare and any(stored.role == "accounts" for stored in manifest.files):
+            accounts = b"".join(part("accounts"))
+            for key, grant in _grants_from_backup(session, accounts, manifest.database, database, bare):
+                kept.append(grant)
+                if key in now:
+                    notes.append(f"{key[0]} {key[1]} had no grants any more; granted as at the backup: {grant}")
     except BackupError as error:
         return (), [f"grants on routines could not be read ({error.message}); check them after the restore"]
-    return tuple(dict.fromkeys(kept)), []
+    return tuple(dict.fromkeys(kept)), notes
 
 
 def _present_grants(session: Connection, database: str, new: Definitions) -> list[tuple[tuple[str, str], str]]:
@@ -253,7 +260,7 @@ def _present_grants(session: Connection, database: str, new: Definitions) -> lis
 
 
 def _grants_from_backup(session: Connection, accounts: bytes, was: str, database: str,
-                        lost: set[tuple[str, str]]) -> list[str]:
+                        lost: set[tuple[str, str]]) -> list[tuple[tuple[str, str], str]]:
     """Grants on lost routines, from the accounts beside the backup, for accounts that still exist."""
     living = {(str(user), str(host)) for user, host in query(session, "SELECT user, host FROM mysql.user")}
     found = []
@@ -265,8 +272,8 @@ def _grants_from_backup(session: Connection, accounts: bytes, was: str, database
             continue
         account = f"{quoted(user)}@{quoted(host or '%')}"
         option = " WITH GRANT OPTION" if b"WITH GRANT OPTION" in each["rest"] else ""
-        found.append(f"GRANT {each['what'].decode()} ON {key[0].upper()} {quoted(database)}.{quoted(key[1])} "
-                     f"TO {account}{option}")  # fmt: skip
+        grant = f"GRANT {each['what'].decode()} ON {key[0].upper()} {quoted(database)}.{quoted(key[1])}"
+        found.append((key, f"{grant} TO {account}{option}"))
     return found
 
 

@@ -4,7 +4,7 @@ memory, and fingerprints of production taken with stock clients alone."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -125,15 +125,13 @@ def manifest_of(database: str, parts: MemoryParts, facts: Facts) -> Manifest:
 def shop(server: DatabaseServer, database: str, *, altered: bool = True) -> Iterator[str]:
     """The SHOP database, with an altered character set, and an account that may only EXECUTE."""
     clear(server, database)
-    server.sql(f"CREATE DATABASE {database} CHARACTER SET utf8mb4")
-    server.sql(SHOP.format(db=database))
+    after = f"ALTER DATABASE {database} CHARACTER SET latin1 COLLATE latin1_swedish_ci;" if altered else ""
     server.sql(
+        f"CREATE DATABASE {database} CHARACTER SET utf8mb4;\n{SHOP.format(db=database)}{after}"
         f"CREATE USER '{database}_exec'@'%' IDENTIFIED BY 'fake-grantee-pw';"
         f"GRANT EXECUTE ON PROCEDURE {database}.add_one TO '{database}_exec'@'%';"
         f"GRANT SELECT ON {database}.a_view TO '{database}_exec'@'%'"
     )
-    if altered:
-        server.sql(f"ALTER DATABASE {database} CHARACTER SET latin1 COLLATE latin1_swedish_ci")
     try:
         yield database
     finally:
@@ -142,10 +140,8 @@ def shop(server: DatabaseServer, database: str, *, altered: bool = True) -> Iter
 
 def clear(server: DatabaseServer, database: str) -> None:
     """Drop every database of the test and its account."""
-    for (name,) in server.sql("SHOW DATABASES"):
-        if name is not None and name.startswith(database):
-            server.sql(f"DROP DATABASE `{name}`")
-    server.sql(f"DROP USER IF EXISTS '{database}_exec'@'%'")
+    drops = "".join(f"DROP DATABASE `{name}`;" for name in databases(server, database))
+    server.sql(f"{drops} DROP USER IF EXISTS '{database}_exec'@'%'")
 
 
 def ticking(server: DatabaseServer, on: bool) -> None:
@@ -161,36 +157,45 @@ def databases(server: DatabaseServer, prefix: str) -> list[str]:
 
 
 def fingerprint(server: DatabaseServer, database: str, *, rows: bool = True) -> dict[str, str]:
-    """Rows, definitions, owners, grants and database settings of production, by stock client alone."""
-    show = {"database": _one(server, f"SHOW CREATE DATABASE `{database}`")}
-    for name, kind in server.sql(
-        f"SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = '{database}'"
-    ):
-        assert name and kind
+    """Rows, definitions, owners, grants and database settings of production, by stock client alone.
+
+    Without ``rows``, what writers change meanwhile is left out.
+    """
+    asked = {"database": f"SHOW CREATE DATABASE `{database}`"}
+    for kind, name in server.sql(_OBJECTS.format(db=database)):
+        assert kind and name
         quoted = f"`{database}`.`{name.replace('`', '``')}`"
-        show[f"{kind} {name}"] = _one(server, f"SHOW CREATE {'VIEW' if 'VIEW' in kind else 'TABLE'} {quoted}")
-        if rows and "VIEW" not in kind:
-            show[f"rows {name}"] = repr(sorted(map(repr, server.sql(f"SELECT * FROM {quoted}"))))
-    listed = (
-        ("TRIGGER", "trigger_name", "triggers", "trigger_schema"),
-        ("EVENT", "event_name", "events", "event_schema"),
-        ("PROCEDURE", "routine_name", "routines", "routine_type = 'PROCEDURE' AND routine_schema"),
-        ("FUNCTION", "routine_name", "routines", "routine_type = 'FUNCTION' AND routine_schema"),
-    )
-    for kind, column, table, where in listed:
-        for (name,) in server.sql(f"SELECT {column} FROM information_schema.{table} WHERE {where} = '{database}'"):
-            assert name
-            shown = server.sql(f"SHOW CREATE {kind} `{database}`.`{name}`")[0]
-            show[f"{kind} {name}"] = repr(shown[:-1] if kind == "TRIGGER" else shown)  # without its date
-    for (account,) in server.sql(f"SELECT CONCAT(user, '@', host) FROM mysql.user WHERE user LIKE '{database}%'"):
-        assert account
-        user, _, host = account.rpartition("@")
-        show[f"grants {account}"] = repr(sorted(map(repr, server.sql(f"SHOW GRANTS FOR '{user}'@'{host}'"))))
-    return show
+        if kind == "ACCOUNT":
+            user, _, host = name.rpartition("@")
+            asked[f"grants {name}"] = f"SHOW GRANTS FOR '{user}'@'{host}'"
+            continue
+        asked[f"{kind} {name}"] = f"SHOW CREATE {kind} {quoted}"
+        if rows and kind == "TABLE":
+            asked[f"rows {name}"] = f"SELECT * FROM {quoted}"
+    script = "".join(f"SELECT '{_MARK}', {number};\n{statement};\n" for number, statement in enumerate(asked.values()))
+    answers: list[list[str]] = []
+    for row in server.sql(script):
+        if row[0] == _MARK:
+            answers.append([])
+        else:
+            answers[-1].append(repr([_MADE.sub("", value or "NULL") for value in row]))
+    found = {name: repr(sorted(answer)) for name, answer in zip(asked, answers, strict=True)}
+    for name, text in found.items():
+        if name.startswith("TABLE ") and not rows:
+            found[name] = re.sub(r" AUTO_INCREMENT=\d+", "", text)
+    return found
 
 
-def _one(server: DatabaseServer, statement: str) -> str:
-    return hashlib.sha256(repr(server.sql(statement)).encode()).hexdigest() + repr(server.sql(statement))
+_MARK = "next statement"
+_MADE = re.compile(r"^\d{4}-\d\d-\d\d [\d:]{8}\.\d\d$")  # the moment a trigger was made
+_OBJECTS = """
+SELECT IF(table_type LIKE '%VIEW', 'VIEW', 'TABLE'), table_name FROM information_schema.tables
+    WHERE table_schema = '{db}';
+SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = '{db}';
+SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = '{db}';
+SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = '{db}';
+SELECT 'ACCOUNT', CONCAT(user, '@', host) FROM mysql.user WHERE user LIKE '{db}%';
+"""
 
 
 class HotWriter:
@@ -224,6 +229,6 @@ class HotWriter:
                 try:
                     cursor.execute(self._statement)
                 except Exception as error:  # whatever the app would see
-                    self.errors.append(repr(error))
+                    self.errors.append(f"{error!r} at {time.monotonic():.4f}")
                 self.longest = max(self.longest, time.monotonic() - begun)
                 self.writes += 1

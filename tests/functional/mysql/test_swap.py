@@ -148,10 +148,18 @@ def test_a_database_that_lost_its_tables_gets_them_back_although_its_triggers_na
 
 
 def test_a_writer_that_never_stops_sees_no_error_and_no_row_misses_its_trigger(
-    server: DatabaseServer, source: MySQLSource, prod: str, journal: Journal
+    server: DatabaseServer, source: MySQLSource, journal: Journal
 ) -> None:
-    backup = take(source, prod)
-    load(source, backup, journal)
+    # MySQL's ALTER DATABASE locks every table one by one and can make a writer's statement the victim of a
+    # deadlock; it is only used where a trigger was made under another character set than the database's.
+    with shop(server, PROD, altered=server.flavour == "mariadb") as prod:
+        backup = take(source, prod)
+        load(source, backup, journal)
+        swap_under_writers(server, source, backup, journal)
+
+
+def swap_under_writers(server: DatabaseServer, source: MySQLSource, backup: Backup, journal: Journal) -> None:
+    prod = PROD
     with (
         HotWriter(server, prod, f"INSERT INTO {prod}.parents (name) VALUES ('hot')") as parents,
         HotWriter(server, prod, f"INSERT INTO {prod}.zebra (what) VALUES ('hot')") as zebras,
