@@ -32,6 +32,7 @@ _GTID = re.compile(rb"gtid_slave_pos='([^']*)'")
 _END = b"-- Dump completed"
 _OBJECT = (b"-- Table structure ", b"-- Temporary ", b"-- Sequence structure ", b"-- Dumping ")
 _LONGEST_HEADER = 1024 * 1024
+_SLICE = 64 * 1024  # so that lines are counted while they are in the processor's cache
 _OPENING_PARENTHESIS = ord("(")
 _NEWLINE = ord("\n")
 
@@ -155,7 +156,7 @@ class RowCounter:
 
     def _row_a_line(self, data: bytes, at: int) -> int:
         """Rows that end with a newline each, until a line starts with something else."""
-        chunk = data[at:] if at else data
+        chunk = data[at : at + _SLICE]
         lines = io.BytesIO(chunk).readlines()
         starts = lines[1:] if self._inside_line else lines
         if starts and (max(starts)[0] != _OPENING_PARENTHESIS or starts[-1] == b"\n"):
@@ -163,7 +164,7 @@ class RowCounter:
         whole = chunk[-1] == _NEWLINE
         self.rows[self._table] += len(lines) - (not whole)
         self._inside_line = not whole
-        return len(data)
+        return at + len(chunk)
 
     def _last_rows(self, lines: list[bytes], at: int) -> int:
         """The chunk in which an INSERT ends: go line by line."""
