@@ -19,6 +19,7 @@ from engine.mysql.code import CodeInstaller
 from engine.mysql.connection import Connection, query, quoted
 from engine.mysql.definitions import set_charset
 from engine.mysql.dumpfile import DumpReader, Piece, Section
+from engine.mysql.sequences import without_schema
 from engine.mysql.sessions import Sessions, run
 from engine.mysql.statements import is_session_only, literal
 from engine.processes import Process
@@ -148,7 +149,7 @@ class _Loader:
                 yield from self._sandbox(reader.facts.sandbox_line)
             if piece.section in _DATA:
                 if self._selection.wants(piece.name):
-                    yield piece.data if piece.raw else piece.data + b";\n"
+                    yield piece.data if piece.raw else self._definition(piece.data) + b";\n"
             elif piece.section in _CODE:
                 if self._selection.everything or (
                     piece.section is Section.TRIGGERS and self._selection.wants(piece.name)
@@ -156,6 +157,11 @@ class _Loader:
                     self._code.append(piece)
             elif piece.section in (Section.HEADER, Section.FOOTER):
                 yield from self._setting(piece)
+
+    def _definition(self, text: bytes) -> bytes:
+        if self._source.flavour == "mariadb" and text.startswith(b"CREATE TABLE"):
+            return without_schema(text, self._manifest.database, self._selection.wants)
+        return text
 
     def _setting(self, piece: Piece) -> Iterator[bytes]:
         if not is_session_only(piece.data):

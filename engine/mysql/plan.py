@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import BackupError, RestoreRefused
 from engine.journal import Journal
 from engine.manifest import Manifest
+from engine.mysql import sequences
 from engine.mysql.connection import Connection, query, quoted
 from engine.mysql.definitions import Definition, Definitions, Wanted, read_definitions
 from engine.mysql.dumpfile import DumpReader, Section
@@ -35,6 +36,7 @@ class SwapPlan:
         whole: Routines, views, events and the character set are exchanged too.
         old, new: Definitions; for a part of the tables, only their triggers.
         grants: Of routines that are made again.
+        placeholders: Sequences that column defaults name and that production has not now (MariaDB).
         gate: A short-lived database that orders the sessions of the exchange (MariaDB).
     """
 
@@ -48,6 +50,7 @@ class SwapPlan:
     old: Definitions
     new: Definitions
     grants: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
     gate: str = ""
     notes: tuple[str, ...] = field(default=())
 
@@ -57,7 +60,7 @@ class SwapPlan:
 
     @classmethod
     def from_document(cls, body: dict[str, Any]) -> SwapPlan:
-        lists = {name: tuple(body[name]) for name in ("old_tables", "new_tables", "grants", "notes")}
+        lists = {name: tuple(body[name]) for name in ("old_tables", "new_tables", "grants", "placeholders", "notes")}
         definitions = {name: Definitions.from_document(body[name]) for name in ("old", "new")}
         return cls(**{**body, **lists, **definitions})
 
@@ -74,6 +77,7 @@ class SwapPlan:
     def rename(self) -> bytes:
         """The one statement that exchanges the tables; empty when there are none."""
         legs = [_leg(self.database, self.keep_as, table) for table in self.old_tables]
+        legs += [_leg(self.database, self.side, name, put_away(name)) for name in self.placeholders]
         legs += [_leg(self.side, self.database, table) for table in self.new_tables]
         return ("RENAME TABLE " + ", ".join(legs)).encode() if legs else b""
 
@@ -81,11 +85,17 @@ class SwapPlan:
         """Every (database, table) the rename names, in the order in which the server locks them."""
         names = [(database, table) for table in self.old_tables for database in (self.database, self.keep_as)]
         names += [(database, table) for table in self.new_tables for database in (self.side, self.database)]
+        names += [(self.side, put_away(name)) for name in self.placeholders]
         return sorted(set(names), key=lambda each: f"{each[0]}\0{each[1]}".encode())
 
 
-def _leg(source: str, target: str, table: str) -> str:
-    return f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(table)}"
+def put_away(placeholder: str) -> str:
+    """What a placeholder is called once the real sequence has taken its name."""
+    return f"{placeholder[:62]}~"
+
+
+def _leg(source: str, target: str, table: str, renamed: str = "") -> str:
+    return f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(renamed or table)}"
 
 
 def make_plan(source: MySQLSource, session: Connection, manifest: Manifest, part: OpenPart, side: str, database: str,
@@ -109,8 +119,11 @@ def make_plan(source: MySQLSource, session: Connection, manifest: Manifest, part
     _refuse_views_in_the_way(session, database, new_tables)
     _refuse_foreign_keys(session, side, database, old_tables, new_tables)
     grants, notes = _grants(source, session, manifest, part, database, old, new) if whole else ((), [])
-    return SwapPlan(side, database, keep_as, existed, whole, old_tables, new_tables, old, new, grants,
-                    gate_name(side, database, keep_as), tuple(notes))  # fmt: skip
+    named = sequences.names_in(sequences.used(session, side), side)
+    return SwapPlan(
+        side, database, keep_as, existed, whole, old_tables, new_tables, old, new, grants,
+        placeholders=tuple(sorted(named - set(standing))), gate=gate_name(side, database, keep_as), notes=tuple(notes),
+    )  # fmt: skip
 
 
 def exchanged(session: Connection, plan: SwapPlan) -> bool | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from engine.errors import BackupError, IntegrityError, ToolFailed
 from engine.journal import Journal
 from engine.manifest import Manifest
+from engine.mysql import sequences
 from engine.mysql.connection import Connection, quoted
 from engine.mysql.definitions import (
     CollationSteps,
@@ -33,7 +34,7 @@ from engine.mysql.definitions import (
 )
 from engine.mysql.exchange import blockers_named, exchange
 from engine.mysql.load import exists, own_sides
-from engine.mysql.plan import SwapPlan, make_plan
+from engine.mysql.plan import SwapPlan, make_plan, put_away
 from engine.mysql.queued import CANNOT_LOCK, drop_gate, make_gate
 from engine.mysql.schema import list_tables
 from engine.mysql.sessions import Sessions, packet, run, run_patiently, using
@@ -77,6 +78,9 @@ def prepare(source: MySQLSource, session: Connection, plan: SwapPlan, journal: J
     if source.flavour == "mariadb":
         journal.record("make-gate", database=plan.gate)
         make_gate(session, plan.gate)
+        journal.record("point-sequences")
+        run(session, *(_sequence("CREATE SEQUENCE IF NOT EXISTS", plan, name) for name in plan.placeholders))
+        run(session, *sequences.retarget(session, plan.side, plan.side, plan.database))
     run(session, using(plan.database))
     if plan.existed and plan.whole:
         journal.record("events-off")
@@ -85,6 +89,10 @@ def prepare(source: MySQLSource, session: Connection, plan: SwapPlan, journal: J
         journal.record("trigger-collation")
         alter = f"ALTER DATABASE {quoted(plan.database)} COLLATE {plan.trigger_collation}".encode()
         run_patiently(session, alter, patience=source.config.lock_wait_seconds)
+
+
+def _sequence(verb: str, plan: SwapPlan, name: str) -> bytes:
+    return f"{verb} {quoted(plan.database)}.{quoted(name)}".encode()
 
 
 def _events_off(plan: SwapPlan) -> list[bytes]:
@@ -214,6 +222,7 @@ def complete_old_copy(session: Connection, plan: SwapPlan) -> list[str]:
     """Give the old tables their triggers, routines, views and (disabled) events back, under their new name."""
     database, old = plan.keep_as, plan.old
     _make_database(session, database, old)
+    run(session, *sequences.retarget(session, database, plan.database, database))
     ensure_triggers(session, database, old.triggers)
     present = read_definitions(session, database)
     steps = CollationSteps(database, old.charset, present.collation)
@@ -229,7 +238,8 @@ def complete_old_copy(session: Connection, plan: SwapPlan) -> list[str]:
 def _drop_emptied_side(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
     if plan.side not in own_sides(journal) or not exists(session, plan.side):
         return []
-    left = [table.name for table in list_tables(session, plan.side)]
+    away = {put_away(name) for name in plan.placeholders}
+    left = [table.name for table in list_tables(session, plan.side) if table.name not in away]
     if left:
         return [f"{plan.side} still holds {', '.join(left)} and was left"]
     run(session, f"DROP DATABASE {quoted(plan.side)}".encode())
@@ -243,6 +253,8 @@ def _drop_emptied_side(session: Connection, plan: SwapPlan, journal: Journal) ->
 def undo(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
     """The tables were not exchanged: take back what ``prepare`` did, and triggers that were dropped."""
     journal.record("undo")
+    if exists(session, plan.database):
+        run(session, *(_sequence("DROP SEQUENCE IF EXISTS", plan, name) for name in plan.placeholders))
     if not plan.existed:
         if exists(session, plan.database) and not list_tables(session, plan.database):
             run(session, f"DROP DATABASE {quoted(plan.database)}".encode())
