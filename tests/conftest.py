@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 ROOT = Path(__file__).parent
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.soak"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

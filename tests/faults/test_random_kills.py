@@ -5,17 +5,15 @@ Seeded; a sample in ``make test``, 40 trials a case in ``make soak``. The seed i
 
 from __future__ import annotations
 
-import os
 import random
 import time
 
 import pytest
 
 from tests.integration.installation import Installation, Site, until
+from tests.soak import SEED, trials
 
-SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
-SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261122"))
-TRIALS = 40 if SOAK else 2
+TRIALS = trials(2, 40)
 ROWS = 60_000
 
 
@@ -73,7 +71,7 @@ class Production:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(7200 if SOAK else 600)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("trial", range(TRIALS))
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_a_restore_that_dies_anywhere_leaves_production_whole(
@@ -113,7 +111,7 @@ def test_a_restore_that_dies_anywhere_leaves_production_whole(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(7200 if SOAK else 600)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
     prefect: Installation, site: Site, trial: int

@@ -224,11 +224,6 @@ def _sleepy(connection: Any, seconds: float) -> None:
         cursor.execute(f"SELECT id, SLEEP({seconds / 4}) FROM report")
 
 
-def trials(sample: int, full: int) -> int:
-    """How many trials: a sample, or all under BACKUP_FLOWS_SOAK=1."""
-    return full if os.environ.get("BACKUP_FLOWS_SOAK") == "1" else sample
-
-
 def _stock_argv(server: DatabaseServer, database: str) -> list[str]:
     argv = server.client_command(database)
     argv.insert(argv.index("--binary-mode"), "--comments")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -17,10 +18,10 @@ from tests.functional.mysql.capturing import (
     slow_query,
     source_for,
     stock_client,
-    trials,
     wait_until_alone,
 )
 from tests.servers import DatabaseServer
+from tests.soak import trials
 
 SLACK = 1.5
 """Seconds that a busy machine may add to a blocked statement; the slow queries here take several times as long."""
@@ -35,7 +36,10 @@ def server(request: pytest.FixtureRequest) -> DatabaseServer:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_under_writers_that_never_stop_every_manifest_counts_the_rows_of_its_dump(server: DatabaseServer) -> None:
+def test_under_writers_that_never_stop_every_manifest_counts_the_rows_of_its_dump(
+    server: DatabaseServer, counted_trials: Callable[[int], None]
+) -> None:
+    counted_trials(trials(5, 20))
     source = source_for(server)
     with shop(server) as name, Writers(server, name) as writers:
         before = writers.written

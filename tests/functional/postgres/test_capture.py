@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from engine.errors import (
 from engine.progress import silent
 from tests.functional.postgres.kit import ALL, MemoryParts, capture, hard_database, journal, source_for, unused
 from tests.servers.databases import DatabaseServer
+from tests.soak import SEED, trials
 
-SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
 REAL = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -97,11 +97,12 @@ def test_a_stored_dump_that_lost_a_row_is_found_by_reading_it(postgres15: Databa
         source.inspect(backup.manifest, backup.open("data"))
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_counts_equal_the_restored_rows_under_writers_that_never_stop(
-    postgres15: DatabaseServer, tmp_path: Path
+    postgres15: DatabaseServer, tmp_path: Path, counted_trials: Callable[[int], None]
 ) -> None:
-    seed = int(os.environ.get("BACKUP_FLOWS_SEED", "0")) or random.randrange(10**6)
-    print("seed", seed)
+    counted_trials(trials(5, 20))
     source = source_for(postgres15)
     with postgres15.database("hot") as name:
         postgres15.sql(
@@ -112,7 +113,7 @@ def test_counts_equal_the_restored_rows_under_writers_that_never_stop(
         stop, writes = threading.Event(), [0]
 
         def write() -> None:
-            dice = random.Random(seed)
+            dice = random.Random(SEED)
             with postgres15.connect(name) as connection:
                 while not stop.is_set():
                     table = dice.choice("ab")
@@ -125,7 +126,7 @@ def test_counts_equal_the_restored_rows_under_writers_that_never_stop(
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            for trial in range(20 if SOAK else 5):
+            for trial in range(trials(5, 20)):
                 before = writes[0]
                 backup = capture(source, name)
                 assert writes[0] > before, "the writer stood still"

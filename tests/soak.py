@@ -1,0 +1,69 @@
+"""Long trials: a seeded sample in ``make test``, all of them in ``make soak``, which writes ``docs/soak.md``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
+SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261122"))
+REPORT = Path(__file__).parents[1] / "docs" / "soak.md"
+_reports: list[pytest.TestReport] = []
+
+
+def trials(sample: int, full: int) -> int:
+    """How many trials."""
+    return full if SOAK else sample
+
+
+@pytest.fixture
+def counted_trials(record_property: Callable[[str, object], None]) -> Callable[[int], None]:
+    """Tells the report how many trials one test made, where it made more than one."""
+    return lambda count: record_property("trials", count)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what the trials came to."""
+    if SOAK and "soak" in report.keywords and (report.when == "call" or report.failed):
+        _reports.append(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the report of a soak."""
+    if SOAK and _reports:
+        REPORT.write_text(_text())
+
+
+def _text() -> str:
+    rows: dict[str, list[pytest.TestReport]] = defaultdict(list)
+    for report in _reports:
+        rows[_sentence(report.nodeid)].append(report)
+    lines = [
+        "# Soak",
+        "",
+        "The trials that `make test` takes a sample of, at full count. Written by `make soak`.",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, seed {SEED}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}. Another seed: `BACKUP_FLOWS_SEED=1 make soak`.",
+        "",
+        "| trial | made | failed | minutes |",
+        "|---|---|---|---|",
+    ]
+    for sentence, reports in sorted(rows.items()):
+        made = sum(int(dict(each.user_properties).get("trials", 1)) for each in reports)
+        failed = sum(each.failed for each in reports)
+        lines.append(f"| {sentence} | {made} | {failed} | {sum(each.duration for each in reports) / 60:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(nodeid: str) -> str:
+    """``a backup that dies anywhere is no backup (mysql)``: the test's title and its case, without the trial."""
+    name, _, case = nodeid.rsplit("::", 1)[-1].partition("[")
+    case = "-".join(part for part in case.rstrip("]").split("-") if not part.isdigit())
+    return name.removeprefix("test_").replace("_", " ") + (f" ({case})" if case else "")
