@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # The tests start a Docker engine and servers that run as their own users: that takes root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+# Test files run side by side, each process with servers of its own: most tests wait more than they work.
+WORKERS ?= 3
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable \
 	--constraint requirements/pins.txt
@@ -28,7 +30,7 @@ demo-stop: ## stop what the demo left running and delete its data
 test: ## every test, against real servers
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) $(PYTHON) -m pytest $(ARGS)
+	@$(AS_ROOT) $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev

@@ -5,15 +5,17 @@ Seeded; a sample in ``make test``, 40 trials a case in ``make soak``. The seed i
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 
+import psutil
 import pytest
 
 from tests.integration.installation import Installation, Site, until
 from tests.soak import SEED, trials
 
-TRIALS = trials(2, 40)
+TRIALS = trials(1, 40)
 ROWS = 60_000
 
 
@@ -89,7 +91,8 @@ def test_a_restore_that_dies_anywhere_leaves_production_whole(
     process = prefect.flow_process(run_id)
     until(lambda: any(run_id in str(each) for each in _running(prefect, run_id)), "the run to begin")
     time.sleep(moment)
-    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # on a fast day it is done already
+        process.kill()
     died = prefect.api.wait(run_id)
     assert died.state in {"CRASHED", "COMPLETED"}, died.message
     print(f"seed {SEED}, {kind}, trial {trial}: killed after {moment:.2f} s, {died.state}")
@@ -122,7 +125,8 @@ def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
     process = prefect.flow_process(run_id)
     until(lambda: any(run_id in str(each) for each in _running(prefect, run_id)), "the run to begin")
     time.sleep(moment)
-    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # on a fast day it is done already
+        process.kill()
     died = prefect.api.wait(run_id)
     print(f"seed {SEED}, backup, trial {trial}: killed after {moment:.2f} s, {died.state}")
     for manifest in set(site.files()) - before:
