@@ -70,8 +70,9 @@ def _accounts(connection: Connection, flavour: str) -> list[tuple[str, str, bool
     return sorted((each for each in found if each[0] not in _SYSTEM), key=lambda each: (not each[2], each))
 
 
-def _statements(connection: Connection, flavour: str, accounts: list[tuple[str, str, bool]],
-                warnings: list[str]) -> Iterator[str]:
+def _statements(
+    connection: Connection, flavour: str, accounts: list[tuple[str, str, bool]], warnings: list[str]
+) -> Iterator[str]:
     if flavour == "mysql":  # hashes hold bytes that no text file should
         query(connection, "SET SESSION print_identified_with_as_hex = ON")
     grants: list[str] = []

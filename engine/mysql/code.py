@@ -104,8 +104,11 @@ class CodeInstaller:
             return bare_trigger(text)[2]
         if names_another_schema(text):
             words = " ".join(text[:160].decode("utf-8", "replace").split())
-            raise RestoreRefused(f"A statement of the dump names a database itself: {words}",
-                                 kept="production is untouched", remedy="restore this object by hand")
+            raise RestoreRefused(
+                f"A statement of the dump names a database itself: {words}",
+                kept="production is untouched",
+                remedy="restore this object by hand",
+            )
         if kind == "event":
             name, status, text = event_with_status(text, b"DISABLE")
             self.event_status[name] = status

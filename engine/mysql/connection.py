@@ -76,8 +76,9 @@ def address(config: MySQLConfig, runner: Runner) -> Address:
     return Address("127.0.0.1", port, config.socket)
 
 
-def open_connection(config: MySQLConfig, where: Address, *, database: str | None = None,
-                    autocommit: bool = True) -> Connection:
+def open_connection(
+    config: MySQLConfig, where: Address, *, database: str | None = None, autocommit: bool = True
+) -> Connection:
     """A new session.
 
     Raises:

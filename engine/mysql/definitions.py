@@ -230,9 +230,7 @@ def in_order_of_use(views: Iterable[Definition]) -> tuple[Definition, ...]:
     while waiting:
         missing = {view.name for view in waiting}
         ready = [
-            view
-            for view in waiting
-            if not any(names[other] in view.text for other in missing if other != view.name)
+            view for view in waiting if not any(names[other] in view.text for other in missing if other != view.name)
         ] or waiting[:1]  # a column of a view's name: any order, the rest is tried again
         ordered += ready
         waiting = [view for view in waiting if view not in ready]

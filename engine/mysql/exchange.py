@@ -66,7 +66,8 @@ def blockers_named(source: MySQLSource) -> Iterator[None]:
         blockers = "; ".join(_long_runners(source.session)) or error.message
         raise LockHeld(
             f"The tables of the database could not be locked within {source.config.lock_wait_seconds:.0f} s.",
-            kept="production is unchanged", remedy=f"wait for, or end: {blockers}",
+            kept="production is unchanged",
+            remedy=f"wait for, or end: {blockers}",
         ) from None
 
 

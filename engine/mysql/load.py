@@ -35,8 +35,15 @@ _DATA = (Section.TABLE, Section.ROWS)
 _CODE = (Section.TRIGGERS, Section.EVENTS, Section.ROUTINES, Section.VIEWS)
 
 
-def load_beside(source: MySQLSource, manifest: Manifest, part: OpenPart, into: str, selection: Selection,
-                journal: Journal, progress: Progress) -> list[str]:
+def load_beside(
+    source: MySQLSource,
+    manifest: Manifest,
+    part: OpenPart,
+    into: str,
+    selection: Selection,
+    journal: Journal,
+    progress: Progress,
+) -> list[str]:
     """See ``engine.source.DatabaseSource.load_beside``. The side database is complete afterwards."""
     _refuse_bad_request(source, manifest, into, selection)
     with Sessions(source, journal) as sessions:
@@ -97,8 +104,9 @@ def exists(session: Connection, database: str) -> bool:
 class _Loader:
     """One dump on its way into one side database."""
 
-    def __init__(self, source: MySQLSource, manifest: Manifest, into: str, selection: Selection,
-                 sessions: Sessions) -> None:
+    def __init__(
+        self, source: MySQLSource, manifest: Manifest, into: str, selection: Selection, sessions: Sessions
+    ) -> None:
         self._source = source
         self._manifest = manifest
         self._into = into
@@ -119,9 +127,11 @@ class _Loader:
             client.close_input()
             client.wait()
         if not self._selection.everything and not any(map(self._selection.wants, reader.facts.tables)):
-            raise RestoreRefused(f"No table of the backup matches {', '.join(self._selection.tables)}.",
-                                 kept="nothing was changed",
-                                 remedy=nearest(self._selection.tables[0], reader.facts.tables))
+            raise RestoreRefused(
+                f"No table of the backup matches {', '.join(self._selection.tables)}.",
+                kept="nothing was changed",
+                remedy=nearest(self._selection.tables[0], reader.facts.tables),
+            )
         progress("triggers, routines, views", 0)
         installer = CodeInstaller(self._into, self._settings)
         installer.install(self._sessions.open(self._into), self._code)
@@ -199,8 +209,11 @@ def _refuse_bad_request(source: MySQLSource, manifest: Manifest, into: str, sele
     if len(into) > 64:
         raise RestoreRefused(f"The name {into!r} is too long for a database (64 characters at most).")
     if exists(source.session, into):
-        raise RestoreRefused(f"The database {into!r} exists already; a restore never loads into an existing one.",
-                             kept="nothing was changed", remedy="choose another name")
+        raise RestoreRefused(
+            f"The database {into!r} exists already; a restore never loads into an existing one.",
+            kept="nothing was changed",
+            remedy="choose another name",
+        )
 
 
 def _make_database(session: Connection, into: str, charset: tuple[str, str] | None, journal: Journal) -> None:
@@ -212,8 +225,11 @@ def _make_database(session: Connection, into: str, charset: tuple[str, str] | No
         if "(1007)" in error.message:  # somebody was faster: it is not ours
             journal.record("side-dropped", database=into)
         if "(1044)" in error.message:
-            raise MissingGrant(error.message, kept="nothing was changed", remedy=f"GRANT ALL ON {quoted(into)}.* TO "
-                               "the restore's user, or restore as root") from None
+            raise MissingGrant(
+                error.message,
+                kept="nothing was changed",
+                remedy=f"GRANT ALL ON {quoted(into)}.* TO the restore's user, or restore as root",
+            ) from None
         raise
 
 

@@ -157,5 +157,7 @@ def advisory_lock(connection: Connection, database: str) -> None:
     holder = value(connection, "SELECT IS_USED_LOCK(%s)", (name,))
     rows = [row for row in query(connection, "SHOW FULL PROCESSLIST") if row[0] == holder]
     who = f"connection {holder}" + (f" of user {rows[0][1]} from {rows[0][2]}, for {rows[0][5]} s" if rows else "")
-    raise LockHeld(f"Another run works on database {database!r} of this server: {who}.",
-                   remedy="wait for it to end; a dead one's lock goes with its connection")
+    raise LockHeld(
+        f"Another run works on database {database!r} of this server: {who}.",
+        remedy="wait for it to end; a dead one's lock goes with its connection",
+    )

@@ -98,8 +98,17 @@ def _leg(source: str, target: str, table: str, renamed: str = "") -> str:
     return f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(renamed or table)}"
 
 
-def make_plan(source: MySQLSource, session: Connection, manifest: Manifest, part: OpenPart, side: str, database: str,
-              keep_as: str, selection: Selection, journal: Journal) -> SwapPlan:
+def make_plan(
+    source: MySQLSource,
+    session: Connection,
+    manifest: Manifest,
+    part: OpenPart,
+    side: str,
+    database: str,
+    keep_as: str,
+    selection: Selection,
+    journal: Journal,
+) -> SwapPlan:
     """Look at both databases and decide.
 
     Raises:
@@ -149,8 +158,9 @@ def _with_status(events: Iterable[Definition], status: dict[str, str]) -> tuple[
     return tuple(replace(event, status=status.get(event.name, event.status)) for event in events)
 
 
-def _event_status(source: MySQLSource, side: str, part: OpenPart, journal: Journal,
-                  events: tuple[Definition, ...]) -> dict[str, str]:
+def _event_status(
+    source: MySQLSource, side: str, part: OpenPart, journal: Journal, events: tuple[Definition, ...]
+) -> dict[str, str]:
     """What the events were in the dump: from the journal, else the dump is read once more."""
     if not events:
         return {}
@@ -176,21 +186,27 @@ def _refuse_names(session: Connection, side: str, database: str, keep_as: str) -
     if len({side, database, keep_as}) < 3:
         raise RestoreRefused("The side database, the production database and the name for the old data must differ.")
     if exists(session, keep_as):
-        raise RestoreRefused(f"The database {keep_as!r}, where the old data would be kept, exists already.",
-                             kept="nothing was changed", remedy="choose another name for it")
+        raise RestoreRefused(
+            f"The database {keep_as!r}, where the old data would be kept, exists already.",
+            kept="nothing was changed",
+            remedy="choose another name for it",
+        )
 
 
 def _refuse_views_in_the_way(session: Connection, database: str, new_tables: tuple[str, ...]) -> None:
     views = query(session, f"SELECT table_name FROM information_schema.views WHERE table_schema = {literal(database)}")
     clash = sorted({str(name) for (name,) in views} & set(new_tables))
     if clash:
-        raise RestoreRefused(f"{', '.join(clash)}: tables in the backup, but views in {database!r} now.",
-                             kept="nothing was changed",
-                             remedy=f"DROP VIEW {quoted(database)}.{quoted(clash[0])}, then restore again")
+        raise RestoreRefused(
+            f"{', '.join(clash)}: tables in the backup, but views in {database!r} now.",
+            kept="nothing was changed",
+            remedy=f"DROP VIEW {quoted(database)}.{quoted(clash[0])}, then restore again",
+        )
 
 
-def _refuse_foreign_keys(session: Connection, side: str, database: str, old_tables: tuple[str, ...],
-                         new_tables: tuple[str, ...]) -> None:
+def _refuse_foreign_keys(
+    session: Connection, side: str, database: str, old_tables: tuple[str, ...], new_tables: tuple[str, ...]
+) -> None:
     """A foreign key follows its parent table when that is renamed: none may point in from outside."""
     rows = query(
         session,
@@ -211,12 +227,14 @@ def _refuse_foreign_keys(session: Connection, side: str, database: str, old_tabl
         if parent_schema == schema == database and parent in old and table not in old:
             raise RestoreRefused(
                 f"Table {table} refers to {parent} by foreign key {constraint}; {parent} alone cannot be exchanged.",
-                kept="nothing was changed", remedy=f"restore {table} too: add it to the tables",
+                kept="nothing was changed",
+                remedy=f"restore {table} too: add it to the tables",
             )
         if parent_schema == schema == side and parent not in new:
             raise RestoreRefused(
                 f"Table {table} refers to {parent} by foreign key {constraint}, and {parent} is not being restored.",
-                kept="nothing was changed", remedy=f"restore {parent} too: add it to the tables",
+                kept="nothing was changed",
+                remedy=f"restore {parent} too: add it to the tables",
             )
 
 
@@ -229,8 +247,15 @@ _GRANT_LINE = re.compile(
 )
 
 
-def _grants(source: MySQLSource, session: Connection, manifest: Manifest, part: OpenPart, database: str,
-            old: Definitions, new: Definitions) -> tuple[tuple[str, ...], list[str]]:
+def _grants(
+    source: MySQLSource,
+    session: Connection,
+    manifest: Manifest,
+    part: OpenPart,
+    database: str,
+    old: Definitions,
+    new: Definitions,
+) -> tuple[tuple[str, ...], list[str]]:
     """Grants that the exchange would lose: those of routines made again, as they are now. A routine that has
     none now (it was dropped, maybe made again since) gets those that stand beside the backup."""
     now = {each.key: each for each in old.routines}
@@ -272,8 +297,9 @@ def _present_grants(session: Connection, database: str, new: Definitions) -> lis
     return found
 
 
-def _grants_from_backup(session: Connection, accounts: bytes, was: str, database: str,
-                        lost: set[tuple[str, str]]) -> list[tuple[tuple[str, str], str]]:
+def _grants_from_backup(
+    session: Connection, accounts: bytes, was: str, database: str, lost: set[tuple[str, str]]
+) -> list[tuple[tuple[str, str], str]]:
     """Grants on lost routines, from the accounts beside the backup, for accounts that still exist."""
     living = {(str(user), str(host)) for user, host in query(session, "SELECT user, host FROM mysql.user")}
     found = []

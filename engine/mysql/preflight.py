@@ -43,8 +43,9 @@ def preflight(source: MySQLSource, database: str) -> Preflight:
     server = source.server()
     present = source.all_databases()
     if database not in present:
-        raise UnknownName(f"There is no database {database!r} on {source.name} ({source.address}).",
-                          remedy=nearest(database, present))
+        raise UnknownName(
+            f"There is no database {database!r} on {source.name} ({source.address}).", remedy=nearest(database, present)
+        )
     tool, client = source.dump, source.client
     session = source.session
     binlog = bool(value(session, "SELECT @@log_bin"))

@@ -55,8 +55,9 @@ def drop_gate(session: Connection, gate: str) -> None:
 class QueuedExchange:
     """One try. Opens its sessions beforehand, so that no writer waits for that."""
 
-    def __init__(self, source: MySQLSource, sessions: Sessions, renamer: Connection, plan: SwapPlan,
-                 code: list[bytes]) -> None:
+    def __init__(
+        self, source: MySQLSource, sessions: Sessions, renamer: Connection, plan: SwapPlan, code: list[bytes]
+    ) -> None:
         self._source = source
         self._sessions = sessions
         self._renamer = renamer

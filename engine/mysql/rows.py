@@ -253,8 +253,15 @@ def inspect(manifest: Manifest, chunks: Iterable[bytes]) -> dict[str, int]:
     return rows
 
 
-def compare_rows(found: dict[str, int], expected: dict[str, int], left_out: Iterable[str], *, what: str, other: str,
-                 error: type[IntegrityError] = IntegrityError) -> None:
+def compare_rows(
+    found: dict[str, int],
+    expected: dict[str, int],
+    left_out: Iterable[str],
+    *,
+    what: str,
+    other: str,
+    error: type[IntegrityError] = IntegrityError,
+) -> None:
     """Every expected table is there with its rows, and every table of ``left_out`` is there.
 
     Raises:

@@ -160,15 +160,17 @@ class MySQLSource:
         rows = {name: count_rows(self.session, database, name) for name in tables} if count else {}
         return DatabaseState(exists=True, tables=len(tables), bytes=int(size), rows=rows)
 
-    def load_beside(self, manifest: Manifest, part: OpenPart, into: str, selection: Selection,
-                    journal: Journal, progress: Progress) -> list[str]:
+    def load_beside(
+        self, manifest: Manifest, part: OpenPart, into: str, selection: Selection, journal: Journal, progress: Progress
+    ) -> list[str]:
         """See ``engine.mysql.load``."""
         from engine.mysql.load import load_beside
 
         return load_beside(self, manifest, part, into, selection, journal, progress)
 
-    def finish_side(self, manifest: Manifest, part: OpenPart, into: str, selection: Selection,
-                    journal: Journal, progress: Progress) -> list[str]:
+    def finish_side(
+        self, manifest: Manifest, part: OpenPart, into: str, selection: Selection, journal: Journal, progress: Progress
+    ) -> list[str]:
         """See ``engine.mysql.load``: the load is complete already."""
         from engine.mysql.load import finish_side
 
@@ -180,8 +182,17 @@ class MySQLSource:
 
         return compare(self, manifest, into, selection)
 
-    def swap(self, manifest: Manifest, part: OpenPart, side: str, database: str, keep_as: str,
-             selection: Selection, journal: Journal, progress: Progress) -> SwapReport:
+    def swap(
+        self,
+        manifest: Manifest,
+        part: OpenPart,
+        side: str,
+        database: str,
+        keep_as: str,
+        selection: Selection,
+        journal: Journal,
+        progress: Progress,
+    ) -> SwapReport:
         """See ``engine.mysql.swap``."""
         from engine.mysql.swap import swap
 
@@ -215,5 +226,7 @@ class MySQLSource:
         self._connection = None
 
     def _unknown(self, database: str) -> UnknownName:
-        return UnknownName(f"There is no database {database!r} on {self.name} ({self.address}).",
-                           remedy=nearest(database, self.all_databases()))
+        return UnknownName(
+            f"There is no database {database!r} on {self.name} ({self.address}).",
+            remedy=nearest(database, self.all_databases()),
+        )

@@ -178,9 +178,14 @@ def _read_until_begun(rest: Iterator[bytes], rows: RowCounter, head: list[bytes]
 
 
 def _same_position(ours: LogPosition, stated: LogPosition, command: Command) -> None:
-    if ours.binlog_file and stated.binlog_file and (ours.binlog_file, ours.binlog_position) != (
-        stated.binlog_file,
-        stated.binlog_position,
+    if (
+        ours.binlog_file
+        and stated.binlog_file
+        and (ours.binlog_file, ours.binlog_position)
+        != (
+            stated.binlog_file,
+            stated.binlog_position,
+        )
     ):
         raise SnapshotMismatch(
             f"{command.name} began at {stated.binlog_file}:{stated.binlog_position}, the counting session at "

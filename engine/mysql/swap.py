@@ -47,8 +47,17 @@ if TYPE_CHECKING:
 _PASSES = 10
 
 
-def swap(source: MySQLSource, manifest: Manifest, part: OpenPart, side: str, database: str, keep_as: str,
-         selection: Selection, journal: Journal, progress: Progress) -> SwapReport:
+def swap(
+    source: MySQLSource,
+    manifest: Manifest,
+    part: OpenPart,
+    side: str,
+    database: str,
+    keep_as: str,
+    selection: Selection,
+    journal: Journal,
+    progress: Progress,
+) -> SwapReport:
     """See ``engine.source.DatabaseSource.swap``."""
     with Sessions(source, journal) as sessions:
         session = sessions.open()
@@ -261,9 +270,11 @@ def undo(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
     else:
         ensure_triggers(session, plan.database, plan.old.triggers)
         if plan.whole and (problems := _ensure_code(session, plan.database, Wanted(plan.old))):
-            raise IntegrityError(f"{plan.database} could not be put back as it was: {'; '.join(problems)}",
-                                 kept="all tables are in place; the journal holds every definition",
-                                 remedy="remove the cause named above, then run again")
+            raise IntegrityError(
+                f"{plan.database} could not be put back as it was: {'; '.join(problems)}",
+                kept="all tables are in place; the journal holds every definition",
+                remedy="remove the cause named above, then run again",
+            )
         _ensure_charset(session, plan.database, plan.old)
         if exists(session, plan.keep_as) and not list_tables(session, plan.keep_as):
             run(session, f"DROP DATABASE {quoted(plan.keep_as)}".encode())

@@ -79,8 +79,9 @@ def option_file(config: MySQLConfig) -> str:
     return f"[client]\nuser={_option(config.user)}\npassword={_option(password)}\n"
 
 
-def command(config: MySQLConfig, runner: Runner, tool: Tool, tail: list[str], *, feeds: bool = False,
-            gated: bool = False) -> Command:
+def command(
+    config: MySQLConfig, runner: Runner, tool: Tool, tail: list[str], *, feeds: bool = False, gated: bool = False
+) -> Command:
     """A call of a client program, logged in; ``tail`` follows the connection's options."""
     argv = [tool.path, "--defaults-extra-file={my_cnf}", *_connection_options(config, runner, tool), *tail]
     return Command(

@@ -54,6 +54,9 @@ end_group() {
 _WRAPPER = (
     _END_GROUP
     + r"""
+# Nothing is said before we are asked to start: what came together with the engine's own answer would be
+# lost in the buffer of the HTTP client that read that answer.
+read -r _ || exit 125
 echo "backup-flows-pid $$" >&2
 mode=$1; gate=$2; files=$3; shift 3
 umask 077
@@ -138,6 +141,7 @@ class ContainerProcess:
         self._raw = raw
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
+        self._socket.sendall(b"start\n")
         self._reader = threading.Thread(target=self._read, name="exec", daemon=True)
         self._reader.start()
         self._timer = threading.Timer(timeout, self._expire) if timeout is not None else None
@@ -235,6 +239,8 @@ class ContainerProcess:
             return Unreachable(f"{self._where} or its engine went away while {self.command.name} ran.")
         if status != 0:
             return diagnose.failure(self.command, self._where, status, words)
+        if self._exit is None:
+            return Unreachable(f"The engine lost the last output of {self.command.name} in {self._where}.")
         return Completed(bytes(self._kept), words)
 
     def _status(self) -> int | None:

@@ -212,3 +212,8 @@ def test_nothing_outlives_us_when_we_are_killed(
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert eventually(lambda: not running(marks)), running(marks)
+
+
+def test_the_first_words_of_a_quick_program_are_never_lost(runner: Runner) -> None:
+    said = [runner.run(Command(("echo", str(number)))).text for number in range(60)]
+    assert said == [str(number) for number in range(60)]

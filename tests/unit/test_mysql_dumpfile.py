@@ -188,7 +188,11 @@ def test_create_database_and_use_of_the_one_database_are_dropped() -> None:
 
 def test_a_table_name_with_a_newline_is_read_from_its_statements() -> None:
     text = TABLE.replace(b"-- Table structure for table `t`", b"-- Table structure for table `t\n-- u`")
-    text = text.replace(b"TABLE `t`", b"TABLE `t\nu`").replace(b"EXISTS `t`", b"EXISTS `t\nu`").replace(b"for table `t`", b"for table `t\n-- u`")
+    text = (
+        text.replace(b"TABLE `t`", b"TABLE `t\nu`")
+        .replace(b"EXISTS `t`", b"EXISTS `t\nu`")
+        .replace(b"for table `t`", b"for table `t\n-- u`")
+    )
     pieces, _ = read(HEAD + text + FOOT)
     assert {piece.name for piece in pieces if piece.section is Section.ROWS} == {"t\nu"}
 

@@ -189,9 +189,7 @@ def test_everything_that_breaks_dumps_comes_back_by_load_and_swap(
             server.sql(f"DROP DATABASE `{name}`")
 
 
-def test_a_trigger_typed_with_its_schema_never_reaches_production(
-    mariadb: DatabaseServer, tmp_path: Path
-) -> None:
+def test_a_trigger_typed_with_its_schema_never_reaches_production(mariadb: DatabaseServer, tmp_path: Path) -> None:
     source = source_of(mariadb)
     with shop(mariadb, PROD) as prod, contextlib.closing(begin(tmp_path, PROD)) as journal:
         mariadb.sql(f"CREATE TRIGGER {prod}.typed BEFORE UPDATE ON {prod}.zebra FOR EACH ROW SET NEW.what = 'typed'")
