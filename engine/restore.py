@@ -19,134 +19,28 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from engine import names
 from engine.backup import capture, locks, verify
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError, ConfirmationNeeded, IntegrityError, NotFound, UnknownName, nearest
+from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
 from engine.journal import Journal
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
-from engine.site import Site, Target
-from engine.source import Comparison, DatabaseState, Selection, SwapReport
+from engine.restore_plan import RestorePlan, RestoreRequest, check_confirmation, make_plan
+from engine.site import Site
+from engine.source import Comparison, SwapReport
 
-_NAME_LIMIT = 63
-
-
-@dataclass(frozen=True)
-class RestoreRequest:
-    """What a person asked for.
-
-    Attributes:
-        source: Name of the source in the site; may be empty where the site has one such database.
-        database: Whose backup.
-        backup: ``latest``, a file name, or ``before 2025-01-16T02:00:00Z``.
-        location: ``auto`` (local first, then the replicas in the site's order), ``local`` or a replica.
-        into: Empty for a new side database; the database's own name (or ``replace``) to replace it;
-            any other name for a new database of that name.
-        tables, schemas: Only this part.
-        safety_backup: Before a replacement, back up what stands there.
-    """
-
-    database: str
-    source: str = ""
-    backup: str = "latest"
-    location: str = "auto"
-    into: str = ""
-    tables: tuple[str, ...] = ()
-    schemas: tuple[str, ...] = ()
-    safety_backup: bool = True
-
-    @property
-    def selection(self) -> Selection:
-        return Selection(self.tables, self.schemas)
-
-
-@dataclass(frozen=True)
-class RestorePlan:
-    """What will be done, before anything is."""
-
-    request: RestoreRequest
-    target: Target
-    copies: list[tuple[Entry, Manifest]]
-    side: str
-    replaces: bool
-    keep_as: str
-    before: DatabaseState
-    made_at: Any = field(default_factory=names.now)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def entry(self) -> Entry:
-        return self.copies[0][0]
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.copies[0][1]
-
-    def lines(self) -> list[str]:
-        """The plan in sentences, for a terminal or an approval."""
-        m = self.manifest
-        age = self.made_at - m.taken_at
-        part = [*self.request.schemas, *self.request.tables]
-        lines = [
-            f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}, {_age(age.total_seconds())} ago,",
-            f"  {m.data.plain_size:,} bytes unpacked ({m.stored_bytes:,} stored), "
-            f"{len(m.rows)} tables, {m.total_rows:,} rows, from {self.entry.location}"
-            + (f" (then {', '.join(e.location for e, _ in self.copies[1:])})" if len(self.copies) > 1 else "")
-            + ".",
-        ]
-        if part:
-            lines.append(f"Only: {', '.join(part)}.")
-        lines.append(
-            f"It is loaded beside production into a new database {self.side!r} and compared with its manifest."
-        )
-        if self.replaces:
-            lines += self._replace_lines()
-        else:
-            lines.append("Nothing else changes.")
-        return lines + [f"Note: {note}" for note in self.notes]
-
-    def _replace_lines(self) -> list[str]:
-        name, was = self.target.database, self.before
-        if not was.exists:
-            return [f"There is no database {name!r} now; the copy takes that name."]
-        safety = "First a safety backup of it is taken. " if self.request.safety_backup else ""
-        return [
-            f"{safety}Then it REPLACES {name!r}, which now holds {was.tables} tables, "
-            f"{sum(was.rows.values()):,} rows, {was.bytes:,} bytes.",
-            f"The previous data stays as {self.keep_as!r} until you drop it.",
-        ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan for scripts."""
-        m = self.manifest
-        return {
-            "source": self.target.source,
-            "database": self.target.database,
-            "backup": m.file,
-            "tier": m.tier,
-            "taken_at": names.iso(m.taken_at),
-            "location": self.entry.location,
-            "locations": [entry.location for entry, _ in self.copies],
-            "bytes": m.data.plain_size,
-            "stored_bytes": m.stored_bytes,
-            "rows": m.rows,
-            "into": self.side,
-            "replaces": self.replaces,
-            "keep_as": self.keep_as if self.replaces and self.before.exists else None,
-            "tables": list(self.request.tables),
-            "schemas": list(self.request.schemas),
-            "now": {
-                "exists": self.before.exists,
-                "tables": self.before.tables,
-                "bytes": self.before.bytes,
-                "rows": self.before.rows,
-            },
-            "notes": self.notes,
-        }
+__all__ = [
+    "RestorePlan",
+    "RestoreRequest",
+    "RestoreResult",
+    "RestoreWork",
+    "check_confirmation",
+    "make_plan",
+    "run",
+]
 
 
 @dataclass(frozen=True)
@@ -164,41 +58,6 @@ class RestoreResult:
     @property
     def rows(self) -> int:
         return sum(self.comparison.found.values())
-
-
-def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
-    """Find the backup and say what restoring it means. Changes nothing.
-
-    Raises:
-        UnknownName: No such source, database, backup or location. ConfigError: a time without zone.
-        IntegrityError, WrongKey: The chosen backup's manifest does not hold, in every asked location.
-    """
-    target = _target(site, request)
-    notes: list[str] = []
-    copies = _copies(site, request, target, notes)
-    manifest = copies[0][1]
-    source = site.source(target.source)
-    replaces = request.into in (target.database, "replace")
-    stamp = f"{names.now():{names.STAMP}}"
-    side = _beside(target.database, "restore", stamp) if replaces or not request.into else request.into
-    before = source.state(target.database, count=replaces)
-    notes += _differences(manifest, before, request) if replaces and before.exists else []
-    if not replaces and source.state(side).exists:
-        raise ConfigError(
-            f"The database {side!r} exists already; a restore never loads into an existing one.",
-            kept="nothing was changed",
-            remedy=f"choose another name, or replace {target.database!r} with --into {target.database}",
-        )
-    return RestorePlan(
-        request,
-        target,
-        copies,
-        side,
-        replaces,
-        _beside(target.database, "before", stamp),
-        before,
-        notes=[*notes, *manifest.warnings],
-    )
 
 
 class RestoreWork:
@@ -370,107 +229,3 @@ def run(
             tell(f"replacing {plan.target.database}")
             work.swap()
         return work.result()
-
-
-def check_confirmation(plan: RestorePlan, confirm: str) -> bool:
-    """True when ``confirm`` approves the plan, False when it is empty.
-
-    Raises:
-        ConfirmationNeeded: It names something else.
-    """
-    if not confirm:
-        return False
-    if confirm != plan.target.database:
-        raise ConfirmationNeeded(
-            f"The confirmation {confirm!r} is not the name of the database to be replaced, {plan.target.database!r}.",
-            kept="nothing was changed",
-        )
-    return True
-
-
-def _target(site: Site, request: RestoreRequest) -> Target:
-    if request.source:
-        site.config.source(request.source)
-        return Target(request.source, request.database)
-    found = [
-        source.name for source in site.config.sources() if not source.databases or request.database in source.databases
-    ]
-    exact = [source.name for source in site.config.sources() if request.database in source.databases] or found
-    if len(exact) == 1:
-        return Target(exact[0], request.database)
-    if not exact:
-        known = sorted({name for source in site.config.sources() for name in source.databases})
-        raise UnknownName(
-            f"Site {site.name} has no database {request.database!r}.", remedy=nearest(request.database, known)
-        )
-    raise ConfigError(
-        f"Several sources have a database {request.database!r}: {', '.join(exact)}.", remedy="say which with --source"
-    )
-
-
-def _copies(site: Site, request: RestoreRequest, target: Target, notes: list[str]) -> list[tuple[Entry, Manifest]]:
-    """The chosen backup wherever it is, best place first."""
-    locations = site.vault.locations() if request.location == "auto" else [request.location]
-    found: list[tuple[Entry, Manifest]] = []
-    first_error: BackupError | None = None
-    for location in locations:
-        try:
-            entry, manifest = _best(site, location, target, request.backup, notes)
-        except BackupError as error:
-            if first_error is None or isinstance(first_error, UnknownName):
-                first_error = error
-            continue
-        if not found or manifest.file == found[0][1].file:
-            found.append((entry, manifest))
-        elif manifest.taken_at > found[0][1].taken_at:
-            found = [(entry, manifest)]  # a replica can hold a newer one than a local root that was lost
-    if not found:
-        assert first_error is not None
-        raise first_error
-    return found
-
-
-def _best(site: Site, location: str, target: Target, which: str, notes: list[str]) -> tuple[Entry, Manifest]:
-    """The backup that ``which`` means in one place; one that was found broken is passed over, with a note."""
-    catalog = site.vault.catalog(location)
-    for entry, manifest in catalog.candidates(target.source, target.database, which.strip()):
-        if not _found_broken(site, entry, notes):
-            return entry, manifest
-        notes.append(f"{manifest.file} in {location} was found broken earlier and is not used")
-    return catalog.find(target.source, target.database, which)
-
-
-def _found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
-    """Is the last word of a verification that this copy is broken? A mark that cannot be read says nothing."""
-    try:
-        words = [mark["kind"] for mark in site.vault.marks(entry) if mark["kind"] in ("verified", "broken")]
-    except BackupError as error:
-        notes.append(error.message)
-        return False
-    return words[-1:] == ["broken"]
-
-
-def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequest) -> list[str]:
-    """What a replacement takes away, in words."""
-    wants = request.selection.wants
-    gone = sorted(
-        name
-        for name in before.rows
-        if name not in manifest.rows and name not in manifest.uncounted and wants(name, name.split(".")[0])
-    )
-    notes = [f"not in the backup, so only in the previous data afterwards: {', '.join(gone[:10])}"] if gone else []
-    fewer = sum(before.rows.values()) - manifest.total_rows
-    if request.selection.everything and fewer > 0:
-        notes.append(f"the database now holds {fewer:,} rows more than the backup")
-    return notes
-
-
-def _beside(database: str, word: str, stamp: str) -> str:
-    tail = f"_{word}_{stamp}"
-    return database.encode()[: _NAME_LIMIT - len(tail)].decode("utf-8", "ignore") + tail
-
-
-def _age(seconds: float) -> str:
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
