@@ -18,6 +18,8 @@ from engine.errors import ConfigError
 
 STAMP = "%Y%m%d_%H%M%S"
 MANIFEST_SUFFIX = ".json"
+BESIDE = re.compile(r"_(before|restore)_\d{8}_\d{6}$")
+"""How the databases end that restores leave beside production: they are never sources by themselves."""
 _FILE = re.compile(r"^(?P<name>.+)_(?P<stamp>\d{8}_\d{6})\.(?P<ext>[A-Za-z0-9.]+)$")
 
 # A file name has at most 255 bytes; role, extension, ``.json`` or a mark's kind and stamp follow.

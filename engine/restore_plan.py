@@ -7,7 +7,7 @@ from typing import Any
 
 from engine import names
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError, ConfirmationNeeded, UnknownName, nearest
+from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName, nearest
 from engine.manifest import Manifest
 from engine.site import Site, Target
 from engine.source import DatabaseState, Selection
@@ -94,11 +94,31 @@ class RestorePlan:
         if not was.exists:
             return [f"There is no database {name!r} now; the copy takes that name."]
         safety = "First a safety backup of it is taken. " if self.request.safety_backup else ""
-        return [
-            f"{safety}Then it REPLACES {name!r}, which now holds {was.tables} tables, "
-            f"{sum(was.rows.values()):,} rows, {was.bytes:,} bytes.",
-            f"The previous data stays as {self.keep_as!r} until you drop it.",
-        ]
+        what, holds = self.replaced
+        return [f"{safety}Then it REPLACES {what}, which now holds {holds}.", self.previous]
+
+    @property
+    def replaced(self) -> tuple[str, str]:
+        """What a replacement takes the place of, and what that holds now, in words."""
+        name, was = self.target.database, self.before
+        if self.request.selection.everything:
+            return repr(name), f"{was.tables} tables, {sum(was.rows.values()):,} rows, {was.bytes:,} bytes"
+        wants = self.request.selection.wants
+        chosen = {table: rows for table, rows in was.rows.items() if wants(table, table.split(".")[0])}
+        kind = "schemas" if self.request.schemas else "tables"
+        part = ", ".join([*self.request.schemas, *self.request.tables])
+        return f"only the {kind} {part} of {name!r}", f"{len(chosen)} tables, {sum(chosen.values()):,} rows in them"
+
+    @property
+    def previous(self) -> str:
+        """Where the previous data is afterwards, in words."""
+        if self.request.schemas:
+            stamp = self.keep_as[self.keep_as.rindex("_before_") :]
+            kept = ", ".join(f"{schema}{stamp}" for schema in self.request.schemas)
+            return f"The previous schemas stay in {self.target.database!r} as {kept} until you drop them."
+        if self.request.tables:
+            return f"The previous tables stay in a database {self.keep_as!r} until you drop it."
+        return f"The previous data stays as {self.keep_as!r} until you drop it."
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for scripts."""
@@ -142,6 +162,12 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     manifest = copies[0][1]
     source = site.source(target.source)
     replaces = request.into in (target.database, "replace")
+    if replaces and request.tables and source.kind == "postgres":
+        raise RestoreRefused(
+            "Single tables of PostgreSQL are not put in place of production's: keys, views and sequences hang on them.",
+            kept="nothing was changed",
+            remedy="restore them beside (without --into) and copy the rows, or replace their schema (--schemas)",
+        )
     stamp = f"{names.now():{names.STAMP}}"
     side = _beside(target.database, "restore", stamp) if replaces or not request.into else request.into
     before = source.state(target.database, count=replaces)

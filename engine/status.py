@@ -56,7 +56,9 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     for location in site.vault.locations():
         try:
             for entry in site.vault.catalog(location).entries():
-                found.setdefault(Target(owner(site, entry)[0], entry.name.name), []).append(entry)
+                source, tier = owner(site, entry)
+                if tier != names.SAFETY:  # a copy of what was to be repaired is no good backup
+                    found.setdefault(Target(source, entry.name.name), []).append(entry)
         except BackupError as error:
             unseen[location] = error
     seen = [name for name in site.vault.locations() if name not in unseen]

@@ -16,6 +16,8 @@ def approval_text(plan: RestorePlan) -> str:
     """What will be replaced by what: sizes, ages, counts."""
     manifest, before = plan.manifest, plan.before
     stored = f"{size(manifest.data.plain_size)} dumped, {size(manifest.stored_bytes)} stored"
+    what, holds = plan.replaced
+    safety = " A safety backup is made first." if plan.request.safety_backup else " NO safety backup is made."
     age = duration((names.now() - manifest.taken_at).total_seconds())
     return "\n".join(
         [
@@ -23,13 +25,13 @@ def approval_text(plan: RestorePlan) -> str:
             "",
             "| | replaced | by |",
             "|---|---|---|",
-            f"| what | database `{plan.target.database}` as it is now | `{manifest.file}` from {plan.entry.location} |",
+            f"| what | {what}, with {holds} | `{manifest.file}` from {plan.entry.location} |",
             f"| age | now | {age} old, taken {names.both_zones(manifest.taken_at)} |",
             f"| size | {size(before.bytes)} | {stored} |",
             f"| tables | {before.tables} | {len(manifest.rows)} |",
             f"| rows | {sum(before.rows.values()):,} | {manifest.total_rows:,} |",
             "",
-            f"The present data stays as `{plan.keep_as}` until somebody drops it; a safety backup is made first.",
+            f"{plan.previous}{safety}",
             *[f"\n**Note:** {note}" for note in plan.notes],
             "",
             f"To approve, type the database's name: `{plan.target.database}`",

@@ -135,7 +135,7 @@ def status(
     problems = [problem for row in found.rows for problem in _problems(row, limit)]
     run.out.table(
         ["source", "database", "newest good backup", "age", "stored", "verified", "in", "replicas lack"],
-        [_cells(row) for row in found.rows],
+        [_cells(row, list(found.unseen)) for row in found.rows],
         right=[3, 4],
     )
     for problem in problems:
@@ -171,8 +171,9 @@ def _problems(row: StatusRow, limit: float | None) -> list[str]:
     return told
 
 
-def _cells(row: StatusRow) -> list[str]:
-    lacking = ", ".join(f"{name}: {count}" for name, count in row.lacking.items()) or "nothing"
+def _cells(row: StatusRow, unseen: list[str]) -> list[str]:
+    told = [f"{name}: {count}" for name, count in row.lacking.items()] + [f"{name}: unknown" for name in unseen]
+    lacking = ", ".join(told) or "nothing"
     if row.newest is None:
         return [row.target.source, row.target.database, "none", "", "", "", "", lacking]
     return [

@@ -12,6 +12,7 @@ from engine.journal import Journal
 from engine.manifest import Manifest, Server
 from engine.mysql import tools
 from engine.mysql.connection import Address, Connection, address, open_connection, query, value
+from engine.names import BESIDE
 from engine.processes import Command, Runner, runner_for
 from engine.progress import Progress
 from engine.source import Comparison, DatabaseState, Facts, OpenPart, Parts, Preflight, Selection, SwapReport
@@ -120,12 +121,16 @@ class MySQLSource:
         return [name for (name,) in query(self.session, "SHOW DATABASES") if name.lower() not in SYSTEM]
 
     def databases(self) -> list[str]:
-        """The configured databases, or all that are not the system's. Raises UnknownName if one is gone."""
+        """The configured databases, or all that are neither the system's nor left beside by a restore.
+
+        Raises:
+            UnknownName: A configured one is gone.
+        """
         present = self.all_databases()
         for name in self.config.databases:
             if name not in present:
                 raise self._unknown(name)
-        return list(self.config.databases) or present
+        return list(self.config.databases) or [name for name in present if not BESIDE.search(name)]
 
     def extension(self) -> str:
         return "sql"

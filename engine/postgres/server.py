@@ -11,6 +11,7 @@ from engine.config import PostgresConfig
 from engine.errors import IntegrityError, RestoreRefused, SnapshotMismatch, UnknownName, nearest
 from engine.journal import Journal
 from engine.manifest import Manifest, Server
+from engine.names import BESIDE
 from engine.postgres import cluster_globals, locks, preflight, properties, recover, rows, schema, sides, swap
 from engine.postgres.capture import Capture, Reader, compare_rows, snapshot
 from engine.postgres.compare import compare
@@ -23,7 +24,7 @@ from engine.processes import Runner, runner_for
 from engine.progress import Progress
 from engine.source import Comparison, DatabaseState, Facts, OpenPart, Parts, Preflight, Selection, SwapReport
 
-_KEPT = re.compile(r"_before_\d{8}_\d{6}$|^backup_flows_[0-9a-f]{8}$")
+_OURS = re.compile(BESIDE.pattern + r"|^backup_flows_[0-9a-f]{8}$")
 
 
 class PostgresSource:
@@ -64,7 +65,7 @@ class PostgresSource:
                 raise UnknownName(f"{self._connector.where()} has no database {name!r}.", remedy=nearest(name, known))
         if self._config.databases:
             return list(self._config.databases)
-        ours = {name for name, comment in found if _KEPT.search(name) or comment == "a restore by backup-flows"}
+        ours = {name for name, comment in found if _OURS.search(name) or comment == "a restore by backup-flows"}
         return [name for name in known if name not in ours and (name != "postgres" or self._has_tables(name))]
 
     def extension(self) -> str:

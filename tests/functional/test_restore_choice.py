@@ -14,6 +14,7 @@ from engine.errors import ConfirmationNeeded, IntegrityError
 from engine.names import SAFETY
 from engine.restore import RestoreRequest
 from engine.site import Site, Target
+from engine.status import status
 from tests.servers import DatabaseServer, S3Server
 
 
@@ -117,6 +118,31 @@ def test_a_replacement_that_nobody_approved_changes_nothing(
     with pytest.raises(ConfirmationNeeded, match=target.database):
         restore.run(site, restore.make_plan(site, replacing(target)))
     assert mariadb.sql("SELECT count(*) FROM t", target.database) == [("10",)]
+
+
+def test_the_plan_of_a_partial_replacement_speaks_of_that_part(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    mariadb.sql("CREATE TABLE other (a INT PRIMARY KEY); INSERT INTO other VALUES (1), (2)", target.database)
+    backup.backup_one(site, target, tier="daily")
+    request = RestoreRequest(database=target.database, source=target.source, into=target.database, tables=("other",))
+    text = "\n".join(restore.make_plan(site, request).lines())
+    assert f"REPLACES only the tables other of {target.database!r}, which now holds 1 tables, 2 rows" in text
+
+
+def test_a_safety_copy_is_neither_a_good_backup_nor_are_leftovers_sources(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    good = backup.backup_one(site, target, tier="daily").entry
+    done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
+    assert done.safety is not None and done.swap is not None
+    row = next(each for each in status(site).rows if each.target == target)
+    assert row.newest is not None and row.newest.file == good.file
+    config = site.config.model_copy(deep=True)
+    config.mysql[0].databases = []
+    with Site(config) as open_ended:
+        found = open_ended.source(target.source).databases()
+    assert target.database in found and done.swap.kept_as not in found
 
 
 def flip(site: Site, key: str) -> None:
