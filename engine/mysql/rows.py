@@ -30,6 +30,8 @@ _FILE = re.compile(rb"(?:MASTER|SOURCE)_LOG_FILE='((?:[^'\\]|\\.)*)'")
 _POSITION = re.compile(rb"(?:MASTER|SOURCE)_LOG_POS=(\d+)")
 _GTID = re.compile(rb"gtid_slave_pos='([^']*)'")
 _END = b"-- Dump completed"
+_UNQUOTED = re.compile(rb"(?:INSERT|REPLACE) +(?:(?:IGNORE|DELAYED|LOW_PRIORITY) +)*INTO [^`\s]")
+_USE = re.compile(rb"(?:USE|-- Current Database:) (?:`((?:[^`]|``)*)`|([^\s`;]+));?\s*")
 _OBJECT = (b"-- Table structure ", b"-- Temporary ", b"-- Sequence structure ", b"-- Dumping ")
 _LONGEST_HEADER = 1024 * 1024
 _SLICE = 64 * 1024  # so that lines are counted while they are in the processor's cache
@@ -45,6 +47,7 @@ class RowCounter:
         log: The log position that the dump itself states, as far as seen.
         begun: The dump's transaction has begun: its log position, or the first object, was seen.
         complete: The end marker has been seen, and nothing but blank lines after it.
+        databases: The databases that the dump itself goes to, in order; none in a dump of a single one.
     """
 
     def __init__(self) -> None:
@@ -52,6 +55,8 @@ class RowCounter:
         self.log = LogPosition()
         self.begun = False
         self.complete = False
+        self.databases: list[str] = []
+        self._commented = False
         self._held = b""
         self._mode: Callable[[bytes, int], int] = self._text
         self._table = ""
@@ -86,9 +91,19 @@ class RowCounter:
         if self._held:
             self.feed(b"\n")
         if not self.complete or self._mode != self._text:
-            where = f"; the last table seen was {self._table!r}" if self._table else ""
-            raise IntegrityError(f"The dump is cut off: its last line is not «-- Dump completed»{where}.")
+            raise self._without_end()
         return self.rows
+
+    def _without_end(self) -> IntegrityError:
+        """Cut off; or made without the comments that the end marker is one of."""
+        if self._mode == self._text and not self._held and self.rows and not self._commented:
+            return IntegrityError(
+                "The dump carries no end marker, as it was made without comments (--skip-comments or --compact): "
+                "nothing can prove that it is whole.",
+                remedy="make the dump again without --skip-comments and --compact",
+            )
+        where = f"; the last table seen was {self._table!r}" if self._table else ""
+        return IntegrityError(f"The dump is cut off: its last line is not «-- Dump completed»{where}.")
 
     def _text(self, data: bytes, at: int) -> int:
         """One line outside INSERTs. -1: it is not whole yet."""
@@ -112,15 +127,26 @@ class RowCounter:
             self._see_table(data, at)
         elif line.startswith((b"CHANGE MASTER ", b"CHANGE REPLICATION ")):
             self._coordinates(line)
+        elif line.startswith(b"USE "):
+            self._enter(line)
         if line.strip():
             self.complete = line.startswith(_END) and not self._in_code and not self._in_comment
         return end + 1
 
+    def _enter(self, line: bytes) -> None:
+        """A line by which a dump of several databases goes to the next."""
+        found = _USE.fullmatch(line)
+        if found and (name := _plain(found[1] if found[1] is not None else found[2])) not in self.databases:
+            self.databases.append(name)
+
     def _comment_line(self, line: bytes) -> None:
+        self._commented = True
         if line.startswith((b"-- CHANGE MASTER ", b"-- CHANGE REPLICATION ")):
             self._coordinates(line)
         elif line.startswith(_OBJECT):
             self.begun = True
+        elif line.startswith(b"-- Current Database: "):
+            self._enter(line)
         elif line.startswith(b"-- SET GLOBAL gtid_slave_pos") and (found := _GTID.search(line)):
             self.log = self.log.model_copy(update={"gtid": found[1].decode()})
 
@@ -140,6 +166,11 @@ class RowCounter:
     def _begin_insert(self, data: bytes, at: int) -> int:
         found = _INSERT.match(data, at)
         if found is None or found.end() == len(data):  # what follows VALUES tells the style
+            if _UNQUOTED.match(data, at):
+                raise IntegrityError(
+                    "The dump names its tables without backticks (--skip-quote-names), so its rows cannot be counted.",
+                    remedy="make the dump again without --skip-quote-names",
+                )
             if len(data) - at > _LONGEST_HEADER:
                 raise IntegrityError(f"The dump holds an INSERT that cannot be read, near table {self._table!r}.")
             return -1
@@ -243,14 +274,28 @@ def inspect(manifest: Manifest, chunks: Iterable[bytes]) -> dict[str, int]:
     """Read a dump to its end and hold it against its manifest; the rows by table.
 
     Raises:
-        IntegrityError: It is cut off, or a table is missing or has other rows; the table is named.
+        IntegrityError: It is cut off, or a table is missing or has other rows; the table is named. Or it
+            was made by another tool, and holds several databases: a restore could not take one out.
     """
     counter = RowCounter()
     for chunk in chunks:
         counter.feed(chunk)
     rows = counter.finish()
+    if manifest.adopted and len(counter.databases) > 1:
+        raise several_databases(manifest.file, counter.databases)
     compare_rows(rows, manifest.rows, manifest.uncounted, what=manifest.file, other="its manifest")
     return rows
+
+
+def several_databases(file: str, databases: list[str]) -> IntegrityError:
+    """Why a dump by hand of more than one database is of no use here."""
+    shown = ", ".join(databases[:10]) + (f" and {len(databases) - 10} more" if len(databases) > 10 else "")
+    return IntegrityError(
+        f"{file} holds several databases ({shown}); only a dump of one can be restored.",
+        kept="the file is untouched",
+        remedy="dump each database on its own (no --databases A B, no --all-databases), and adopt those; "
+        "or split this one at its lines «-- Current Database:»",
+    )
 
 
 def compare_rows(

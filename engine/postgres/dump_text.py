@@ -83,6 +83,7 @@ class DumpScanner:
         section: The object whose statements are being read.
         complete: The end marker was seen, outside of data and strings.
         cluster: It is the work of pg_dumpall: several databases in one file.
+        connects: The lines with which it goes to a database; ``pg_dump --create`` writes one.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class DumpScanner:
     section: Section | None = None
     complete: bool = False
     cluster: bool = False
+    connects: set[bytes] = field(default_factory=set)
     _held: bytes = b""
     _inside: bytes = b""  # what ends the string or comment we are in: ' or " or E (escapes) or */ or a dollar tag
     _table: str | None = None  # whose rows we are in
@@ -175,6 +177,8 @@ class DumpScanner:
                 return buffer[copy.end() :]
             if kind == "comment":
                 self._comment(found)
+            elif kind == "meta" and found[0].split()[0] in (b"\\connect", b"\\c"):
+                self.connects.add(found[0])
             yield Piece(kind, found[0], self.section)  # type: ignore[arg-type]
         yield from self._sql(buffer[begun:])
         return b""

@@ -117,6 +117,13 @@ class PostgresSource:
             for chunk in chunks:
                 reader.write(chunk)
             reader.finish()
+        if manifest.adopted and (reader.scanner.cluster or len(reader.scanner.connects) > 1):
+            raise IntegrityError(
+                f"{manifest.file} holds several databases, as pg_dumpall writes them; only a dump of one can be "
+                "restored.",
+                kept="the file is untouched",
+                remedy="dump each database on its own with pg_dump, and adopt those",
+            )
         if not reader.scanner.complete:
             raise IntegrityError(f"{manifest.file}: the dump has no end marker, it is not whole.")
         expected: dict[str, int | None] = {**manifest.rows, **dict.fromkeys(manifest.uncounted)}
