@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from deployments import yaml_lines
 from deployments.environment import Filled, fill, read_dotenv
-from deployments.site_shape import normalise, problems
+from deployments.site_shape import Problem, normalise, problems
 from deployments.yaml_lines import Document, Path_, dotted
 from engine.errors import ConfigError, UnknownName, nearest
 
@@ -38,8 +38,8 @@ def load(path: Path | str, env: Mapping[str, str] | None = None, dotenv: Path | 
             current directory are read where they are. The environment wins over both.
 
     Raises:
-        ConfigError: Anything that is wrong, all of a kind at once: every unset name with where it is
-            used, or every wrong setting with its line.
+        ConfigError: Anything that is wrong, all at once: every unset name with where it is used, and every
+            wrong setting with its line. (Only a ``${...}`` that cannot be read is told alone, before these.)
     """
     path = Path(path)
     if not path.exists():
@@ -50,8 +50,16 @@ def load(path: Path | str, env: Mapping[str, str] | None = None, dotenv: Path | 
         raise ConfigError(f"{path} {found}.", remedy=f"begin it with 'site: NAME'; {_HELP}")
     values = environment(path, os.environ if env is None else env, dotenv)
     filled = fill(document.data, values)
-    _refuse_unset(path, document, filled, values)
-    return _validated(path, document, filled)
+    _refuse_odd(path, document, filled)
+    config, told = _validated(filled)
+    unset = _unset(path, document, filled, values)
+    told = [each for each in told if not (unset and _may_come_of_it(each[0], filled))]
+    if unset is not None:
+        wrong = f"\nBesides, {_wrong(path, document, told)}" if told else ""
+        raise ConfigError(unset.message + wrong, remedy=unset.remedy + (f"; {_HELP}" if told else ""))
+    if told or config is None:
+        raise ConfigError(_wrong(path, document, told), remedy=_HELP)
+    return config
 
 
 def environment(path: Path, env: Mapping[str, str], dotenv: Path | None = None) -> dict[str, str]:
@@ -98,41 +106,57 @@ def warnings(config: SiteConfig) -> list[str]:
     return [warning for warning in found if warning]
 
 
-def _validated(path: Path, document: Document, filled: Filled) -> SiteConfig:
+def _validated(filled: Filled) -> tuple[SiteConfig | None, list[Problem]]:
+    """The site, or what is wrong with it. (Not raised here: pydantic's error holds the values, and must
+    not be chained to ours.)"""
     from pydantic import ValidationError
 
     from engine.config import SiteConfig
 
     shaped = normalise(filled.data)
-    told = shaped.problems
     try:
-        config = SiteConfig.model_validate(shaped.data)
+        return SiteConfig.model_validate(shaped.data), shaped.problems
     except ValidationError as error:
-        told = told + problems(error, shaped, filled.from_environment)
-    if told:  # outside the except block: pydantic's error holds the values, and must not be chained
-        lines = sorted(
-            {(document.line(at) or 0, f"{path.name}, line {document.line(at) or 1}: {what}") for at, what in told}
-        )
-        count = "" if len(lines) == 1 else f"{path} has {len(lines)} wrong settings:\n  "
-        raise ConfigError(count + "\n  ".join(text for _, text in lines), remedy=_HELP)
-    return config
+        return None, shaped.problems + problems(error, shaped, filled.from_environment)
 
 
-def _refuse_unset(path: Path, document: Document, filled: Filled, values: Mapping[str, str]) -> None:
+def _wrong(path: Path, document: Document, told: list[Problem]) -> str:
+    """Every wrong setting with its line, in the order of the file."""
+    lines = sorted(
+        {(document.line(at) or 0, f"{path.name}, line {document.line(at) or 1}: {what}") for at, what in told}
+    )
+    count = "" if len(lines) == 1 else f"{path} has {len(lines)} wrong settings:\n  "
+    return count + "\n  ".join(text for _, text in lines)
+
+
+def _may_come_of_it(at: Path_, filled: Filled) -> bool:
+    """May this finding come only of a name that is unset: at, around or inside of a value that uses it?
+
+    The key ring counts as one value, since which keys there are decides what ``current`` may say.
+    """
+    uses = (use[:2] if use[:2] == ("vault", "keys") else use for places in filled.unset.values() for use in places)
+    return any(at[: len(use)] == use[: len(at)] for use in uses)
+
+
+def _refuse_odd(path: Path, document: Document, filled: Filled) -> None:
     if filled.odd:
         places = ", ".join(_place(document, at) for at in filled.odd)
         raise ConfigError(
             f"{path} has a ${{...}} that cannot be read, at {places}.",
             remedy="write ${NAME} or ${NAME:-default}; $${ stands for the text ${ itself",
         )
+
+
+def _unset(path: Path, document: Document, filled: Filled, values: Mapping[str, str]) -> ConfigError | None:
+    """The names that have no value, as an error that is not raised yet."""
     if not filled.unset:
-        return
+        return None
     lines = []
     for name in sorted(filled.unset):
         places = ", ".join(_place(document, at) for at in filled.unset[name])
         lines.append(f"  {name}{' (set, but empty)' if name in values else ''}: used by {places}")
     one = len(lines) == 1
-    raise ConfigError(
+    return ConfigError(
         f"{path} uses {'a name that is' if one else f'{len(lines)} names that are'} not set:\n" + "\n".join(lines),
         remedy=f"export {'it' if one else 'them'}, or write {'it' if one else 'them'} as NAME=value into "
         f"{path.parent / '.env'} (chmod 600); ${{NAME:-}} allows an empty one",

@@ -166,6 +166,19 @@ def test_every_unset_name_is_listed_once_with_every_place_that_uses_it(load: Loa
     assert "  WHO: used by mysql.user (line 6), postgres.user (line 9)" in told
 
 
+def test_wrong_settings_are_told_together_with_the_names_that_are_not_set(load: Load) -> None:
+    told = refused(
+        load,
+        "site: tiny\nvault:\n  root: /tmp/tiny\n  rooot: /x\n  keys: {current: main, main: '${BACKUP_KEY}'}\n"
+        "mysql:\n  password: ${PASS}\n  hots: db\n  port: ${PORT}\npostgres: {port: many}\n",
+    )
+    assert "uses 3 names that are not set" in told and "has 3 wrong settings" in told
+    assert "line 4: vault.rooot is no setting of vault. Did you mean 'root'?" in told
+    assert "line 8: mysql.hots is no setting of mysql. Did you mean 'host'?" in told
+    assert "line 10: postgres.port must be a whole number" in told
+    assert told.count(", line ") == 3, "a value that is only unset is told as wrong too"
+
+
 def test_a_name_that_is_set_but_empty_counts_as_unset_and_is_said_to_be_empty(load: Load) -> None:
     assert "PASS (set, but empty)" in refused(load, MINIMAL + "mysql: {password: '${PASS}'}\n", PASS="")
 
