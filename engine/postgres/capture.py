@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from engine.errors import BackupError, IntegrityError, LockHeld, SnapshotMismatch, ToolFailed
+from engine.errors import BackupError, IntegrityError, LockHeld, SnapshotMismatch, ToolFailed, Unreachable
 from engine.manifest import LogPosition
 from engine.postgres import rows, schema
 from engine.postgres.connection import Connection, Connector, translated
@@ -70,6 +70,20 @@ def snapshot(connection: Connection) -> Iterator[Snapshot]:
     finally:
         with contextlib.suppress(psycopg.Error):
             connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def nothing_published(database: str) -> Iterator[None]:
+    """What a failed dump leaves as it was, and what to do, said in every error that does not say so itself."""
+    try:
+        yield
+    except BackupError as error:
+        error.kept = error.kept or "earlier backups are untouched; nothing was published"
+        if isinstance(error, (Unreachable, ToolFailed)):
+            error.remedy = error.remedy or (
+                f"look at the server's log for what ended the dump of {database}, then back up again"
+            )
+        raise
 
 
 class Capture:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from engine.errors import MissingGrant, RestoreRefused
+from engine.errors import BackupError, MissingGrant, RestoreRefused
 from engine.journal import Journal
 from engine.manifest import Manifest
-from engine.postgres import sides
+from engine.postgres import search_path, sides
 from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.converter import Converter
 from engine.postgres.feed import Feed, RoleFinder
@@ -51,10 +51,16 @@ class Loader:
             options = session_options(connection)
         self._make_extensions(manifest)
         self._journal.record("load-data", database=self._into)
-        if manifest.dump_format == "pg_custom" and chosen.everything:
-            self._restore_in_parallel(manifest, part, options, progress)
-        else:
-            self._feed(manifest, part, chosen, options, progress)
+        try:
+            if manifest.dump_format == "pg_custom" and chosen.everything:
+                self._restore_in_parallel(manifest, part, options, progress)
+            else:
+                self._feed(manifest, part, chosen, options, progress)
+        except BackupError as error:
+            explained = search_path.explained(error)
+            if explained is error:
+                raise
+            raise explained from None
         if not chosen.everything:
             self._notes.append(
                 "A part was asked for: every definition is there, but rows only of the chosen tables; "
@@ -67,9 +73,6 @@ class Loader:
             self._about_what_acts(inside)
             inside.execute("ANALYZE")
         self._journal.record("load-loaded", database=self._into)
-        self._notes.append(
-            f"Only user {self._connector.config.user!r} (and superusers) may connect to {self._into} for now."
-        )
         return self._notes
 
     def _may_create(self, connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.errors import MissingGrant, UnknownName, nearest
-from engine.postgres import rows
+from engine.postgres import rows, search_path
 from engine.postgres.connection import Connection, translated
 from engine.postgres.quoting import ident, qualified
 from engine.postgres.tools import Tools
@@ -62,7 +62,7 @@ def check(connection: Connection, tools: Tools, database: str, schemas: list[str
     with translated(f"looking at {database}"):
         _schemas(connection, database, schemas)
         _rights(connection, database, schemas)
-        warnings = _warnings(connection)
+        warnings = [*_warnings(connection), *search_path.warnings(connection)]
         if (
             not schemas
             and (found := connection.execute(_UNREADABLE_OBJECTS).fetchall())

@@ -83,11 +83,20 @@ def is_uncounted(table: Table, patterns: Iterable[str]) -> bool:
 
 
 def count(connection: Connection, table: Table) -> int:
-    """The table's own rows (not those of tables that inherit from it) that a dump would hold."""
+    """The table's own rows (not those of tables that inherit from it) that a dump would hold.
+
+    Planning it may call the function of an index, which may need the search_path of the database's users.
+    """
+    statement = f"SELECT count(*) FROM ONLY {qualified(table.schema, table.name)} {table.condition}"
     with translated(f"counting {table.label}"):
-        found = connection.execute(
-            f"SELECT count(*) FROM ONLY {qualified(table.schema, table.name)} {table.condition}"
-        ).fetchone()
+        try:
+            with connection.transaction():
+                found = connection.execute(statement).fetchone()
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject):
+            with connection.transaction():
+                connection.execute("SET LOCAL search_path TO DEFAULT")
+                found = connection.execute(statement).fetchone()
+                connection.execute("SET LOCAL search_path TO pg_catalog")  # a savepoint's end would not undo it
     return int(found[0]) if found else 0
 
 

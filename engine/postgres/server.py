@@ -13,7 +13,7 @@ from engine.journal import Journal
 from engine.manifest import Manifest, Server
 from engine.names import BESIDE
 from engine.postgres import cluster_globals, locks, preflight, properties, recover, rows, schema, sides, swap
-from engine.postgres.capture import Capture, Reader, compare_rows, snapshot
+from engine.postgres.capture import Capture, Reader, compare_rows, nothing_published, snapshot
 from engine.postgres.compare import compare
 from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.exchange import exchange
@@ -80,7 +80,7 @@ class PostgresSource:
 
     def capture(self, database: str, parts: Parts, progress: Progress) -> Facts:
         """Dump one database: data, and beside it the server's globals and the database's own properties."""
-        with self._connector.open(database) as connection:
+        with nothing_published(database), self._connector.open(database) as connection:
             tools = self._programs(connection)
             facts = properties.read(connection, database)
             parts.companion("properties").write(properties.as_sql(facts))
@@ -163,8 +163,8 @@ class PostgresSource:
     def finish_side(
         self, manifest: Manifest, part: OpenPart, into: str, selection: Selection, journal: Journal, progress: Progress
     ) -> list[str]:
-        """Nothing: a dump loads whole, and what it brings cannot reach another database."""
-        return []
+        """Nothing is left to do: a dump loads whole. Says who may connect to the copy."""
+        return [f"Only user {self._config.user!r} (and superusers) may connect to {into} for now."]
 
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:
         """Count every restored table and compare schema, sequences and large objects with the manifest."""
