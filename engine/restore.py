@@ -102,13 +102,15 @@ class RestoreWork:
             self._exit.close()
 
     def load(self) -> None:
-        """Load the backup beside production, from the first copy that proves whole."""
+        """Load the backup beside production, from the first copy that proves whole, its companions too."""
         for index, (entry, manifest) in enumerate(self.plan.copies):
             try:
                 self._load_from(entry, manifest)
                 return
             except (IntegrityError, NotFound) as error:
                 if index + 1 == len(self.plan.copies):
+                    error.kept = error.kept or "production was not touched"
+                    error.remedy = error.remedy or "take an older backup, or what is whole of this one by hand"
                     raise
                 self.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
 
@@ -177,6 +179,10 @@ class RestoreWork:
     def _load_from(self, entry: Entry, manifest: Manifest) -> None:
         plan = self.plan
         self.entry, self.manifest = entry, manifest
+        for companion in manifest.files:
+            if companion.role != "data":  # small: read to its end, so that size and digest are proven
+                for _ in self._part(companion.role):
+                    pass
         try:
             self.notes += self._source.load_beside(
                 manifest, self._part, plan.side, plan.request.selection, self.journal, self._progress

@@ -10,7 +10,7 @@ import pytest
 
 from engine import backup, restore
 from engine.config import SiteConfig
-from engine.errors import ConfirmationNeeded, IntegrityError
+from engine.errors import ConfirmationNeeded, IntegrityError, NotFound
 from engine.names import SAFETY
 from engine.restore import RestoreRequest
 from engine.site import Site, Target
@@ -96,6 +96,34 @@ def test_a_damaged_local_copy_is_replaced_by_the_replicas(site: Site, target: Ta
     done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
     assert done.entry.location == "s3" and any("local" in note for note in done.notes)
     assert mariadb.sql("SELECT count(*), sum(a) FROM t", target.database) == [("1000", "500500")]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_a_copy_with_a_damaged_companion_is_not_whole(
+    site: Site, target: Target, mariadb: DatabaseServer, damage: str
+) -> None:
+    made = backup.backup_one(site, target, tier="daily")
+    (companion,) = (site.vault.root / made.entry.beside(each.file) for each in made.manifest.files[1:])
+    if damage == "flipped":
+        flip(site, str(companion.relative_to(site.vault.root)))
+    else:
+        companion.unlink()
+    request = RestoreRequest(database=target.database, source=target.source, into=f"{target.database}_beside")
+    before = mariadb.sql("SHOW DATABASES")
+    with pytest.raises((IntegrityError, NotFound)) as error:
+        restore.run(site, restore.make_plan(site, request))
+    assert companion.name in error.value.message and error.value.kept
+    assert error.value.remedy and mariadb.sql("SHOW DATABASES") == before
+
+
+def test_a_damaged_companion_sends_a_restore_to_the_replica(site: Site, target: Target) -> None:
+    made = backup.backup_one(site, target, tier="daily")
+    backup.replicate(site, made.entry, "s3")
+    flip(site, made.entry.beside(made.manifest.files[1].file))
+    request = RestoreRequest(database=target.database, source=target.source, into=f"{target.database}_beside")
+    done = restore.run(site, restore.make_plan(site, request))
+    assert done.entry.location == "s3" and done.rows == 1000
+    assert any("local is not usable" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("s3", ["rclone_s3", "moto_s3"], indirect=True)
