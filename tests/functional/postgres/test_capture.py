@@ -26,7 +26,7 @@ from engine.errors import (
     WrongTool,
 )
 from engine.progress import silent
-from tests.functional.postgres.kit import ALL, MemoryParts, capture, hard_database, journal, source_for, unused
+from tests.functional.postgres.kit import ALL, Bytes, MemoryParts, capture, hard_database, journal, source_for, unused
 from tests.servers.databases import DatabaseServer
 from tests.soak import SEED, trials
 
@@ -153,6 +153,24 @@ def test_a_table_that_stays_locked_is_reported_with_its_holder(postgres15: Datab
             other.execute("LOCK TABLE busy")
             with pytest.raises(LockHeld, match=rf"busy by pid {other.info.backend_pid} .*nightly-migration"):
                 source.capture(name, MemoryParts(), silent)
+
+
+def test_sessions_that_are_ended_in_the_midst_of_a_dump_fail_it_and_it_says_what_is_kept(
+    postgres15: DatabaseServer,
+) -> None:
+    class Ending(Bytes):
+        """Ends every session of the database at the first bytes of the dump."""
+
+        def write(self, data: bytes) -> None:
+            if not self.chunks:
+                postgres15.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            super().write(data)
+
+    with postgres15.database("ended") as name:
+        postgres15.sql("CREATE TABLE t AS SELECT repeat('x', 200) AS x FROM generate_series(1, 100000)", name)
+        with pytest.raises(BackupError) as error:
+            source_for(postgres15).capture(name, MemoryParts({"data": Ending()}), silent)
+        assert error.value.retryable and "nothing was published" in error.value.kept and error.value.remedy
 
 
 def test_a_table_too_large_to_count_is_left_out_but_must_be_there(postgres15: DatabaseServer, hard: str) -> None:

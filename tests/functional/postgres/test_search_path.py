@@ -50,6 +50,18 @@ def test_such_a_function_is_named_before_the_dump_and_at_the_restore(
             source.drop_side(f"{name}_side", one)
 
 
+def test_a_load_in_the_custom_format_explains_it_too(postgres15: DatabaseServer, tmp_path: Path) -> None:
+    source = source_for(postgres15, format="custom")
+    with postgres15.database("path") as name:
+        postgres15.sql(INNER + OUTER + USES["generated column"], name)
+        backup = capture(source, name)
+        with journal(tmp_path) as one:
+            with pytest.raises(RestoreRefused, match=r"function s\(\) does not exist") as error:
+                source.load_beside(backup.manifest, backup.open, f"{name}_side", ALL, one, silent)
+            source.recover(one)
+        assert "SET search_path" in error.value.remedy and "production was not touched" in error.value.kept
+
+
 def test_the_way_by_hand_that_the_remedy_gives_works(postgres15: DatabaseServer, tmp_path: Path) -> None:
     source = source_for(postgres15)
     with postgres15.database("path") as name, postgres15.database("hand") as by_hand:
