@@ -124,7 +124,7 @@ class RestoreWork:
         self.comparison = self._source.compare(self.manifest, plan.side, plan.request.selection)
         if not self.comparison.equal:
             self._keep = True
-            shown = "; ".join(self.comparison.problems[:5])
+            shown = "; ".join([*self.comparison.problems[:5], *self.notes[:5]])
             raise IntegrityError(
                 f"The restored copy of {plan.target} is not what its manifest says: {shown}.",
                 kept=f"production is untouched; the copy stays as {plan.side!r} for a look",

@@ -24,6 +24,7 @@ from engine.mysql.schema import (
     Table,
     database_facts,
     differences,
+    digests_of,
     fingerprint_of,
     list_tables,
     schema_parts,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _DUMP_OPTIONS = ["--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob",
                  "--no-tablespaces", "--max-allowed-packet=1G"]  # fmt: skip
+_MOST_DIGESTS = 50_000
+"""A manifest is read whole: beyond that many objects it has the one fingerprint only."""
 
 
 def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress) -> Facts:
@@ -69,6 +72,7 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
         _schema_unchanged(definitions, session, database)
         contents = {**database_facts(session, database, tables), "lock_held_seconds": round(taken.held_seconds, 3),
                     "broken_views": {name: definitions[f"view {name}"] for name in broken},
+                    "definitions": digests_of(before) if len(before) <= _MOST_DIGESTS else {},
                     "ddl_locked": ddl_locked}  # fmt: skip
     warnings += broken_view_warnings(broken)
     warnings += write_accounts(source, parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.errors import BackupError, MissingGrant, RestoreRefused
-from engine.mysql.connection import Connection, quoted
+from engine.mysql.connection import Connection, query, quoted
 from engine.mysql.dumpfile import Piece, Section
 from engine.mysql.sessions import run
 from engine.mysql.statements import (
@@ -21,6 +21,8 @@ _DEFINER_REMEDY = (
     "restore as a user that may name other definers: GRANT SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* "
     "(MySQL 8.2+), GRANT SET_USER_ID ON *.* (MySQL 8.0), GRANT SET USER ON *.* (MariaDB), or as root"
 )
+_IS_OVER = 1588
+"""Event execution time is in the past and ON COMPLETION NOT PRESERVE is set: the event was not created."""
 _FUNCTION_REMEDY = "SET GLOBAL log_bin_trust_function_creators = 1, or restore as root"
 
 
@@ -30,6 +32,7 @@ class CodeInstaller:
     Attributes:
         notes: What a person should know: statements left out, views that could not be made.
         event_status: What each event was in the dump; here all are DISABLED.
+        events_over: Events that the server did not make, because their time has passed.
         charset: The settings of the dump's last ALTER DATABASE, which restore the database's own.
     """
 
@@ -38,6 +41,7 @@ class CodeInstaller:
         self._settings = settings
         self.notes: list[str] = []
         self.event_status: dict[str, str] = {}
+        self.events_over: list[str] = []
         self.charset: bytes | None = None
 
     def install(self, session: Connection, pieces: list[Piece]) -> None:
@@ -47,7 +51,7 @@ class CodeInstaller:
             MissingGrant: Error 1227 or 1419; the remedy holds the grant.
             RestoreRefused: A statement that could reach outside the side database.
         """
-        run(session, *self._settings)
+        run(session, *self._settings, b"SET SESSION sql_notes = 1")  # a note says which events are over
         for section in (Section.ROUTINES, Section.VIEWS, Section.TRIGGERS, Section.EVENTS):
             chosen = [piece for piece in pieces if piece.section is section]
             if section is Section.VIEWS:
@@ -64,6 +68,14 @@ class CodeInstaller:
                 run(session, statement)
             except BackupError as error:
                 raise _explained(error) from None
+            if created_kind(statement) == "event":
+                self._see_whether_over(session, next(reversed(self.event_status)))
+
+    def _see_whether_over(self, session: Connection, event: str) -> None:
+        if any(row[1] == _IS_OVER for row in query(session, "SHOW WARNINGS")):
+            del self.event_status[event]
+            self.events_over.append(event)
+            self.notes.append(f"event {event} is over (its last time has passed) and was left out")
 
     def _views(self, session: Connection, pieces: list[Piece]) -> None:
         """A view may use one that comes later: what fails is tried again while others succeed."""

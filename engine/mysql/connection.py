@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import pymysql
 import pymysql.cursors
+from pymysql.constants import CR
 
 from engine.config import MySQLConfig
 from engine.errors import (
@@ -39,6 +40,9 @@ Row: TypeAlias = tuple[Any, ...]
 PROGRAM_NAME = "backup-flows"
 STANDARD_PORT = 3306
 CONNECT_TIMEOUT = 10
+"""Seconds in which a server must accept us and say each of its words up to the end of the login."""
+BRIEFLY = 60.0
+"""Seconds within which a question is answered that neither counts nor waits for a lock."""
 _HELLO = (
     "SET SESSION time_zone = '+00:00', sql_mode = '', wait_timeout = 86400, net_write_timeout = 600"
     "/*M!100101 , max_statement_time = 0 */ /*!80000 , max_execution_time = 0 */"
@@ -77,9 +81,15 @@ def address(config: MySQLConfig, runner: Runner) -> Address:
 
 
 def open_connection(
-    config: MySQLConfig, where: Address, *, database: str | None = None, autocommit: bool = True
+    config: MySQLConfig,
+    where: Address,
+    *,
+    database: str | None = None,
+    autocommit: bool = True,
+    patience: float | None = None,
 ) -> Connection:
-    """A new session.
+    """A new session. A server that is silent for ``patience`` seconds (else ``timeout_seconds``) while it owes
+    an answer is given up: the session is closed then.
 
     Raises:
         CredentialsRefused, Unreachable, MissingGrant, UnknownName: as the server answered.
@@ -90,18 +100,35 @@ def open_connection(
     if config.tls_ca:
         options = {"ssl_ca": config.tls_ca, "ssl_verify_cert": True, "ssl_verify_identity": _is_name(where.host)}
     with translated(f"Connecting to {config.name} at {where} as {config.user}"):
-        return _Session(
+        session = _Session(
             host=where.host, port=where.port, unix_socket=where.socket, user=config.user, password=password,
             database=database, charset="utf8mb4", autocommit=autocommit, connect_timeout=CONNECT_TIMEOUT,
-            init_command=_HELLO, program_name=PROGRAM_NAME, **options,
+            init_command=_HELLO, program_name=PROGRAM_NAME, read_timeout=CONNECT_TIMEOUT, **options,
         )  # fmt: skip
+        session.wait_for_answers(patience or config.timeout_seconds)
+        return session
 
 
 class _Session(pymysql.connections.Connection):
-    """Where TLS is a matter of what the server offers, no certificate is checked: one context serves all.
+    """A session that says how long it waited in vain.
+
+    Where TLS is a matter of what the server offers, no certificate is checked: one context serves all.
 
     The driver would read every certificate of the machine for each session, for a tenth of a second.
     """
+
+    def wait_for_answers(self, seconds: float) -> None:
+        """From now on; the driver sets it on the socket before it next reads."""
+        self._read_timeout = seconds
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        try:
+            return cast(bytes, super()._read_bytes(num_bytes))  # type: ignore[misc]
+        except pymysql.err.OperationalError as error:
+            if isinstance(error.__context__, TimeoutError):
+                words = f"the server did not answer for {self._read_timeout:g} s"
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, words) from None
+            raise
 
     def _create_ssl_ctx(self, options: dict[str, Any]) -> ssl.SSLContext:
         if options:
@@ -188,7 +215,7 @@ def meaning(error: BaseException, doing: str) -> BackupError:
         return LockHeld(message)
     # pymysql reports a session that it closed itself as InterfaceError(0, '')
     if number in _GONE or isinstance(error, (OSError, pymysql.err.InterfaceError)):
-        return Unreachable(message, remedy="is the server up, and reachable from here?")
+        return Unreachable(message, remedy="is the server up, reachable from here, and is it MySQL or MariaDB?")
     if isinstance(error, pymysql.err.NotSupportedError):
         return ConfigError(message)
     return ToolFailed(message)

@@ -136,6 +136,7 @@ class _Loader:
         installer = CodeInstaller(self._into, self._settings)
         installer.install(self._sessions.open(self._into), self._code)
         self.notes += installer.notes
+        self._source.events_over[self._into] = installer.events_over
         self._final_charset(session, installer.charset)
         return installer.event_status
 

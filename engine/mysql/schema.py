@@ -76,6 +76,11 @@ def fingerprint_of(parts: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
+def digests_of(parts: dict[str, str]) -> dict[str, str]:
+    """A short digest of each definition, so that a manifest can tell which one differs."""
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in parts.items()}
+
+
 def schema_parts(connection: Connection, database: str) -> dict[str, str]:
     """Every object's definition by kind and name. The session's default database becomes this one."""
     query(connection, f"USE {quoted(database)}")  # SHOW CREATE VIEW leaves out the present schema's name

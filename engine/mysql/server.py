@@ -11,7 +11,7 @@ from engine.errors import UnknownName, nearest
 from engine.journal import Journal
 from engine.manifest import Manifest, Server
 from engine.mysql import tools
-from engine.mysql.connection import Address, Connection, address, open_connection, query, value
+from engine.mysql.connection import BRIEFLY, Address, Connection, address, open_connection, query, value
 from engine.names import BESIDE
 from engine.processes import Command, Runner, runner_for
 from engine.progress import Progress
@@ -35,8 +35,12 @@ class MySQLSource:
         self.site = site
         self.name = config.name
         self._connection: Connection | None = None
+        self.patience = BRIEFLY
+        """Seconds within which a short question is answered, or the server is Unreachable."""
         self.side_events: dict[str, dict[str, str]] = {}
         """By side database loaded here: what its events, now disabled, were in the dump."""
+        self.events_over: dict[str, list[str]] = {}
+        """By side database loaded here: events of the dump whose time has passed."""
 
     @cached_property
     def runner(self) -> Runner:
@@ -48,23 +52,27 @@ class MySQLSource:
         """Where this process reaches the server."""
         return address(self.config, self.runner)
 
-    def connect(self, database: str | None = None, autocommit: bool = True) -> Connection:
-        """A new session in UTC and utf8mb4; the caller closes it.
+    def connect(
+        self, database: str | None = None, autocommit: bool = True, patience: float | None = None
+    ) -> Connection:
+        """A new session in UTC and utf8mb4; the caller closes it. It waits for an answer as long as a dump may
+        take (``timeout_seconds``), or ``patience`` seconds.
 
         Raises:
             CredentialsRefused, Unreachable, MissingGrant.
             UnknownName: No such database; the nearest name is suggested.
         """
         try:
-            return open_connection(self.config, self.address, database=database, autocommit=autocommit)
+            return open_connection(self.config, self.address, database=database, autocommit=autocommit,
+                                   patience=patience)  # fmt: skip
         except UnknownName:
             raise self._unknown(str(database)) from None
 
     @property
     def session(self) -> Connection:
-        """One session kept for questions in between; reopened when it was lost."""
+        """One session kept for short questions in between; reopened when it was lost. Not for counting rows."""
         if self._connection is None or not self._connection.open:
-            self._connection = self.connect()
+            self._connection = self.connect(patience=self.patience)
         return self._connection
 
     @cached_property
@@ -155,14 +163,18 @@ class MySQLSource:
 
     def state(self, database: str, *, count: bool = False) -> DatabaseState:
         """What stands there now; rows counted only when asked."""
-        from engine.mysql.schema import base_tables, count_rows
+        from engine.mysql.schema import base_tables, count_rows, list_tables
 
         if database not in self.all_databases():
             return DatabaseState(exists=False)
         size = value(self.session, "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
                                    "WHERE table_schema = %s", (database,))  # fmt: skip
         tables = base_tables(self.session, database)
-        rows = {name: count_rows(self.session, database, name) for name in tables} if count else {}
+        rows: dict[str, int] = {}
+        if count:
+            with contextlib.closing(self.connect()) as session:
+                own = [table.name for table in list_tables(session, database) if table.has_data]
+                rows = {name: count_rows(session, database, name) for name in own}
         return DatabaseState(exists=True, tables=len(tables), bytes=int(size), rows=rows)
 
     def load_beside(
