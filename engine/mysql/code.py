@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from engine.errors import BackupError, MissingGrant, RestoreRefused
 from engine.mysql.connection import Connection, query, quoted
+from engine.mysql.definitions import Definition
 from engine.mysql.dumpfile import Piece, Section
 from engine.mysql.sessions import run
 from engine.mysql.statements import (
@@ -16,6 +17,7 @@ from engine.mysql.statements import (
     is_session_only,
     names_another_schema,
 )
+from engine.mysql.view_text import as_shown, definer_of, for_lack_of_rights, lacks_rights, renamed, settings_of
 
 _DEFINER_REMEDY = (
     "restore as a user that may name other definers: GRANT SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER ON *.* "
@@ -33,15 +35,19 @@ class CodeInstaller:
         notes: What a person should know: statements left out, views that could not be made.
         event_status: What each event was in the dump; here all are DISABLED.
         events_over: Events that the server did not make, because their time has passed.
+        postponed: Views that cannot be made here, as their definers have no rights here or do not exist; as
+            they are in the dump.
         charset: The settings of the dump's last ALTER DATABASE, which restore the database's own.
     """
 
-    def __init__(self, database: str, settings: list[bytes]) -> None:
+    def __init__(self, database: str, settings: list[bytes], dumped: str) -> None:
         self._database = database
+        self._dumped = dumped
         self._settings = settings
         self.notes: list[str] = []
         self.event_status: dict[str, str] = {}
         self.events_over: list[str] = []
+        self.postponed: list[Definition] = []
         self.charset: bytes | None = None
 
     def install(self, session: Connection, pieces: list[Piece]) -> None:
@@ -88,15 +94,30 @@ class CodeInstaller:
             for name, group in waiting.items():
                 try:
                     self._run(session, group)
-                except MissingGrant:
-                    raise
                 except BackupError as error:
+                    if isinstance(error, MissingGrant) and not lacks_rights(error.message):
+                        raise
                     failed[name], reasons[name] = group, error.message
                     run(session, b"SET NAMES utf8mb4")
             if len(failed) == len(waiting):
-                self.notes += [f"view {name} could not be made: {reasons[name]}" for name in failed]
+                self._give_up(failed, reasons)
                 return
             waiting = failed
+
+    def _give_up(self, failed: dict[str, list[Piece]], reasons: dict[str, str]) -> None:
+        """No view is made for a definer whose rights end at production: it waits until it is made there."""
+        texts = {name: b";\n".join(piece.data for piece in group) for name, group in failed.items()}
+        later = for_lack_of_rights(texts, reasons)
+        for name, group in failed.items():
+            if name not in later:
+                self.notes.append(f"view {name} could not be made: {reasons[name]}")
+                continue
+            text = next(as_shown(piece.data) for piece in group if created_kind(piece.data) == "view")
+            self.postponed.append(Definition("view", name, text, *settings_of(texts[name]), definer=definer_of(text)))
+            self.notes.append(
+                f"view {name} is not in the side copy {self._database}: its definer, or that of something it uses, "
+                f"has no rights there ({reasons[name]}); a replacement makes it in place"
+            )
 
     def _for_side(self, piece: Piece) -> bytes | None:
         """The statement as it may run here, or None for one that is not needed."""
@@ -121,6 +142,8 @@ class CodeInstaller:
                 kept="production is untouched",
                 remedy="restore this object by hand",
             )
+        if kind == "view":
+            return renamed(text, self._dumped, self._database)
         if kind == "event":
             name, status, text = event_with_status(text, b"DISABLE")
             self.event_status[name] = status

@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from engine.errors import MissingGrant
 from engine.mysql.connection import Connection, quoted, translated
 from engine.mysql.statements import bare_trigger, event_with_status, literal
+from engine.mysql.view_text import renamed
+from engine.mysql.views import create_view
 
 ROUTINE_KINDS = ("function", "procedure", "package", "package body")
 _UTF8 = b"SET NAMES utf8mb4"
@@ -45,6 +48,18 @@ class Definition:
         """Equal in all but whether an event is enabled."""
         return other is not None and replace(self, status="") == replace(other, status="")
 
+    def moved(self, was: str, to: str | None) -> Definition:
+        """A view whose text names its own database by another name, or not at all; all else as it is."""
+        return replace(self, text=renamed(self.text, was, to)) if self.kind == "view" else self
+
+    def document(self) -> dict[str, Any]:
+        """As JSON can hold it; the text in base64."""
+        return {**asdict(self), "text": base64.b64encode(self.text).decode()}
+
+    @classmethod
+    def from_document(cls, body: dict[str, Any]) -> Definition:
+        return cls(**{**body, "text": base64.b64decode(body["text"])})
+
 
 @dataclass(frozen=True)
 class Definitions:
@@ -61,15 +76,13 @@ class Definitions:
         """As JSON can hold it; texts in base64."""
         body: dict[str, Any] = {"charset": self.charset, "collation": self.collation}
         for kind in ("triggers", "routines", "events", "views"):
-            body[kind] = [
-                {**asdict(each), "text": base64.b64encode(each.text).decode()} for each in getattr(self, kind)
-            ]
+            body[kind] = [each.document() for each in getattr(self, kind)]
         return body
 
     @classmethod
     def from_document(cls, body: dict[str, Any]) -> Definitions:
         kinds = {
-            kind: tuple(Definition(**{**each, "text": base64.b64decode(each["text"])}) for each in body[kind])
+            kind: tuple(map(Definition.from_document, body[kind]))
             for kind in ("triggers", "routines", "events", "views")
         }
         return cls(body["charset"], body["collation"], **kinds)
@@ -216,10 +229,14 @@ def _views(reader: _Reader, where: str) -> tuple[Definition, ...]:
     found = []
     for name, charset, collation, definer in listed:
         reader.results_in(charset)
-        text = reader.show("VIEW", name)[1]
+        text = create_view(partial(_shown_view, reader, name), reader.rows, where, name)
         reader.results_in("binary")
         found.append(Definition("view", name, text, charset, collation, definer=definer))
     return in_order_of_use(found)
+
+
+def _shown_view(reader: _Reader, name: str) -> Any:
+    return reader.show("VIEW", name)[1]
 
 
 def in_order_of_use(views: Iterable[Definition]) -> tuple[Definition, ...]:
@@ -311,7 +328,8 @@ def code_changes(present: Definitions, wanted: Wanted, database: str) -> list[li
         now = {each.key: each for each in getattr(present, kind)}
         groups += [[drop(each)] for key, each in now.items() if key not in goals]
         for key, each in goals.items():
-            if each.same_as(now.get(key)):
+            before = now.get(key)
+            if each.moved(database, None).same_as(before and before.moved(database, None)):
                 continue
             away = [drop(each)] if kind == "routines" and key in now else []
             groups.append([*steps.before(each), *away, *create(each), *_grants_for(each, wanted.grants)])

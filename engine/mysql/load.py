@@ -17,7 +17,7 @@ from engine.journal import Journal
 from engine.manifest import Manifest
 from engine.mysql.code import CodeInstaller
 from engine.mysql.connection import Connection, query, quoted
-from engine.mysql.definitions import set_charset
+from engine.mysql.definitions import Definition, set_charset
 from engine.mysql.dumpfile import DumpReader, Piece, Section
 from engine.mysql.sequences import without_schema
 from engine.mysql.sessions import Sessions, run
@@ -56,8 +56,10 @@ def load_beside(
             with contextlib.suppress(BackupError):
                 drop_side(source, into, journal)
             raise
-        journal.record("loaded", side=into, events=events)
+        views = [each.document() for each in loader.postponed]
+        journal.record("loaded", side=into, events=events, views=views)
         source.side_events[into] = events
+        source.side_views[into] = loader.postponed
     return loader.notes
 
 
@@ -115,6 +117,7 @@ class _Loader:
         self._settings: list[bytes] = []
         self._code: list[Piece] = []
         self.notes: list[str] = []
+        self.postponed: list[Definition] = []
 
     def load(self, session: Connection, chunks: Iterable[bytes], progress: Progress) -> dict[str, str]:
         """Tables and rows, then code. Returns the status each event had in the dump."""
@@ -133,9 +136,10 @@ class _Loader:
                 remedy=nearest(self._selection.tables[0], reader.facts.tables),
             )
         progress("triggers, routines, views", 0)
-        installer = CodeInstaller(self._into, self._settings)
+        installer = CodeInstaller(self._into, self._settings, self._manifest.database)
         installer.install(self._sessions.open(self._into), self._code)
         self.notes += installer.notes
+        self.postponed = installer.postponed
         self._source.events_over[self._into] = installer.events_over
         self._final_charset(session, installer.charset)
         return installer.event_status

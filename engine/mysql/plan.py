@@ -16,7 +16,7 @@ from engine.journal import Journal
 from engine.manifest import Manifest
 from engine.mysql import sequences
 from engine.mysql.connection import Connection, query, quoted
-from engine.mysql.definitions import Definition, Definitions, Wanted, read_definitions
+from engine.mysql.definitions import Definition, Definitions, Wanted, in_order_of_use, read_definitions
 from engine.mysql.dumpfile import DumpReader, Section
 from engine.mysql.load import exists
 from engine.mysql.schema import list_tables
@@ -121,6 +121,10 @@ def make_plan(
     standing = [table.name for table in list_tables(session, database)] if existed else []
     old_tables = tuple(table for table in standing if whole or selection.wants(table))
     new = read_definitions(session, side, tables=None if whole else new_tables)
+    if whole:
+        waiting = [each.moved(manifest.database, database) for each in postponed_views(source, side, journal)]
+        views = [each.moved(side, database) for each in new.views]
+        new = replace(new, views=in_order_of_use([*views, *waiting]))
     new = replace(new, events=_with_status(new.events, _event_status(source, side, part, journal, new.events)))
     old = Definitions(new.charset, new.collation)
     if existed:
@@ -175,6 +179,14 @@ def _event_status(
             name, status, _ = event_with_status(piece.data, b"DISABLE")
             found[name] = status
     return found
+
+
+def postponed_views(source: MySQLSource, side: str, journal: Journal) -> list[Definition]:
+    """Views of the backup that could not be made in the side database, as they are in the dump."""
+    for entry in reversed(journal.steps):
+        if entry["step"] == "loaded" and entry["side"] == side:
+            return [Definition.from_document(each) for each in entry.get("views", ())]
+    return source.side_views.get(side, [])
 
 
 # -- refusals --------------------------------------------------------------------------------------

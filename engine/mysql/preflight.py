@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from engine.errors import MissingGrant, ToolFailed, UnknownName, nearest
+from engine.mysql import definers
 from engine.mysql.connection import Connection, query, quoted, value
 from engine.mysql.locking import account
 from engine.mysql.schema import Table, list_tables
@@ -51,7 +52,7 @@ def preflight(source: MySQLSource, database: str) -> Preflight:
     binlog = bool(value(session, "SELECT @@log_bin"))
     check_grants(session, database, source.flavour, binlog)
     tables = list_tables(session, database)
-    warnings = [*_engines(tables), *_views(session, database)]
+    warnings = [*_engines(tables), *_views(session, database), *definers.warnings(session, database)]
     if not binlog:
         warnings.append("The server writes no binary log: this backup has no log position and cannot be rolled "
                         "forward. Set log_bin on the server to change that.")  # fmt: skip

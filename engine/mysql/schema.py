@@ -11,9 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from engine.mysql.connection import Connection, query, quoted, translated, value
+from engine.mysql.statements import literal
+from engine.mysql.view_text import without_own_name
+from engine.mysql.views import create_view
 
 SEQUENCE = "SEQUENCE"
 NO_DATA_ENGINES = frozenset({"MRG_MYISAM", "MRG_ISAM", "FEDERATED", "BLACKHOLE", "OQGRAPH", "CONNECT"})
@@ -87,7 +91,8 @@ def schema_parts(connection: Connection, database: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     for name, kind in _named(connection, "table_name, table_type", "tables", database):
         if "VIEW" in kind:
-            parts[f"view {name}"] = str(_show(connection, "VIEW", name)["Create View"])
+            text = create_view(partial(_view, connection, name), partial(query, connection), literal(database), name)
+            parts[f"view {name}"] = without_own_name(str(text), database)
         else:
             shown = SEQUENCE if kind == SEQUENCE else "TABLE"
             text = str(_show(connection, shown, name)["Create Table"])
@@ -152,6 +157,10 @@ def _show(connection: Connection, kind: str, name: str) -> dict[str, Any]:
         cursor.execute(statement)
         names = [column[0] for column in cursor.description or ()]
         return dict(zip(names, cursor.fetchone() or (), strict=False))
+
+
+def _view(connection: Connection, name: str) -> str:
+    return str(_show(connection, "VIEW", name)["Create View"])
 
 
 def _code(shown: dict[str, Any]) -> str:

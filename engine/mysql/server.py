@@ -12,6 +12,7 @@ from engine.journal import Journal
 from engine.manifest import Manifest, Server
 from engine.mysql import tools
 from engine.mysql.connection import BRIEFLY, Address, Connection, address, open_connection, query, value
+from engine.mysql.definitions import Definition
 from engine.names import BESIDE
 from engine.processes import Command, Runner, runner_for
 from engine.progress import Progress
@@ -37,6 +38,8 @@ class MySQLSource:
         self._connection: Connection | None = None
         self.patience = BRIEFLY
         """Seconds within which a short question is answered, or the server is Unreachable."""
+        self.side_views: dict[str, list[Definition]] = {}
+        """By side database loaded here: views that wait until they are made in production's place."""
         self.side_events: dict[str, dict[str, str]] = {}
         """By side database loaded here: what its events, now disabled, were in the dump."""
         self.events_over: dict[str, list[str]] = {}

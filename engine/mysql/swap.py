@@ -38,6 +38,7 @@ from engine.mysql.plan import SwapPlan, make_plan, put_away
 from engine.mysql.queued import CANNOT_LOCK, drop_gate, make_gate
 from engine.mysql.schema import list_tables
 from engine.mysql.sessions import Sessions, packet, run, run_patiently, using
+from engine.mysql.view_text import for_lack_of_rights
 from engine.progress import Progress
 from engine.source import OpenPart, Selection, SwapReport
 
@@ -142,7 +143,8 @@ def finish(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
     notes: list[str] = []
     ensure_triggers(session, plan.database, plan.new.triggers)
     if plan.whole:
-        problems = _ensure_code(session, plan.database, plan.wanted)
+        problems, later = _ensure_code(session, plan.database, plan.wanted)
+        notes += later
         if problems:
             raise IntegrityError(
                 f"The tables of {plan.database} are exchanged, but: {'; '.join(problems)}",
@@ -192,27 +194,50 @@ def _make_trigger(session: Connection, database: str, trigger: Definition) -> No
         run(session, b"UNLOCK TABLES", after)
 
 
-def _ensure_code(session: Connection, database: str, wanted: Wanted) -> list[str]:
-    """Until nothing differs; a view may have to wait for another. What cannot be made, in words."""
-    problems: list[str] = []
+def _ensure_code(session: Connection, database: str, wanted: Wanted) -> tuple[list[str], list[str]]:
+    """Until nothing differs; a view may have to wait for another.
+
+    Returns:
+        What cannot be made, in words; notes on views whose definers are missing or have no rights.
+    """
+    problems: list[_Problem] = []
     run(session, using(database), b"SET SESSION foreign_key_checks = 0")
     for _ in range(_PASSES):
         groups = code_changes(read_definitions(session, database), wanted, database)
         if not groups:
-            return []
+            return [], []
         before, problems = problems, _run_groups(session, groups)
         if problems and problems == before:
             break
-    return problems
+    return _sorted_out(database, problems, wanted.definitions.views)
 
 
-def _run_groups(session: Connection, groups: list[list[bytes]]) -> list[str]:
-    problems = []
+_Problem = tuple[str, list[bytes]]
+"""What the server said, and the statements that should make the one object."""
+
+
+def _sorted_out(database: str, problems: list[_Problem], views: Iterable[Definition]) -> tuple[list[str], list[str]]:
+    """A view that its definer's rights do not allow is a note, with the statement: all data is in place."""
+    made = {create(view)[1]: view.name for view in views}
+    failed = {made[text]: (text, reason) for reason, group in problems for text in group if text in made}
+    later = for_lack_of_rights({name: text for name, (text, _) in failed.items()},
+                               {name: reason for name, (_, reason) in failed.items()})  # fmt: skip
+    notes = [
+        f"view {name} could not be made ({failed[name][1]}); once its definer exists and has its rights, "
+        f"USE {quoted(database)}; {failed[name][0].decode('utf-8', 'replace')}"
+        for name in sorted(later)
+    ]
+    excused = {failed[name][0] for name in later}
+    return [reason for reason, group in problems if not excused & set(group)], notes
+
+
+def _run_groups(session: Connection, groups: list[list[bytes]]) -> list[_Problem]:
+    problems: list[_Problem] = []
     for group in groups:
         try:
             run_patiently(session, *group)
         except BackupError as error:
-            problems.append(error.message)
+            problems.append((error.message, group))
             run(session, b"SET NAMES utf8mb4")
     return problems
 
@@ -237,11 +262,11 @@ def complete_old_copy(session: Connection, plan: SwapPlan) -> list[str]:
     steps = CollationSteps(database, old.charset, present.collation)
     there = {each.key for kind in (present.routines, present.views, present.events) for each in kind}
     missing = [each for each in (*old.routines, *old.views, *old.events) if each.key not in there]
-    groups = [[*steps.before(each), *create(replace(each, status="DISABLE" if each.kind == "event" else ""))]
-              for each in missing]  # fmt: skip
+    groups = [[*steps.before(each), *create(replace(each.moved(plan.database, database), status=(
+        "DISABLE" if each.kind == "event" else "")))] for each in missing]  # fmt: skip
     problems = _run_groups(session, groups)
     run(session, set_charset(database, old.charset, old.collation))
-    return [f"in the old copy {database}: {problem}" for problem in problems]
+    return [f"in the old copy {database}: {problem}" for problem, _ in problems]
 
 
 def _drop_emptied_side(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
@@ -269,7 +294,8 @@ def undo(session: Connection, plan: SwapPlan, journal: Journal) -> list[str]:
             run(session, f"DROP DATABASE {quoted(plan.database)}".encode())
     else:
         ensure_triggers(session, plan.database, plan.old.triggers)
-        if plan.whole and (problems := _ensure_code(session, plan.database, Wanted(plan.old))):
+        problems = _ensure_code(session, plan.database, Wanted(plan.old))[0] if plan.whole else []
+        if problems:
             raise IntegrityError(
                 f"{plan.database} could not be put back as it was: {'; '.join(problems)}",
                 kept="all tables are in place; the journal holds every definition",

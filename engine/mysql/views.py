@@ -6,9 +6,14 @@ dropped by mistake. So they are left out of the dump by name, and their definiti
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pymysql
 
+from engine.errors import BackupError
 from engine.mysql.connection import Connection, query, quoted
+from engine.mysql.statements import literal
 
 _INVALID = {1356, 1449}
 """View references invalid tables, columns or rights; its definer does not exist."""
@@ -20,14 +25,36 @@ def broken_views(connection: Connection, database: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for (name,) in names:
         try:
-            with connection.cursor() as cursor:  # the very question a dump program asks
+            with connection.cursor() as cursor:  # the very questions a dump program asks
                 cursor.execute(f"SHOW FIELDS FROM {quoted(database)}.{quoted(name)}")
+                cursor.execute(f"SHOW CREATE VIEW {quoted(database)}.{quoted(name)}")
         except pymysql.MySQLError as error:
             if error.args and error.args[0] in _INVALID:
                 found[str(name)] = str(error.args[1])
             else:
                 raise
     return found
+
+
+def create_view(show: Callable[[], Any], ask: Callable[[str], list[tuple[Any, ...]]], where: str, name: str) -> Any:
+    """What SHOW CREATE VIEW says. MySQL says nothing of a view whose function belongs to somebody who is gone:
+    then it is put together from information_schema.
+
+    Args:
+        show: Asks SHOW CREATE VIEW; text or bytes.
+        ask: Asks anything else, with the same kind of answer.
+        where: The database, as a literal.
+    """
+    try:
+        return show()
+    except BackupError as error:
+        if not any(f"({number})" in error.message for number in _INVALID):
+            raise
+    return ask(
+        "SELECT CONCAT('CREATE DEFINER=`', SUBSTRING_INDEX(definer, '@', 1), '`@`', SUBSTRING_INDEX(definer, '@', -1), "
+        f"'` SQL SECURITY ', security_type, ' VIEW ', {literal(quoted(name))}, ' AS ', view_definition) "
+        f"FROM information_schema.views WHERE table_schema = {where} AND table_name = {literal(name)}"
+    )[0][0]
 
 
 def warnings(broken: dict[str, str]) -> list[str]:
