@@ -79,17 +79,19 @@ class RestoreWork:
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> RestoreWork:
-        self._exit.enter_context(locks(self.site, self.plan.target))
-        self.journal = Journal.create(
-            self.site.journals,
-            f"{self._source.kind}-restore",
-            source=self.plan.target.source,
-            database=self.plan.target.database,
-            side=self.plan.side,
-            replaces=self.plan.replaces,
-            keep_as=self.plan.keep_as,
-            backup=self.plan.manifest.file,
-        )
+        with contextlib.ExitStack() as held:  # let go again if the journal cannot be begun
+            held.enter_context(locks(self.site, self.plan.target))
+            self.journal = Journal.create(
+                self.site.journals,
+                f"{self._source.kind}-restore",
+                source=self.plan.target.source,
+                database=self.plan.target.database,
+                side=self.plan.side,
+                replaces=self.plan.replaces,
+                keep_as=self.plan.keep_as,
+                backup=self.plan.manifest.file,
+            )
+            self._exit = held.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
