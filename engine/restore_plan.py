@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from engine import names
@@ -10,7 +11,7 @@ from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName, nearest
 from engine.manifest import Manifest
 from engine.site import Site, Target
-from engine.source import DatabaseState, Selection
+from engine.source import DatabaseSource, DatabaseState, Selection
 
 _NAME_LIMIT = 63
 
@@ -168,8 +169,8 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
             kept="nothing was changed",
             remedy="restore them beside (without --into) and copy the rows, or replace their schema (--schemas)",
         )
-    stamp = f"{names.now():{names.STAMP}}"
-    side = _beside(target.database, "restore", stamp) if replaces or not request.into else request.into
+    side, keep_as = _free_names(source, target.database)
+    side = side if replaces or not request.into else request.into
     before = source.state(target.database, count=replaces)
     notes += _differences(manifest, before, request) if replaces and before.exists else []
     if not replaces and source.state(side).exists:
@@ -184,7 +185,7 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
         copies,
         side,
         replaces,
-        _beside(target.database, "before", stamp),
+        keep_as,
         before,
         notes=[*notes, *manifest.warnings],
     )
@@ -281,6 +282,16 @@ def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequ
     if request.selection.everything and fewer > 0:
         notes.append(f"the database now holds {fewer:,} rows more than the backup")
     return notes
+
+
+def _free_names(source: DatabaseSource, database: str) -> tuple[str, str]:
+    """Of the copy and of the previous data: by the time now, or the next second at which nothing has them."""
+    moment = names.now()
+    while True:
+        pair = tuple(_beside(database, word, f"{moment:{names.STAMP}}") for word in ("restore", "before"))
+        if not any(source.state(name).exists for name in pair):
+            return pair[0], pair[1]
+        moment += timedelta(seconds=1)
 
 
 def _beside(database: str, word: str, stamp: str) -> str:

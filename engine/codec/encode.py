@@ -78,7 +78,7 @@ class Encoder:
         if self._result is not None:
             raise ValueError("write to an encoder that has finished")
         self._plain += len(data)
-        if len(data) + len(self._small) < _SLICE:
+        if len(data) < _SLICE // 2 and len(data) + len(self._small) < _SLICE:
             self._small += data
             return
         self._flush_small()

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import pymysql
@@ -23,14 +22,13 @@ from engine.manifest import LogPosition
 from engine.mysql.connection import Connection, query, session_id, value
 from engine.mysql.locking import ShortLock
 from engine.mysql.rows import RowCounter
-from engine.processes import Command, Process
+from engine.processes import Command, Process, gathered
 
 if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
 
 _SHORTEST_HOLD = 0.2
 _REST = 1.0
-_GATHERED = 256 * 1024
 
 
 @dataclass
@@ -59,17 +57,11 @@ class Snapshot:
 
         The dump programs write 4 KiB at a time: that is gathered, for everybody's work costs by the piece.
         """
-        gathered, self.head = self.head, []
-        size = sum(map(len, gathered))
-        counted = len(gathered)
-        for chunk in chain(self.rest, (b"",)):
-            gathered.append(chunk)
-            size += len(chunk)
-            if size >= _GATHERED or not chunk:
-                self.rows.feed(b"".join(gathered[counted:]))
-                if size:
-                    yield b"".join(gathered)
-                gathered, size, counted = [], 0, 0
+        head, self.head = self.head, []
+        yield from head
+        for block in gathered(self.rest):
+            self.rows.feed(block)
+            yield block
 
 
 def take(source: MySQLSource, command: Command) -> Snapshot:

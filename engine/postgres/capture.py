@@ -17,7 +17,7 @@ from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.converter import Converter
 from engine.postgres.dump_text import DumpScanner
 from engine.postgres.tools import Tools
-from engine.processes import Command
+from engine.processes import Command, gathered
 from engine.progress import Progress
 from engine.source import Sink
 
@@ -139,7 +139,7 @@ class Capture:
         done = 0
         started = self._tools.runner.start(self._command(moment), timeout=self._config.timeout_seconds)
         with started as process, Reader(self._tools, self._config.format) as reader:
-            for chunk in process.chunks():
+            for chunk in gathered(process.chunks()):
                 locked.set()
                 sink.write(chunk)
                 reader.write(chunk)

@@ -136,7 +136,8 @@ class DumpScanner:
         if self._first and data.startswith(b"\\.\n"):
             end = 0
         else:
-            end = data.find(_ROWS_END) + 1
+            # one byte is looked for at the speed of memory, and most rows hold no backslash
+            end = data.find(_ROWS_END) + 1 if b"\\" in data else 0
             if not end:
                 keep = len(data) if self._first and len(data) < 3 else min(3, len(data))
                 if whole := data[: len(data) - keep]:

@@ -13,6 +13,31 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 CHUNK = 1024 * 1024
+GATHERED = 256 * 1024
+
+
+def gathered(chunks: Iterable[bytes], size: int = GATHERED) -> Iterator[bytes]:
+    """The same bytes in fewer chunks, of at most ``size`` where those that came were smaller.
+
+    A client writes to its pipe in small pieces; what is done once a piece is then done less often.
+    The first chunk passes at once: somebody may wait for the sign of life.
+    """
+    waiting: list[bytes] = []
+    length = 0
+    first = True
+    for chunk in chunks:
+        if first or length + len(chunk) > size:
+            if waiting:
+                yield b"".join(waiting)
+            waiting, length = [], 0
+            if first:
+                first = False
+                yield chunk
+                continue
+        waiting.append(chunk)
+        length += len(chunk)
+    if waiting:
+        yield b"".join(waiting)
 
 
 @dataclass(frozen=True)

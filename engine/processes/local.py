@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 from engine.errors import BackupError, ToolFailed, ToolMissing
@@ -21,6 +22,9 @@ from engine.processes import diagnose
 from engine.processes.base import CHUNK, Command, Completed
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
+_LITTLE = 64 * 1024
+_NAP = 0.001  # a pipe with room for CHUNK is not full within that
+
 _GUARDED = r"""
 life=$1; gate=$2; shift 2
 if [ "$gate" != - ]; then read -r _ <"/proc/self/fd/$gate" || exit 125; fi
@@ -69,10 +73,12 @@ class LocalProcess:
         finally:
             for handle in kept:
                 os.close(handle)
+        self._roomy = False
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, CHUNK)
+                    self._roomy = True
         self._threads = [threading.Thread(target=self._keep_stderr, daemon=True)]
         if command.feeds and not command.converses:
             self._threads.append(threading.Thread(target=self._keep_stdout, daemon=True))
@@ -94,11 +100,17 @@ class LocalProcess:
             self._gate = -1
 
     def chunks(self) -> Iterator[bytes]:
-        """Standard output until the program closes it."""
+        """Standard output until the program closes it.
+
+        A dump program writes 4 KiB at a time. To be woken for each would cost more than all that is done
+        with it: where little came, and the pipe has room, more is waited for.
+        """
         assert self._child.stdout is not None
         handle = self._child.stdout.fileno()
         while data := os.read(handle, CHUNK):
             yield data
+            if self._roomy and len(data) < _LITTLE:
+                time.sleep(_NAP)
 
     def write(self, data: bytes) -> None:
         """Feed standard input. Raises what ``wait`` raises when the program has ended."""

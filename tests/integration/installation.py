@@ -129,6 +129,15 @@ class Installation:
         """Start a deployment over the API and wait for its end."""
         return self.api.wait(self.api.start(deployment, **parameters), timeout=timeout)
 
+    def log(self, run: Run) -> list[str]:
+        """The whole log of a run that has ended: its last lines arrive a moment after its state."""
+        deadline = time.monotonic() + 30
+        while True:
+            lines = self.api.logs(run.id)
+            if any(line.startswith("Finished in state") for line in lines) or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.5)
+
     def table(self, run: Run, key: str) -> list[dict[str, Any]]:
         """The rows of a table artifact of that run."""
         for artifact in self.api.artifacts(run.id):

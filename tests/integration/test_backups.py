@@ -22,7 +22,7 @@ def test_a_daily_full_leaves_backups_copies_a_table_and_a_short_log(prefect: Ins
         assert row["verified how"].startswith("local: ") and "s3: " in row["verified how"]
         assert row["size"] and row["duration"] and row["rate"].endswith("/s")
     assert rows[0]["rows"] == "2,100 in 2 tables" and rows[1]["rows"] == "2,300 in 2 tables"
-    log = prefect.api.logs(run.id)
+    log = prefect.log(run)
     assert any("dumped" in line and site.shop in line for line in log)
     assert any("copied to s3" in line for line in log)
     assert len(log) < 80, "\n".join(log)
@@ -113,7 +113,7 @@ def test_a_wrong_s3_secret_fails_at_once_in_words(prefect: Installation) -> None
     assert run.state == "FAILED" and run.first_line.startswith("Copy missing at s3 (")
     failed = [task for task in prefect.api.tasks(run.id) if task["state_type"] == "FAILED"]
     assert failed and all(task["run_count"] == 1 for task in failed)
-    assert "FAKE-wrong-secret" not in run.message + "\n".join(prefect.api.logs(run.id))
+    assert "FAKE-wrong-secret" not in run.message + "\n".join(prefect.log(run))
 
 
 def test_a_rotated_password_is_used_by_the_next_run_without_deploying_again(prefect: Installation) -> None:
