@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Problem = tuple[Path_, str]
 """Where in the file, and what is wrong there."""
 
-LOG_TIERS = ("binlogs", "wal", "base")
 KINDS = ("mysql", "postgres", "volumes", "buckets", "n8n", "config")
 _AGE = re.compile(r"^[1-9]\d*\s*[hdwmy]$")
 _SERVERS = ("mysql", "postgres")
@@ -121,7 +120,7 @@ def _check_directories(vault: dict[str, Any], shaped: Shaped) -> None:
 
 
 def _check_tier(tier: str, at: Path_, shaped: Shaped) -> None:
-    known = [*TIERS, *LOG_TIERS]
+    known = list(TIERS)
     if tier not in known and tier != "*":
         shaped.problems.append((at, f"{dotted(at)} names no tier. {nearest(tier, known)}"))
 

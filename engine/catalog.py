@@ -119,9 +119,9 @@ class Catalog:
         """Every backup that ``which`` can mean, the best first; see ``find``.
 
         For ``latest`` and ``before`` these are all in question, newest first, without the safety copies
-        that restores take of what they replace.
+        that restores take of what they replace, and what else is no backup of the database as it was.
         """
-        here = self.entries(source=source, database=database)
+        here = (each for each in self.entries(source=source, database=database) if not each.name.log)
         if which.startswith(_BEFORE):
             moment = names.parse_moment(which.removeprefix(_BEFORE))
             here = (entry for entry in here if entry.name.taken_at <= moment)
@@ -131,7 +131,7 @@ class Catalog:
             return
         for entry in here:
             manifest = self.load(entry)
-            if manifest.tier != names.SAFETY:
+            if manifest.tier not in names.NEVER_LATEST:
                 yield entry, manifest
 
     def newest_before(self, source: str, database: str, moment: datetime) -> Entry | None:

@@ -13,6 +13,9 @@
       IntegrityError                bytes, signature or counts are not what they
                                     should be                                      permanent
         SnapshotMismatch            the dump and the server's own count differ     retryable
+      LogGap                        a log is missing between two others            permanent
+      LogChainBroken                the server's logs began anew: a full is needed permanent
+      OutsideWindow                 no logs reach that moment                      permanent
       DiskFull                      not enough room                                permanent
       LockHeld                      another run works on the same thing            retryable
       Unreachable                   no answer: down, refused, cut, timed out       retryable
@@ -106,6 +109,18 @@ class SnapshotMismatch(IntegrityError):
     """The rows in a dump and the rows counted at its own snapshot differ."""
 
     retryable = True
+
+
+class LogGap(BackupError):
+    """Logs are missing between others that are there; the message names them."""
+
+
+class LogChainBroken(BackupError):
+    """The server's logs began anew (it was restored, reset or replaced), or lost their anchor."""
+
+
+class OutsideWindow(BackupError):
+    """A moment that cannot be recovered; the message gives the window that can."""
 
 
 class DiskFull(BackupError):

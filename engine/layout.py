@@ -98,6 +98,7 @@ class Layout:
             for pattern, pairs in self._patterns.items()
             if folder == _dated(pattern, name.taken_at)
             for pair in pairs
+            if (pair[1] == name.log if name.log else pair[1] not in names.LOGS)
         )
         return Place(name, pairs) if pairs else None
 

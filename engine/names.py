@@ -3,7 +3,8 @@
 Form: ``<name>_YYYYMMDD_HHMMSS.<ext>``, always UTC, for example
 ``workset_20250116_020000.sql.gz.enc``. ``<name>`` is the database, percent-encoded where a
 character is not safe in a file name or an object key. A name too long for a file is cut and gets
-``~`` and a digest of the whole; its manifest holds the true name.
+``~`` and a digest of the whole; its manifest holds the true name. A server's log keeps its own name and
+has a dot before the stamp: ``mysql-bin.000001.20250116_020500.gz.enc``, stamped when it was shipped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ STAMP = "%Y%m%d_%H%M%S"
 MANIFEST_SUFFIX = ".json"
 BESIDE = re.compile(r"_(before|restore)_\d{8}_\d{6}$")
 """How the databases end that restores leave beside production: they are never sources by themselves."""
+_WAL_NAME = r"[0-9A-F]{24}|[0-9A-F]{8}\.history"
+_LOG = re.compile(rf"^(?P<name>{_WAL_NAME}|[^/]+\.\d{{6,}})\.(?P<stamp>\d{{8}}_\d{{6}})\.(?P<ext>[A-Za-z0-9.]+)$")
 _FILE = re.compile(r"^(?P<name>.+)_(?P<stamp>\d{8}_\d{6})\.(?P<ext>[A-Za-z0-9.]+)$")
 
 # A file name has at most 255 bytes; role, extension, ``.json`` or a mark's kind and stamp follow.
@@ -30,7 +33,16 @@ _SHORTENED = re.compile(rf"^[A-Za-z0-9_.%-]{{1,{_MAX_ENCODED - _DIGEST_DIGITS - 
 SAFETY = "safety"
 """Tier of the copies taken of what a restore is about to replace. ``latest`` never means one of these:
 a restore that is run again must not bring back what it was to repair."""
-TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual", SAFETY)
+RECOVERED = "recovered"
+"""Tier of what a recovery to a point in time brought back, before it is put anywhere."""
+BASE = "base"
+"""Tier of physical copies of a whole PostgreSQL server, which its WAL is replayed on."""
+BINLOGS, WAL = "binlogs", "wal"
+LOGS = (BINLOGS, WAL)
+"""Tiers of shipped logs. Each log is a backup of its own, called as the server calls it."""
+TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual", SAFETY, RECOVERED, BASE, *LOGS)
+NEVER_LATEST = frozenset((SAFETY, RECOVERED, BASE, *LOGS))
+"""Tiers that are no backups of a database as it last was."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,11 +54,13 @@ class BackupName:
         name: What was backed up, as the server calls it (not encoded). When it was read from the name
             of a file whose database's name was too long, the shortened form.
         ext: Everything after the stamp: ``sql.gz.enc``, ``dump.zst.enc``, ``tar.gz.enc``.
+        log: For a server's log its tier, ``binlogs`` or ``wal``; ``taken_at`` is when it was shipped.
     """
 
     taken_at: datetime
     name: str
     ext: str
+    log: str = ""
 
     @property
     def file(self) -> str:
@@ -54,7 +68,7 @@ class BackupName:
 
     @property
     def stem(self) -> str:
-        return f"{encode(self.name)}_{self.taken_at:{STAMP}}"
+        return f"{encode(self.name)}{'.' if self.log else '_'}{self.taken_at:{STAMP}}"
 
     def is_of(self, database: str) -> bool:
         """Is this a backup of that database (or volume, bucket...), given by its true name?"""
@@ -94,14 +108,19 @@ def parse_file(file: str) -> BackupName | None:
 
     Companion parts (``….accounts.sql.gz.enc``) parse too; only manifests make a backup.
     """
-    found = _FILE.match(file)
+    log = _LOG.match(file)
+    found = log or _FILE.match(file)
     if not found:
         return None
     try:
         taken = datetime.strptime(found["stamp"], STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return BackupName(taken, _decode(found["name"]), found["ext"])
+    return BackupName(taken, _decode(found["name"]), found["ext"], _tier_of(found["name"]) if log else "")
+
+
+def _tier_of(log: str) -> str:
+    return WAL if re.fullmatch(_WAL_NAME, log) else BINLOGS
 
 
 def now() -> datetime:

@@ -56,8 +56,10 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     for location in site.vault.locations():
         try:
             for entry in site.vault.catalog(location).entries():
+                if entry.name.log:
+                    continue
                 source, tier = owner(site, entry)
-                if tier != names.SAFETY:  # a copy of what was to be repaired is no good backup
+                if tier not in names.NEVER_LATEST:  # a copy of what was to be repaired is no good backup
                     found.setdefault(Target(source, entry.name.name), []).append(entry)
         except BackupError as error:
             unseen[location] = error

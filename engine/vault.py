@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,22 @@ class Vault:
         return self._begin(
             source, kind, tier, database, ext + EXTENSIONS[settings.compression], names.now(), label, recovery_point
         )
+
+    def begin_log(self, *, source: str, kind: str, tier: str, log: str, estimated_bytes: int) -> BackupWriter:
+        """Start the backup of one log of a server; its facts are an ``engine.logs.LogFile``.
+
+        Args:
+            kind: ``binlog`` or ``wal``.
+            log: As the server calls it: ``mysql-bin.000001``.
+            estimated_bytes: Its plain size.
+
+        Raises:
+            DiskFull: Less room than that. UnknownName: No such source or tier.
+        """
+        self._known(source, tier)
+        self._require(estimated_bytes, f"The log {log} of {source}")
+        ext = EXTENSIONS[self._settings.compression].removeprefix(".")
+        return self._begin(source, kind, tier, log, ext, names.now(), "", "", log=tier)
 
     def read_part(
         self, entry: Entry, manifest: Manifest, role: str = "data", progress: Progress = silent
@@ -265,11 +282,12 @@ class Vault:
         moment: datetime,
         label: str,
         recovery_point: str,
+        log: str = "",
     ) -> BackupWriter:
         make_private(self.root, self.state)
         layout = self._layouts[LOCAL]
         with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
-            name = self._free_name(source, BackupName(moment.replace(microsecond=0), database, ext))
+            name = self._free_name(source, BackupName(moment.replace(microsecond=0), database, ext, log))
             key = layout.key(source, tier, name.taken_at, name.file)
             journal = Journal.create(self._publishing, "publish", source=source, stem=name.stem)
         birth = Birth(self.site, source, kind, tier, database, name, key, moment, label, recovery_point)
@@ -284,7 +302,7 @@ class Vault:
             next(iter(store.list(f"{folder}/{name.stem}." if folder else f"{name.stem}.")), None)
             for folder in self._layouts[LOCAL].folders(source, name.taken_at)
         ):
-            name = BackupName(name.taken_at + timedelta(seconds=1), name.name, name.ext)
+            name = replace(name, taken_at=name.taken_at + timedelta(seconds=1))
         return name
 
     def _refuse_without_room(self, source: str, database: str, estimated_bytes: int) -> None:

@@ -10,10 +10,14 @@ import pytest
 from engine.config import SiteConfig
 from engine.errors import ConfigError
 from engine.layout import Layout, layouts
-from engine.names import TIERS
+from engine.names import LOGS, TIERS
 
 AT = datetime(2025, 1, 16, 2, 0, 0, tzinfo=UTC)
 FILE = "workset_20250116_020000.sql.gz.enc"
+LOG_FILES = {
+    "binlogs": "mysql-bin.000001.20250116_020000.gz.enc",
+    "wal": "000000010000000000000003.20250116_020000.gz.enc",
+}
 WORKSET = {"mysql/daily": "database", "mysql/binlogs": "binlogs", "mysql/pre-deployment": "pre-deployment"}
 
 
@@ -64,7 +68,7 @@ def test_workbenchs_dated_folders_leave_the_tier_to_the_manifest() -> None:
     assert key == f"2025/01/16/{FILE}"
     place = layout.place(key)
     assert place is not None and {source for source, _ in place.pairs} == {"postgres"}
-    assert {tier for _, tier in place.pairs} == set(TIERS)
+    assert {tier for _, tier in place.pairs} == set(TIERS) - set(LOGS)
 
 
 def test_a_dated_folder_must_be_the_files_own_date() -> None:
@@ -105,11 +109,19 @@ def test_a_key_leads_back_to_its_source_and_tier(template: str) -> None:
     layout = Layout("shop", template, {"mysql/daily": "x/y"}, ["mysql", "crm"])
     for source in ("mysql", "crm"):
         for tier in TIERS:
-            key = layout.key(source, tier, AT, FILE)
+            key = layout.key(source, tier, AT, LOG_FILES.get(tier, FILE))
             place = layout.place(key)
             assert place is not None and (source, tier) in place.pairs
             assert any(key.startswith(prefix) for prefix in layout.prefixes(source, tier))
             assert any(key.startswith(prefix) for prefix in layout.prefixes())
+
+
+def test_a_log_by_its_name_belongs_to_its_tier_alone_and_a_dump_to_none_of_them() -> None:
+    layout = Layout("shop", "{yyyy}/{mm}", {}, ["mysql"])
+    for tier, file in LOG_FILES.items():
+        assert layout.place(f"2025/01/{file}").pairs == (("mysql", tier),)  # type: ignore[union-attr]
+    assert Layout("shop", "{tier}", {}, ["mysql"]).place(f"daily/{LOG_FILES['wal']}") is None
+    assert Layout("shop", "{tier}", {}, ["mysql"]).place(f"wal/{FILE}") is None
 
 
 def test_only_the_wanted_folders_are_listed() -> None:

@@ -57,6 +57,21 @@ def test_odd_characters_are_encoded(name: str, file: str) -> None:
     assert encode(name) == file
 
 
+@pytest.mark.parametrize(("log", "tier"), [
+    ("mysql-bin.000001", "binlogs"), ("binlog.1000000", "binlogs"), ("odd name.000012", "binlogs"),
+    ("000000010000000A000000FF", "wal"), ("00000002.history", "wal"),
+])  # fmt: skip
+def test_a_servers_log_keeps_its_name_and_gets_a_stamp(log: str, tier: str) -> None:
+    name = BackupName(TAKEN, log, "gz.enc", tier)
+    assert name.file.endswith(f".{TAKEN:%Y%m%d_%H%M%S}.gz.enc")
+    assert parse_file(name.file) == name
+
+
+def test_a_database_called_like_a_log_is_no_log() -> None:
+    name = BackupName(TAKEN, "mysql-bin.000001", "sql.gz.enc")
+    assert parse_file(name.file) == name
+
+
 @pytest.mark.parametrize(
     "file",
     [
@@ -67,7 +82,6 @@ def test_odd_characters_are_encoded(name: str, file: str) -> None:
         "x_20250116_250000.sql",
         "README.md",
         "_20250116_020000.sql",
-        "mysql-bin.000001.20250116_020000.gz.enc",
         "x_20250116_020000.sql.gz.enc~",
         "x_20250116_020000",
     ],
