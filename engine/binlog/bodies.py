@@ -1,0 +1,186 @@
+"""What stands in the bodies of binary log events. Every function raises ValueError where a body is too short."""
+
+from __future__ import annotations
+
+import io
+import uuid
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import zstandard
+
+from engine.binlog import kinds
+from engine.binlog.reading import Cursor, Feed
+
+_CHUNK = 1 << 18
+_HEADER = 19
+_ZSTD, _UNPACKED = 0, 255
+_STANDALONE = 1
+_MICROSECONDS_MASK = (1 << 55) - 1
+_ORIGINAL_FOLLOWS = 1 << 55
+
+
+class Begin(NamedTuple):
+    """How a transaction begins.
+
+    Attributes:
+        gtid: As SQL writes it; empty for an anonymous transaction.
+        committed: Microseconds since 1970 by the server's clock at its commit; 0 where the server does not say.
+        standalone: Ends with its first statement.
+    """
+
+    gtid: str
+    committed: int
+    standalone: bool
+
+
+class Query(NamedTuple):
+    """A statement as text: the session's database, and how many seconds it had taken."""
+
+    database: str
+    text: bytes
+    seconds: int
+
+
+def begin(kind: int, body: bytes, server_id: int) -> Begin:
+    """A GTID event of either flavour."""
+    if kind == kinds.MARIADB_GTID:
+        cursor = Cursor(body)
+        number, domain, flags = cursor.number(8), cursor.number(4), cursor.number(1)
+        return Begin(f"{domain}-{server_id}-{number}", 0, bool(flags & _STANDALONE))
+    if kind == kinds.MYSQL_GTID_TAGGED:
+        return _tagged(body)
+    cursor = Cursor(body, 1)
+    source, number = uuid.UUID(bytes=cursor.bytes(16)), cursor.number(8)
+    cursor.bytes(17)  # logical clock: its kind and two numbers
+    committed = cursor.number(7) & _MICROSECONDS_MASK if cursor.left >= 7 else 0
+    return Begin(f"{source}:{number}" if kind == kinds.MYSQL_GTID else "", committed, False)
+
+
+def _tagged(body: bytes) -> Begin:
+    """MySQL's serialization: version, size, last field not to be ignored, then fields by number."""
+    cursor = Cursor(body)
+    for _ in range(3):
+        cursor.varlen()
+    source, number, tag, committed = uuid.UUID(int=0), 0, "", 0
+    while cursor.left:
+        field = cursor.varlen()
+        if field == 1:
+            source = uuid.UUID(bytes=bytes(cursor.varlen() for _ in range(16)))
+        elif field == 3:
+            tag = cursor.bytes(cursor.varlen()).decode()
+        elif field in (2, 4, 5):
+            value = cursor.varlen_signed()
+            number = value if field == 2 else number
+        else:
+            value = cursor.varlen()
+            if field == 6:
+                committed = value
+                break
+    return Begin(f"{source}:{tag}:{number}", committed, False)
+
+
+def query(kind: int, body: bytes) -> Query:
+    """A statement, unpacked where MariaDB has compressed it."""
+    cursor = Cursor(body, 4)
+    seconds, name_length = cursor.number(4), cursor.number(1)
+    cursor.bytes(2)  # error code
+    variables = cursor.number(2)
+    if kind == kinds.EXECUTE_LOAD_QUERY:
+        cursor.bytes(13)
+    cursor.bytes(variables)
+    database = cursor.bytes(name_length).decode("utf-8", "replace")
+    cursor.bytes(1)
+    text = cursor.bytes(cursor.left)
+    return Query(database, _unpacked(text) if kind == kinds.MARIADB_QUERY_COMPRESSED else text, seconds)
+
+
+def _unpacked(text: bytes) -> bytes:
+    """MariaDB's compressed events: one byte that says how long the length is, the length, zlib's stream."""
+    head = text[0]
+    if not head & 0x80 or head & 0x70:
+        raise ValueError("compressed in an unknown way")
+    try:
+        return zlib.decompress(text[1 + (head & 0x07) :])
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+
+
+def table_map(body: bytes) -> tuple[int, str, str]:
+    """Number, database and table."""
+    cursor = Cursor(body)
+    number = cursor.number(6)
+    cursor.bytes(2)
+    database = cursor.bytes(cursor.packed()).decode("utf-8", "replace")
+    cursor.bytes(1)
+    return number, database, cursor.bytes(cursor.packed()).decode("utf-8", "replace")
+
+
+def rows_table(body: bytes) -> int:
+    """The table's number that an event of changed rows names."""
+    return int.from_bytes(body[:6], "little")
+
+
+def rotate(body: bytes) -> tuple[int, str]:
+    """Position and name of the log that follows."""
+    return int.from_bytes(body[:8], "little"), body[8:].decode("utf-8", "replace")
+
+
+def payload(body: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The events inside a compressed transaction: kind, time, server id, body."""
+    cursor = Cursor(body)
+    how = _UNPACKED
+    while field := cursor.packed():
+        length = cursor.packed()
+        value = Cursor(cursor.bytes(length))
+        if field == 2:
+            how = value.packed()
+    packed = io.BytesIO(body[cursor.at :])
+    if how == _ZSTD:
+        stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        yield from _inner(Feed(iter(lambda: stream.read(_CHUNK), b"")))
+    elif how == _UNPACKED:
+        yield from _inner(Feed(iter(lambda: packed.read(_CHUNK), b"")))
+    else:
+        raise ValueError(f"compressed in an unknown way ({how})")
+
+
+def _inner(feed: Feed) -> Iterator[tuple[int, int, int, bytes]]:
+    try:
+        while head := feed.take(_HEADER):
+            cursor = Cursor(head)
+            at, kind, server_id, size = cursor.number(4), cursor.number(1), cursor.number(4), cursor.number(4)
+            inside = feed.take(size - _HEADER)
+            if len(inside) != size - _HEADER:
+                raise ValueError("it ends within an event")
+            yield kind, at, server_id, inside
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+def previous_gtids(body: bytes) -> str:
+    """A MySQL GTID set as SQL writes it: ``uuid:1-5,uuid:tag:1``."""
+    cursor = Cursor(body)
+    head = cursor.number(8)
+    tagged = head >> 56 == 1
+    found = []
+    for _ in range(head >> 8 & 0xFFFFFFFFFFFF if tagged else head):
+        name = str(uuid.UUID(bytes=cursor.bytes(16)))
+        if tagged and (length := cursor.varlen()):
+            name += ":" + cursor.bytes(length).decode()
+        for _ in range(cursor.number(8)):
+            first, after = cursor.number(8), cursor.number(8)
+            name += f":{first}" if after == first + 1 else f":{first}-{after - 1}"
+        found.append(name)
+    return ",".join(found)
+
+
+def gtid_list(body: bytes) -> str:
+    """MariaDB's last GTID of each domain and server: ``0-1-5,1-2-9``."""
+    cursor = Cursor(body)
+    found = []
+    for _ in range(cursor.number(4) & 0x0FFFFFFF):
+        domain, server_id, number = cursor.number(4), cursor.number(4), cursor.number(8)
+        found.append(f"{domain}-{server_id}-{number}")
+    return ",".join(found)

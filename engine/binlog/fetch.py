@@ -1,0 +1,138 @@
+"""Bytes of a server's binary log over its ordinary connection: what replication sends, put together again.
+
+COM_BINLOG_DUMP gives the events of a log one by one, wrapped for a replica: before the log's own, the server
+makes up an event that names the log. Left out, the rest is the server's file to the byte. An encrypted server
+sends its logs in clear.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from engine.binlog import kinds
+from engine.binlog.events import HEADER, MAGIC, START
+from engine.errors import IntegrityError, ToolFailed
+from engine.mysql.connection import Connection, query, translated
+
+COM_BINLOG_DUMP = 0x12
+NON_BLOCK = 0x01
+"""The server says that it is at the end instead of waiting for more."""
+SEND_ANNOTATIONS = 0x02
+"""MariaDB: the statements' texts beside their rows, as the file holds them."""
+_PACKET_OK, _PACKET_EOF, _PACKET_ERROR = 0x00, 0xFE, 0xFF
+_FULL_PACKET = 0xFFFFFF
+_PIECE = 1 << 20
+_CAPABILITY_GTID = 4
+
+
+def fetch(connection: Connection, name: str, flavour: str) -> Iterator[bytes]:
+    """The bytes of one closed log, from its first to its last, as the server's own file holds them.
+
+    The connection is used up: what the server still has under way belongs to later logs. It is closed.
+    Memory does not grow with the log.
+
+    Args:
+        flavour: ``mariadb`` or ``mysql``.
+
+    Raises:
+        MissingGrant, Unreachable, ToolFailed: as the server answers. IntegrityError: it stops within an event.
+    """
+    try:
+        _introduce(connection, flavour)
+        with translated(f"Fetching {name}"):
+            flags = NON_BLOCK | (SEND_ANNOTATIONS if flavour == "mariadb" else 0)
+            command: Any = connection
+            command._execute_command(COM_BINLOG_DUMP, struct.pack("<IHI", START, flags, 0) + name.encode())
+            yield MAGIC
+            yield from _events(_Packets(command), name)
+    finally:
+        with contextlib.suppress(Exception):
+            connection._force_close()  # type: ignore[attr-defined]  # it would wait for the server's goodbye
+
+
+def _introduce(connection: Connection, flavour: str) -> None:
+    """Say what we understand: checksums as they are written, and MariaDB's own events."""
+    query(connection, "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'")
+    if flavour == "mariadb":
+        query(connection, f"SET @mariadb_slave_capability = {_CAPABILITY_GTID}")
+
+
+def _events(packets: _Packets, name: str) -> Iterator[bytes]:
+    begun = False
+    position = START
+    while (head := packets.first(HEADER.size)) is not None:
+        if len(head) != HEADER.size:
+            raise IntegrityError(f"The server sent half an event of {name} at position {position}.")
+        _, kind, _, size, following, flags = HEADER.unpack(head)
+        if kind in kinds.HEARTBEATS or _made_up(kind, following, flags):
+            for _ in packets.rest():
+                pass
+            if begun and kind == kinds.ROTATE:
+                return
+            continue
+        begun = True
+        yield head
+        sent = len(head)
+        for piece in packets.rest():
+            sent += len(piece)
+            yield piece
+        position += size
+        if sent != size:
+            raise IntegrityError(f"The server sent {sent} of {size} bytes of the event of {name} before {position}.")
+
+
+def _made_up(kind: int, following: int, flags: int) -> bool:
+    """Events for the replica alone have no position."""
+    return bool(flags & kinds.ARTIFICIAL) or (kind == kinds.ROTATE and following == 0)
+
+
+class _Packets:
+    """The server's packets, the large ones in pieces.
+
+    The driver would put each together first, up to a gigabyte.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._left = 0
+        self._more = False
+
+    def first(self, count: int) -> bytes | None:
+        """The first bytes of the next event, without the status before it; None where the server has no more."""
+        self._open()
+        status = self._read(1)[0]
+        if status == _PACKET_EOF:
+            return None
+        if status == _PACKET_ERROR:
+            self._refused()
+        if status != _PACKET_OK:
+            raise ToolFailed(f"The server sent a packet of an unknown kind ({status}).")
+        return self._read(min(count, self._left))
+
+    def rest(self) -> Iterator[bytes]:
+        """What is left of the event, in pieces."""
+        while True:
+            while self._left:
+                yield self._read(min(self._left, _PIECE))
+            if not self._more:
+                return
+            self._open()
+
+    def _open(self) -> None:
+        header = self._connection._read_bytes(4)
+        length = int.from_bytes(header[:3], "little")
+        self._connection._next_seq_id = (header[3] + 1) % 256
+        self._left, self._more = length, length == _FULL_PACKET
+
+    def _read(self, count: int) -> bytes:
+        data: bytes = self._connection._read_bytes(count)
+        self._left -= len(data)
+        return data
+
+    def _refused(self) -> None:
+        from pymysql.err import raise_mysql_exception
+
+        raise_mysql_exception(bytes((_PACKET_ERROR,)) + self._read(self._left))
