@@ -65,18 +65,14 @@ class Connector:
         database = database or self.config.maintenance_database
         try:
             connection = psycopg.connect(
-                **self._address(),
+                **self.parameters(token),
                 dbname=database,
-                user=self.config.user,
-                password=self._password() or None,
-                application_name=self.session_name(token),
-                connect_timeout=10,
                 options=options or None,
                 autocommit=True,
                 prepare_threshold=None,
             )
         except psycopg.OperationalError as error:
-            raise self._refusal(database, str(error).strip()) from None
+            raise self.refusal(database, str(error).strip()) from None
         checks = "client_connection_check_interval" if connection.info.server_version >= 140000 else ""
         settings = {
             "TimeZone": "UTC",
@@ -96,6 +92,16 @@ class Connector:
                 settings.pop(checks, None)  # not every platform can notice a closed socket
                 self._settle(connection, settings)
         return connection
+
+    def parameters(self, token: str = "") -> dict[str, Any]:
+        """Where the server is and who we are, for libpq."""
+        return {
+            **self._address(),
+            "user": self.config.user,
+            "password": self._password() or None,
+            "application_name": self.session_name(token),
+            "connect_timeout": 10,
+        }
 
     def session_name(self, token: str = "") -> str:
         """``application_name`` of a session, at most 63 bytes."""
@@ -162,7 +168,7 @@ class Connector:
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         connection.execute(f"SELECT {calls}", [part for pair in settings.items() for part in pair])
 
-    def _refusal(self, database: str, words: str) -> BackupError:
+    def refusal(self, database: str, words: str) -> BackupError:
         """What a failed connection means. libpq gives no SQLSTATE for these, only words."""
         user = self.config.user
         if (missing := _NO_DATABASE.search(words)) and "role" not in missing[1]:
