@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from engine import names
 from engine.errors import SnapshotMismatch
 from engine.manifest import Server
 from engine.mysql import snapshot
@@ -70,7 +71,8 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
                 counting.stop()
                 raise
         _schema_unchanged(definitions, session, database)
-        contents = {**database_facts(session, database, tables), "lock_held_seconds": round(taken.held_seconds, 3),
+        contents = {**database_facts(session, database, tables), "snapshot_at": names.iso(taken.at),
+                    "lock_held_seconds": round(taken.held_seconds, 3),
                     "broken_views": {name: definitions[f"view {name}"] for name in broken},
                     "definitions": digests_of(before) if len(before) <= _MOST_DIGESTS else {},
                     "ddl_locked": ddl_locked}  # fmt: skip

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pymysql
@@ -39,6 +40,7 @@ class Snapshot:
         head: What was read of the dump so far; ``rest`` gives what follows. ``rows`` has followed ``head``.
         session: Repeatable read, in its snapshot; the caller closes it.
         log: The position of the snapshot; empty where the server writes no binary log.
+        at: When it was taken, by the server's clock (UTC): commits stopped then.
         held_seconds: How long commits waited at most.
         connections: Lowest and highest connection number that the dump's own session can have.
     """
@@ -49,6 +51,7 @@ class Snapshot:
     rows: RowCounter
     session: Connection
     log: LogPosition
+    at: datetime
     held_seconds: float
     connections: tuple[int, int]
 
@@ -104,6 +107,7 @@ def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | No
         with watchdog.limit(began + source.config.lock_try_seconds):
             query(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
             log = log_position(locker, source.flavour, source.version)
+            at = value(locker, "SELECT UTC_TIMESTAMP(6)").replace(tzinfo=UTC)
             process.open_gate()
             _read_until_begun(rest, rows, head)
         if watchdog.ended:
@@ -113,7 +117,7 @@ def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | No
         _same_position(log, rows.log, command)
         highest = _highest_connection(source)
         failed.pop_all()
-        return Snapshot(process, head, rest, rows, session, log, held, (session_id(locker), highest))
+        return Snapshot(process, head, rest, rows, session, log, at, held, (session_id(locker), highest))
 
 
 def log_position(connection: Connection, flavour: str, version: tuple[int, ...]) -> LogPosition:

@@ -1,0 +1,186 @@
+"""Recovery planning: windows and plans against an independent, slow and simple reading of the same logs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import ConfigError, OutsideWindow
+from engine.logs import LogFile
+from engine.recovery import Anchor, Target, holes, make_plan, merged, parse_target, windows
+
+ZERO = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+NOW = ZERO + timedelta(days=30)
+
+
+def at(minutes: float) -> datetime:
+    return ZERO + timedelta(minutes=minutes)
+
+
+def log(number: int, *, chain: str = "uuid", epoch: int = 0, minutes: float | None = None, end: int = 1000) -> LogFile:
+    """The log written from minute 5n to 5n+5."""
+    begun = 5.0 * number if minutes is None else minutes
+    return LogFile(
+        name=f"mysql-bin.{number:06}", number=number, chain=chain, epoch=epoch, end=end,
+        created_at=at(begun), covers_until=at(begun + 5), last_commit=at(begun + 4),
+    )  # fmt: skip
+
+
+def full(number: int, minutes: float, *, position: int = 500, chain: str = "uuid") -> Anchor:
+    return Anchor(f"app_{number}_{minutes:g}.sql.gz.enc", chain, number, position, at(minutes))
+
+
+def plan_of(anchors: list[Anchor], logs: list[LogFile], target: Target):  # type: ignore[no-untyped-def]
+    return make_plan(windows(anchors, logs), target, now=NOW)
+
+
+def moment(minutes: float) -> Target:
+    return Target("time", at(minutes))
+
+
+def test_the_newest_full_before_the_moment_and_just_the_logs_to_it() -> None:
+    logs = [log(number) for number in range(1, 20)]
+    plan = plan_of([full(2, 12), full(10, 52)], logs, moment(63))
+    assert plan.anchor.number == 10
+    assert [each.number for each in plan.logs] == [10, 11, 12]
+
+
+def test_a_moment_in_an_idle_hour_is_reached_through_the_log_that_covers_it() -> None:
+    late = log(3).model_copy(update={"covers_until": at(90)})
+    plan = plan_of([full(2, 12)], [log(2), late], moment(75))
+    assert [each.number for each in plan.logs] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(5, "before the oldest"), (33, "hole"), (500, "the logs reach to"), (60 * 24 * 40, "in the future")],
+)
+def test_a_moment_outside_is_refused_with_the_windows_in_both_zones(minutes: float, words: str) -> None:
+    logs = [log(number) for number in (2, 3, 4, 8, 9)]
+    with pytest.raises(OutsideWindow, match=words) as error:
+        plan_of([full(2, 12), full(8, 42)], logs, moment(minutes))
+    assert "UTC" in error.value.remedy and "12:12:00 UTC" in error.value.remedy
+    if words == "hole":
+        assert "log after mysql-bin.000004 is missing" in error.value.message
+        assert "latest moment before it: 2026-11-20 12:25:00 UTC" in error.value.remedy
+
+
+def test_without_any_full_the_remedy_is_to_make_one() -> None:
+    with pytest.raises(OutsideWindow, match="no full or base") as error:
+        plan_of([], [log(1)], moment(7))
+    assert "make a full" in error.value.remedy
+
+
+def test_logs_that_began_anew_serve_only_the_fulls_of_their_time() -> None:
+    old = [log(number) for number in (1, 2, 3)]
+    new = [log(number, epoch=1, minutes=100 + 5 * number) for number in (1, 2, 3)]
+    found = windows([full(2, 12), full(2, 113)], old + new)
+    assert [(each.earliest, each.latest, {log.epoch for log in each.logs}) for each in found] == [
+        (at(113), at(120), {1}),
+        (at(12), at(20), {0}),
+    ]
+
+
+def test_a_full_of_another_server_takes_no_logs_of_this_one() -> None:
+    found = windows([full(2, 12, chain="other")], [log(2), log(3)])
+    assert found[0].logs == () and found[0].latest == found[0].earliest
+
+
+def test_a_position_beyond_the_log_that_is_named_does_not_fit() -> None:
+    assert windows([full(2, 12, position=5000)], [log(2)])[0].logs == ()
+
+
+def test_latest_takes_every_log_of_the_newest_window() -> None:
+    plan = plan_of([full(2, 12), full(4, 22)], [log(number) for number in (2, 3, 4, 5)], Target("latest"))
+    assert plan.anchor.number == 4 and [each.number for each in plan.logs] == [4, 5]
+
+
+def test_a_position_is_planned_to_its_own_log() -> None:
+    logs = [log(number) for number in (2, 3, 4)]
+    plan = plan_of([full(2, 12)], logs, parse_target("mysql-bin.000003:77"))
+    assert [each.number for each in plan.logs] == [2, 3]
+    with pytest.raises(OutsideWindow):
+        plan_of([full(2, 12)], logs, parse_target("mysql-bin.000002:499"))  # before the full
+    with pytest.raises(OutsideWindow):
+        plan_of([full(2, 12)], logs, parse_target("mysql-bin.000003:77777"))
+
+
+def test_an_lsn_is_planned_to_its_segment() -> None:
+    size = 16 << 20
+    segments = [
+        LogFile(
+            name=f"{number:024X}", number=number, chain="sys", epoch=1, start=number * size, end=(number + 1) * size
+        )
+        for number in range(1, 5)
+    ]
+    base = Anchor("base.tar", "sys", 1, size + 40, at(0), epoch=1)
+    plan = plan_of([base], segments, parse_target("lsn 0/2000100"))
+    assert [each.number for each in plan.logs] == [1, 2]
+    with pytest.raises(OutsideWindow):
+        plan_of([base], segments, parse_target("0/1000010"))
+
+
+def test_a_log_shipped_twice_counts_once_and_the_longer_one_stands() -> None:
+    found = windows([full(2, 12, position=900)], [log(2, end=800), log(2), log(2, end=800), log(3)])
+    assert [each.end for each in found[0].logs] == [1000, 1000]
+
+
+def test_holes_are_named() -> None:
+    found = holes([log(number) for number in (1, 2, 5, 6, 8)])
+    assert [str(each) for each in found] == [
+        "2 logs are missing between mysql-bin.000002 and mysql-bin.000005",
+        "one log is missing between mysql-bin.000006 and mysql-bin.000008",
+    ]
+
+
+@pytest.mark.parametrize("text", ["2026-11-20 12:00:00", "yesterday", "mysql-bin.000003", "", "gtid"])
+def test_what_is_no_target_says_what_one_looks_like(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_target(text)
+    assert "2025-01-16T02:00:00Z" in error.value.remedy and "mysql-bin.000042:1234" in error.value.remedy
+
+
+def test_every_form_of_target_is_read() -> None:
+    assert parse_target("Latest") == Target("latest")
+    assert parse_target("2026-11-20T13:00:00.123456+01:00").moment == at(0) + timedelta(microseconds=123456)
+    assert parse_target("gtid 0-1-77").gtid == "0-1-77"
+    assert parse_target("16/B374D848").position == 0x16B374D848
+
+
+@given(
+    present=st.sets(st.integers(1, 12)),
+    anchors=st.lists(st.tuples(st.integers(1, 12), st.floats(0.1, 4.9)), max_size=4),
+    minutes=st.floats(0, 70),
+)
+def test_a_plan_exists_exactly_where_a_full_and_unbroken_logs_reach(
+    present: set[int], anchors: list[tuple[int, float]], minutes: float
+) -> None:
+    fulls = [full(number, 5 * number + offset) for number, offset in anchors]
+    logs = [log(number) for number in present]
+    wanted = at(minutes)
+    # the slow reading: walk from every full, minute by minute of logs
+    possible = []
+    for anchor in fulls:
+        reach, number = anchor.earliest, anchor.number
+        while number in present:
+            reach = max(reach, at(5 * number + 5))
+            number += 1
+        if anchor.earliest <= wanted <= reach:
+            possible.append(anchor)
+    found = windows(fulls, logs)
+    assert any(low <= wanted <= high for low, high in merged(found)) == bool(possible)
+    if not possible:
+        with pytest.raises(OutsideWindow):
+            make_plan(found, Target("time", wanted), now=NOW)
+        return
+    plan = make_plan(found, Target("time", wanted), now=NOW)
+    assert plan.anchor.earliest <= wanted
+    assert plan.anchor.earliest == max(each.earliest for each in possible)
+    numbers = [each.number for each in plan.logs]
+    assert numbers == list(range(plan.anchor.number, plan.anchor.number + len(numbers)))
+    assert set(numbers) <= present
+    assert not numbers or plan.logs[-1].covers_until >= wanted or wanted == plan.anchor.earliest
+    assert all(each.covers_until < wanted for each in plan.logs[:-1])
