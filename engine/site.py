@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.config import MySQLConfig, PostgresConfig, SiteConfig
 from engine.errors import BackupError, UnknownName, nearest
 from engine.journal import abandoned
+from engine.scratch import leftovers
 from engine.source import DatabaseSource
 from engine.vault import Vault
 
@@ -77,7 +78,8 @@ class Site:
         return chosen
 
     def sweep(self) -> Swept:
-        """Put right what dead runs left: half-done swaps, side databases, staged files, uploads.
+        """Put right what dead runs left: half-done swaps, side databases, scratch servers, staged
+        files, uploads.
 
         A journal whose server cannot be reached stays for the next run, and is told as a problem.
         """
@@ -93,6 +95,9 @@ class Site:
                     f"the restore of {name}/{journal.facts.get('database', '?')} begun at "
                     f"{journal.facts.get('at', '?')} is still unfinished: {error.message}"
                 )
+        removed, still_there = leftovers.sweep(self.vault.state)
+        done += removed
+        problems += still_there
         done += self.vault.sweep()
         return Swept(done, problems)
 

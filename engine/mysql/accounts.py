@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
 
 END_MARKER = "-- Dump completed"
+_OWN = "backup-flows-scratch-"
+"""How the administrators of our own throwaway servers are called."""
 _SYSTEM = frozenset({"mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema"})
 _ACCOUNT = r"`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?"
 _DEFAULT_ROLE = re.compile(rf" DEFAULT ROLE ({_ACCOUNT}(?:, ?{_ACCOUNT})*)")
@@ -67,7 +69,8 @@ def _accounts(connection: Connection, flavour: str) -> list[tuple[str, str, bool
             "WHERE e.FROM_USER = u.User AND e.FROM_HOST = u.Host) FROM mysql.user u",
         )
     found = [(_text(user), _text(host), bool(role)) for user, host, role in rows]
-    return sorted((each for each in found if each[0] not in _SYSTEM), key=lambda each: (not each[2], each))
+    kept = (each for each in found if each[0] not in _SYSTEM and not each[0].startswith(_OWN))
+    return sorted(kept, key=lambda each: (not each[2], each))
 
 
 def _statements(
