@@ -17,8 +17,9 @@ from pathlib import Path
 from engine.config import PostgresConfig
 from engine.journal import Journal
 from engine.progress import Progress, silent
-from engine.scratch import here, leftovers
+from engine.scratch import boxed, here, leftovers
 from engine.scratch.postgres import Cluster, Recovered
+from engine.scratch.postgres_container import ContainerPlace
 from engine.scratch.postgres_files import BaseBackup, WalFile
 from engine.scratch.postgres_place import PORT, LocalPlace, Place
 from engine.scratch.postgres_settings import Goal
@@ -93,7 +94,12 @@ def scratch(
     journal = leftovers.begin(state, config.name, "container" if image or _in_container(config) else "host")
     with contextlib.ExitStack() as last:
         last.callback(leftovers.clear, journal)
-        place: Place = LocalPlace(major, parents, tools_path=config.tools_path)
+        place: Place
+        if image or _in_container(config):
+            found = image or boxed.image_of(config, site)[0]
+            place = ContainerPlace(major, found, config.docker_host, parents)
+        else:
+            place = LocalPlace(major, parents, tools_path=config.tools_path)
         last.callback(place.close)
         yield journal, place
 

@@ -241,7 +241,7 @@ class Cluster:
     ) -> psycopg.Connection[object] | None:
         """Start and wait; a session on the promoted server, or None when the log ended before the goal."""
         settings = harmless(self.place.work, self._major, self.control, libraries, durable=self._durable)
-        settings |= {"data_directory": self.data} | goal.settings()
+        settings |= {"data_directory": self.data, "listen_addresses": self.place.listens} | goal.settings()
         self.start(settings)
         server = self._server
         assert server is not None

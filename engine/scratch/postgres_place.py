@@ -71,6 +71,11 @@ class Place(Protocol):
         """Let go of connections; what was made is removed by its journal."""
         ...
 
+    @property
+    def listens(self) -> str:
+        """Address that the server hears TCP on: empty, or ``127.0.0.1`` within a container of its own."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """Fields of a ``PostgresConfig`` by which sources reach the server and its tools."""
         ...
@@ -193,6 +198,11 @@ class LocalPlace:
 
     def open_door(self) -> None:
         """The socket is reachable as it is."""
+
+    @property
+    def listens(self) -> str:
+        """Nowhere."""
+        return ""
 
     def settings(self) -> dict[str, Any]:
         """Tools run on this host."""
