@@ -37,18 +37,18 @@ class LogFile(BaseModel):
     name: str = Field(description="As the server calls it: mysql-bin.000001, 000000010000000000000003.")
     number: int = Field(description="Place in its chain: 1 for mysql-bin.000001; start LSN / segment size for WAL.")
     chain: str = Field(description="MySQL: server uuid. MariaDB: what tells its logs apart. PostgreSQL: system id.")
-    epoch: int = Field(0, description="How often the numbering began anew. PostgreSQL: the timeline.")
-    start: int = Field(4, description="Position of its first event; WAL: its first LSN.")
+    epoch: int = Field(default=0, description="How often the numbering began anew. PostgreSQL: the timeline.")
+    start: int = Field(default=4, description="Position of its first event; WAL: its first LSN.")
     end: int = Field(description="Position after its last event; WAL: LSN after its last byte.")
-    created_at: datetime | None = Field(None, description="When the server began it.")
+    created_at: datetime | None = Field(default=None, description="When the server began it.")
     covers_until: datetime | None = Field(
-        None, description="Every commit up to then stands in this log or in one before it."
+        default=None, description="Every commit up to then stands in this log or in one before it."
     )
     first_commit: datetime | None = None
     last_commit: datetime | None = None
     transactions: int = 0
-    gtids_before: str = Field("", description="Executed before this log began.")
-    gtid_last: str = Field("", description="Of its last transaction.")
+    gtids_before: str = Field(default="", description="Executed before this log began.")
+    gtid_last: str = Field(default="", description="Of its last transaction.")
 
     @property
     def row(self) -> tuple[str, int]:

@@ -83,11 +83,6 @@ class Replication:
         assert row is not None
         return Identity(_text(row[0]), int(row[1]), parse_lsn(_text(row[2])))
 
-    def create_slot(self, name: str) -> None:
-        """A physical slot that keeps WAL from the last checkpoint on."""
-        with translated(f"creating the replication slot {name}"):
-            self._connection.execute(f"CREATE_REPLICATION_SLOT {ident(name)} PHYSICAL (RESERVE_WAL)".encode())
-
     def timeline_history(self, timeline: int) -> bytes:
         """The history file of a timeline that has one (not 1)."""
         self._pg.send_query(f"TIMELINE_HISTORY {timeline}".encode())

@@ -10,7 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from engine.errors import BackupError, ConfigError, LockHeld, MissingGrant, WrongTool
+from engine.errors import BackupError, ConfigError, LockHeld, MissingGrant, ToolFailed, WrongTool
 from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.quoting import ident, literal
 from engine.postgres.wal import lsn, parse_lsn
@@ -68,7 +68,7 @@ class Slot:
 
     @property
     def lost(self) -> bool:
-        return self.wal_status == "lost" or self.restart is None
+        return self.wal_status == "lost"
 
 
 def slot_name(site: str, source: str) -> str:
@@ -170,6 +170,27 @@ def find_slot(connection: Connection, name: str, where: str) -> Slot | None:
             remedy=f"wait for it to end; if it is nobody's: SELECT pg_terminate_backend({pid});",
         )
     return Slot(name, parse_lsn(restart) if restart else None, status or "", safe)
+
+
+def make_slot(connection: Connection, name: str) -> Slot:
+    """Create our slot; it keeps the WAL from the last checkpoint on.
+
+    Raises:
+        ConfigError: The server has no slot left.
+    """
+    try:
+        with translated(f"creating the replication slot {name}"):
+            row = connection.execute("SELECT lsn::text FROM pg_create_physical_replication_slot(%s, true)", [name])
+            return Slot(name, parse_lsn(row.fetchall()[0][0]), "reserved", None)
+    except ToolFailed as error:
+        if "max_replication_slots" not in error.message and "replication slots are in use" not in error.message:
+            raise
+        raise ConfigError(
+            f"The server has no replication slot left for {name}.",
+            kept="nothing was changed",
+            remedy="drop one that nobody needs (SELECT * FROM pg_replication_slots), or ALTER SYSTEM SET "
+            "max_replication_slots = 20; and restart the server",
+        ) from None
 
 
 def drop_slot(connection: Connection, name: str) -> None:
