@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from engine.binlog import kinds
 from engine.binlog.reading import Cursor, Feed
 
 _CHUNK = 1 << 18
-_HEADER = 19
+_HEADER = struct.Struct("<IBII6x")
+_ZSTD_READER = zstandard.ZstdDecompressor()
 _ZSTD, _UNPACKED = 0, 255
 _STANDALONE = 1
 _MICROSECONDS_MASK = (1 << 55) - 1
@@ -130,33 +132,34 @@ def rotate(body: bytes) -> tuple[int, str]:
 def payload(body: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """The events inside a compressed transaction: kind, time, server id, body."""
     cursor = Cursor(body)
-    how = _UNPACKED
+    fields = {2: _UNPACKED, 3: 0}
     while field := cursor.packed():
-        length = cursor.packed()
-        value = Cursor(cursor.bytes(length))
-        if field == 2:
-            how = value.packed()
-    packed = io.BytesIO(body[cursor.at :])
-    if how == _ZSTD:
-        stream = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-        yield from _inner(Feed(iter(lambda: stream.read(_CHUNK), b"")))
-    elif how == _UNPACKED:
-        yield from _inner(Feed(iter(lambda: packed.read(_CHUNK), b"")))
-    else:
+        fields[field] = Cursor(cursor.bytes(cursor.packed())).packed()
+    how, size = fields[2], fields[3]
+    packed = body[cursor.at :]
+    if how not in (_ZSTD, _UNPACKED):
         raise ValueError(f"compressed in an unknown way ({how})")
+    try:
+        if how == _UNPACKED:
+            yield from _inner(Feed((packed,)))
+        elif size <= _CHUNK:
+            yield from _inner(Feed((_ZSTD_READER.decompress(packed, max_output_size=size),)))
+        else:
+            stream = _ZSTD_READER.stream_reader(io.BytesIO(packed), read_across_frames=True)
+            yield from _inner(Feed(iter(lambda: stream.read(_CHUNK), b"")))
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
 
 
 def _inner(feed: Feed) -> Iterator[tuple[int, int, int, bytes]]:
-    try:
-        while head := feed.take(_HEADER):
-            cursor = Cursor(head)
-            at, kind, server_id, size = cursor.number(4), cursor.number(1), cursor.number(4), cursor.number(4)
-            inside = feed.take(size - _HEADER)
-            if len(inside) != size - _HEADER:
-                raise ValueError("it ends within an event")
-            yield kind, at, server_id, inside
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
+    while head := feed.take(_HEADER.size):
+        if len(head) < _HEADER.size:
+            raise ValueError("it ends within an event's header")
+        at, kind, server_id, size = _HEADER.unpack(head)
+        inside = feed.take(size - _HEADER.size)
+        if len(inside) != size - _HEADER.size:
+            raise ValueError("it ends within an event")
+        yield kind, at, server_id, inside
 
 
 def previous_gtids(body: bytes) -> str:

@@ -27,6 +27,9 @@ _WRAP = 0xFFFFFFFF
 _LARGE = 16 << 20
 _HEAD = 64 << 10
 _PIECE = 1 << 20
+_LEARNT = frozenset(
+    {kinds.ROTATE, kinds.STOP, kinds.PREVIOUS_GTIDS, kinds.MARIADB_GTID_LIST, kinds.MARIADB_START_ENCRYPTION}
+)
 
 
 class Event(NamedTuple):
@@ -76,6 +79,7 @@ class Reader:
         end: Position after the last event read.
         closed: The server ended the log properly, by a rotation or its own end.
         next_name: The log that follows, where it ended by a rotation.
+        gtids_before: What the server had executed when it began the log, as SQL writes it.
 
     Iterating raises:
         IntegrityError: A flipped bit, a missing event, an end within an event: names log and position.
@@ -89,6 +93,7 @@ class Reader:
         self.end = START
         self.closed = False
         self.next_name = ""
+        self.gtids_before = ""
         self._feed = Feed(chunks)
         self._size = size
         self._clear = clear
@@ -98,7 +103,8 @@ class Reader:
         while head := self._feed.take(HEADER.size):
             event = self._event(head)
             self.end = event.end
-            self._learn(event)
+            if event.kind in _LEARNT:
+                self._learn(event)
             yield event
         if self.format is None:
             self.damaged(self.end, "it holds no event")
@@ -182,11 +188,18 @@ class Reader:
         return Format(version, datetime.fromtimestamp(at, UTC), algorithm == 1)
 
     def _learn(self, event: Event) -> None:
-        if event.kind == kinds.ROTATE:
-            self.closed, self.next_name = True, bodies.rotate(event.body)[1]
-        elif event.kind == kinds.STOP:
-            self.closed = True
-        elif event.kind == kinds.MARIADB_START_ENCRYPTION and not self._clear:
+        try:
+            if event.kind == kinds.ROTATE:
+                self.closed, self.next_name = True, bodies.rotate(event.body)[1]
+            elif event.kind == kinds.STOP:
+                self.closed = True
+            elif event.kind == kinds.PREVIOUS_GTIDS:
+                self.gtids_before = bodies.previous_gtids(event.body)
+            elif event.kind == kinds.MARIADB_GTID_LIST:
+                self.gtids_before = bodies.gtid_list(event.body)
+        except ValueError as error:
+            self.damaged(event.start, f"an event of kind {event.kind} cannot be read: {error}")
+        if event.kind == kinds.MARIADB_START_ENCRYPTION and not self._clear:
             raise IntegrityError(
                 f"{self.name} is encrypted by its server from position {event.end} on and cannot be read.",
                 remedy="fetch it from the server, which sends its logs in clear: run binlog_ship",

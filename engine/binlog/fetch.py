@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
+
+from pymysql.constants import CR
+from pymysql.err import OperationalError, raise_mysql_exception
 
 from engine.binlog import kinds
 from engine.binlog.events import HEADER, MAGIC, START
+from engine.binlog.reading import Feed
 from engine.errors import IntegrityError, ToolFailed
 from engine.mysql.connection import Connection, query, translated
 
@@ -28,7 +32,7 @@ _PIECE = 1 << 20
 _CAPABILITY_GTID = 4
 
 
-def fetch(connection: Connection, name: str, flavour: str) -> Iterator[bytes]:
+def fetch(connection: Connection, name: str, flavour: str) -> Generator[bytes, None, None]:
     """The bytes of one closed log, from its first to its last, as the server's own file holds them.
 
     The connection is used up: what the server still has under way belongs to later logs. It is closed.
@@ -92,11 +96,12 @@ def _made_up(kind: int, following: int, flags: int) -> bool:
 class _Packets:
     """The server's packets, the large ones in pieces.
 
-    The driver would put each together first, up to a gigabyte.
+    The driver would put each together first, up to a gigabyte, and ask the socket for each twice.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._feed = Feed(iter(self._received, b""))
         self._left = 0
         self._more = False
 
@@ -107,7 +112,7 @@ class _Packets:
         if status == _PACKET_EOF:
             return None
         if status == _PACKET_ERROR:
-            self._refused()
+            raise_mysql_exception(bytes((_PACKET_ERROR,)) + self._read(self._left))  # type: ignore[no-untyped-call]
         if status != _PACKET_OK:
             raise ToolFailed(f"The server sent a packet of an unknown kind ({status}).")
         return self._read(min(count, self._left))
@@ -122,17 +127,25 @@ class _Packets:
             self._open()
 
     def _open(self) -> None:
-        header = self._connection._read_bytes(4)
-        length = int.from_bytes(header[:3], "little")
-        self._connection._next_seq_id = (header[3] + 1) % 256
+        length = int.from_bytes(self._exactly(4)[:3], "little")
         self._left, self._more = length, length == _FULL_PACKET
 
     def _read(self, count: int) -> bytes:
-        data: bytes = self._connection._read_bytes(count)
-        self._left -= len(data)
+        self._left -= count
+        return self._exactly(count)
+
+    def _exactly(self, count: int) -> bytes:
+        data = self._feed.take(count)
+        if len(data) != count:
+            raise OperationalError(CR.CR_SERVER_LOST, "the server ended the connection")
         return data
 
-    def _refused(self) -> None:
-        from pymysql.err import raise_mysql_exception
-
-        raise_mysql_exception(bytes((_PACKET_ERROR,)) + self._read(self._left))
+    def _received(self) -> bytes:
+        """What has come in, at least one byte; nothing at the connection's end."""
+        patience = self._connection._read_timeout
+        self._connection._sock.settimeout(patience)
+        try:
+            data: bytes = self._connection._rfile.read1(_PIECE)
+        except TimeoutError:
+            raise OperationalError(CR.CR_SERVER_LOST, f"the server did not answer for {patience:g} s") from None
+        return data

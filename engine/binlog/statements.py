@@ -38,12 +38,13 @@ _MODIFIERS = frozenset({
 })  # fmt: skip
 _DATABASES = ("DATABASE", "SCHEMA")
 _ROWS: dict[str, tuple[str, ...]] = {
-    "DELETE": ("FROM", "USING", "WHERE", "ORDER", "LIMIT", "RETURNING"),
+    "DELETE": ("WHERE", "ORDER", "LIMIT", "RETURNING"),
     "UPDATE": ("SET",),
     "INSERT": (),
     "REPLACE": (),
 }
 """Statements that change rows; the tables named before one of these words are the changed ones."""
+_MORE = (",", "JOIN", "FROM", "USING")
 
 
 class _Words:
@@ -137,15 +138,18 @@ def _list(kind: str, words: _Words, database: str) -> Iterator[Change]:
 
 
 def _rows(kind: str, words: _Words, database: str, until: tuple[str, ...]) -> Iterator[Change]:
-    """``DELETE FROM t``, ``DELETE a, b FROM ...``, ``UPDATE a JOIN b SET``, ``INSERT INTO t``."""
+    """``DELETE FROM t``, ``DELETE a, b FROM ...``, ``UPDATE a JOIN b SET``, ``INSERT INTO t``.
+
+    Every table joined to the changed one is named too: better one too many than the one looked for missed.
+    """
     words.skip()
     while found := words.name(database):
         yield Change(kind, *found)
         if not until:
             return
-        while words.token and not words.isword(",", "JOIN", *until):
+        while words.token and not words.isword(*_MORE, *until):
             words.advance()
-        if not words.isword(",", "JOIN"):
+        if not words.isword(*_MORE):
             return
         words.advance()
 

@@ -17,6 +17,9 @@ _SECOND = 1_000_000
 _SHOWN = 300
 _BEGINS = (b"BEGIN", b"START TRANSACTION", b"XA START")
 _END = re.compile(rb"(?i)(COMMIT|ROLLBACK)(?!\s+TO\b)\b")
+_ACCOUNTS = re.compile(
+    rb"(?i)\s*(GRANT|REVOKE|SET\s+PASSWORD|(CREATE|ALTER)\s+(OR\s+REPLACE\s+)?(USER|SERVER)|CHANGE\s)"
+)
 
 
 @dataclass(slots=True)
@@ -137,7 +140,7 @@ class _Group:
         exact = self._begin.committed > 0
         return Transaction(
             self.start, end, self._begin.committed if exact else self._event.at * _SECOND, exact, self._begin.gtid,
-            self._event.server_id, tuple(self._changes), self._text[:_SHOWN].decode("utf-8", "replace"),
+            self._event.server_id, tuple(self._changes), self._text.decode("utf-8", "replace"),
         )  # fmt: skip
 
     def _statement(self, kind: int, body: bytes) -> bool:
@@ -149,7 +152,7 @@ class _Group:
         if _END.match(text):
             return True
         if self._changed:
-            self._text = self._text or text
+            self._text = self._text or _shown(text)
             for change in changes(text, found.database):
                 self._changes[change] = None
         return self._begin.standalone or (not self._inside and not self._mariadb)
@@ -173,4 +176,12 @@ class _Group:
             if named is not None:
                 self._changes[Change(kinds.ROWS[kind], *named)] = None
         elif kind == kinds.MARIADB_ANNOTATE_ROWS and not self._text:
-            self._text = body.strip()
+            self._text = _shown(body.strip())
+
+
+def _shown(text: bytes) -> bytes:
+    """What of a statement may be shown: of those about accounts, which hold passwords, the first words."""
+    words = text[:64].split(None, 2)
+    if _ACCOUNTS.match(text):
+        return b" ".join(words[:2]) + b" ..."
+    return text[:_SHOWN]

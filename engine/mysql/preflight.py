@@ -71,7 +71,7 @@ def check_grants(connection: Connection, database: str, flavour: str, binlog: bo
     Raises:
         MissingGrant: Names what is missing; the remedy holds the statements.
     """
-    shown = _grants(connection, flavour)
+    shown = shown_grants(connection, flavour)
     everywhere = granted(shown, None)
     here = everywhere | granted(shown, database)
     groups = [*_EVERYWHERE_NEEDED[flavour], *([_FOR_BINLOG[flavour]] if binlog else [])]
@@ -109,7 +109,7 @@ def granted(shown: list[str], database: str | None) -> set[str]:
     return held
 
 
-def _grants(connection: Connection, flavour: str) -> list[str]:
+def shown_grants(connection: Connection, flavour: str) -> list[str]:
     """SHOW GRANTS of ourselves, those of active roles included."""
     if flavour == "mariadb":
         return [str(row[0]) for row in query(connection, "SHOW GRANTS")]  # names active roles' grants by itself

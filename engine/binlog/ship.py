@@ -1,0 +1,266 @@
+"""Shipping binary logs: every closed log that the vault lacks is fetched, checked, and published as a backup.
+
+A log is in the vault whole or not at all, so a run that dies is simply gone on with by the next.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from engine import names
+from engine.binlog import chain, server
+from engine.binlog.chain import Seen, Work
+from engine.binlog.server import ServerLog
+from engine.binlog.shipment import FULL_NEEDED_SINCE, Place, ship_log
+from engine.catalog import Entry
+from engine.errors import (
+    BackupError,
+    ConfigError,
+    IntegrityError,
+    LogChainBroken,
+    LogGap,
+    NotFound,
+    ToolFailed,
+    WrongKey,
+)
+from engine.logs import LogFile, ShipReport, ledger, load_log
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.site import Site
+
+if TYPE_CHECKING:
+    from engine.mysql.server import MySQLSource
+
+IDLE_ROTATION = timedelta(hours=1)
+"""A server that writes nothing gets a new log this often, so that its window moves on."""
+LOCK = "@binlogs"
+_NEWEST_LOOKED_AT = 8
+"""The worker's clock, which names are stamped by, may have been set back a little."""
+
+
+def ship(site: Site, source: str, *, progress: Progress = silent, rotate: bool = True) -> ShipReport:
+    """Bring the local vault up to date with one server's binary logs.
+
+    Args:
+        rotate: Begin a new log first where the present one has something in it.
+
+    Raises:
+        LogChainBroken: The server was reset or restored. What it has was shipped as a new chain, and a new full
+            is needed. Told by the run that finds it; later runs warn until there is a full.
+        LogGap: Logs are gone from the server that the vault lacks; all others were shipped first.
+        ConfigError, MissingGrant: before anything is begun, with what to change.
+        LockHeld, Unreachable, DiskFull, IntegrityError.
+    """
+    from engine.mysql.server import MySQLSource
+
+    begun = time.monotonic()
+    opened = site.source(source)
+    if not isinstance(opened, MySQLSource):
+        raise ConfigError(f"{source} is no MySQL or MariaDB server: it has no binary logs.")
+    site.vault.check()
+    with site.vault.lock(source, LOCK):
+        report = _Run(site, opened, progress).go(rotate)
+    return replace(report, seconds=time.monotonic() - begun)
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The newest log in the vault."""
+
+    log: LogFile
+    full_needed_since: datetime | None
+
+
+class _Run:
+    """One run over one server."""
+
+    def __init__(self, site: Site, source: MySQLSource, progress: Progress) -> None:
+        self.site = site
+        self.vault = site.vault
+        self.source = source
+        self.progress = progress
+        self.entries = ledger(site.vault, source.name, names.BINLOGS)
+        self.newest = self._newest()
+        self.shipped: list[LogFile] = []
+        self.unreadable: dict[str, BackupError] = {}
+        self.bytes = self.stored_bytes = 0
+
+    def go(self, rotate: bool) -> ShipReport:
+        warnings = server.preflight(self.source)
+        rotated_at, work = None, self._work(server.listed(self.source.session))
+        if rotate:
+            rotated_at = self._rotate(bool(work.broken or work.missing))
+        logs = server.listed(self.source.session)
+        if rotated_at is not None:
+            work = self._work(logs)
+        since = self._full_needed_since(work)
+        self._ship(work, logs, rotated_at, since)
+        if not work.broken and not work.missing:
+            warnings += self._demands(since)
+        known = [self.newest.log] if self.newest and not work.broken else []
+        covers = [log.covers_until for log in (*known, *self.shipped) if log.covers_until]
+        report = ShipReport(
+            shipped=self.shipped, covers_until=max(covers, default=None), rotated=rotated_at is not None,
+            warnings=warnings, bytes=self.bytes, stored_bytes=self.stored_bytes,
+        )  # fmt: skip
+        self._tell(work)
+        return report
+
+    def _newest(self) -> _Newest | None:
+        found: list[tuple[Manifest, LogFile]] = []
+        for entry in self.entries[-_NEWEST_LOOKED_AT:]:
+            found += self._loaded(entry)
+        if not found:
+            return None
+        manifest, log = max(found, key=lambda each: (each[1].epoch, each[1].number))
+        since = manifest.contents.get(FULL_NEEDED_SINCE)
+        return _Newest(log, names.parse_moment(str(since)) if since else None)
+
+    def _loaded(self, entry: Entry) -> list[tuple[Manifest, LogFile]]:
+        """What is damaged here does not stop new logs from being shipped: verification tells it."""
+        try:
+            return [load_log(self.vault, entry)]
+        except (IntegrityError, WrongKey, NotFound):
+            return []
+
+    def _rotate(self, must: bool) -> datetime | None:
+        """Begin a new log where that is worth it. The server's time right before: every commit by then is in a
+        log that is closed now."""
+        session = self.source.session
+        before = server.clock(session)
+        covered = self.newest.log.covers_until if self.newest else None
+        recent = covered is not None and before - covered < IDLE_ROTATION
+        if recent and not must and server.is_idle(session, server.listed(session)[-1]):
+            return None
+        server.rotate(session)
+        return before
+
+    def _work(self, logs: list[ServerLog]) -> Work:
+        known = {entry.name.name for entry in self.entries}
+        if self.newest is None:
+            return chain.work(logs, None, known)
+        newest = self.newest.log
+        here = next((log for log in logs[:-1] if log.name == newest.name), None)
+        broken = chain.is_break(logs, newest, self._seen(here) if here else None)
+        if not broken and here is None:
+            broken = self._is_other_server(newest)
+        if broken:
+            same = {log.name for log in logs[:-1] if log.name in known and self._is_shipped(log)}
+            return chain.restarted(logs, same, broken)
+        return chain.work(logs, newest, known)
+
+    def _is_other_server(self, newest: LogFile) -> str:
+        """Where the newest log was purged, only the server's own name says that it is still the same one."""
+        mine = server.identity(self.source, server.clock(self.source.session))
+        if self.source.flavour == "mariadb":
+            same = mine.rpartition("-")[0] == newest.chain.rpartition("-")[0]
+        else:
+            same = mine == newest.chain
+        return "" if same else f"it is another server ({mine}) than the one whose logs were shipped ({newest.chain})"
+
+    def _seen(self, log: ServerLog) -> Seen:
+        head = server.head(self.source, log.name)
+        return Seen(head.created_at, log.size, head.gtids_before)
+
+    def _is_shipped(self, log: ServerLog) -> bool:
+        """Does the vault hold just this log, whenever it was shipped?"""
+        named = [each for entry in self.entries if entry.name.name == log.name for each in self._loaded(entry)]
+        if not named:
+            return False
+        seen = self._seen(log)
+        return any(seen.is_log(known) for _, known in named)
+
+    def _full_needed_since(self, work: Work) -> datetime | None:
+        if work.broken or work.missing:
+            return names.now()
+        return self.newest.full_needed_since if self.newest else None
+
+    def _ship(self, work: Work, logs: list[ServerLog], rotated_at: datetime | None, since: datetime | None) -> None:
+        known = {entry.name.name for entry in self.entries}
+        row: tuple[str, int] | None = None
+        covered = self.newest.log.covers_until if self.newest and not work.broken else None
+        for log in work.ship:
+            if log.name in known and self._is_shipped(log):
+                continue
+            row = row or self._row(work, log)
+            covers, until = self._covers(log, logs, rotated_at)
+            if self.newest is None or work.broken or log.number > self.newest.log.number:
+                # what the log before covers, this one does: a second may be shorter than a rotation
+                covers = covered = max((each for each in (covers, covered) if each), default=None)
+            self._ship_one(log, Place(*row, covers, until, since))
+
+    def _row(self, work: Work, first: ServerLog) -> tuple[str, int]:
+        """Chain and epoch of what is shipped now."""
+        if self.newest is not None and not work.broken:
+            return self.newest.log.row
+        epoch = self.newest.log.epoch + 1 if self.newest else 0
+        return server.identity(self.source, server.head(self.source, first.name).created_at), epoch
+
+    def _covers(
+        self, log: ServerLog, logs: list[ServerLog], rotated_at: datetime | None
+    ) -> tuple[datetime | None, datetime]:
+        """Up to when this log and those before it hold every commit, and after when it holds none.
+
+        A log that the server closed by itself covers what was committed before the next one began. A client may
+        have set the time that this one is stamped with: one in the future says nothing.
+        """
+        now = server.clock(self.source.session)
+        if rotated_at is not None and log is logs[-2]:
+            return rotated_at, now
+        following = server.head(self.source, logs[logs.index(log) + 1].name).created_at
+        return (following, following + timedelta(seconds=1)) if following <= now else (None, now)
+
+    def _ship_one(self, log: ServerLog, place: Place) -> None:
+        for last in (False, True):
+            try:
+                manifest, facts = ship_log(self.vault, self.source, log, place, self.progress)
+            except (IntegrityError, ToolFailed) as error:
+                if last:
+                    self.unreadable[log.name] = error
+                continue
+            self.shipped.append(facts)
+            self.bytes += manifest.data.plain_size
+            self.stored_bytes += manifest.stored_bytes
+            return
+
+    def _demands(self, since: datetime | None) -> list[str]:
+        if since is None:
+            return []
+        fulls: dict[str, datetime] = {}
+        for entry in self.vault.catalog().entries(source=self.source.name):
+            if not entry.name.log and entry.tier != names.SAFETY:
+                fulls.setdefault(entry.name.name, entry.name.taken_at)
+        old = sorted(each for each in self.source.databases() if each not in fulls or fulls[each] < since)
+        return [f"{_full_wanted(self.source.name, since)} Without one: {', '.join(old)}."] if old else []
+
+    def _tell(self, work: Work) -> None:
+        name = self.source.name
+        gone = sorted({*work.missing, *self.unreadable})
+        reasons = "".join(f" {error.message}" for error in self.unreadable.values())
+        lost = f" Logs are missing: {_few(gone)}.{reasons}" if gone else ""
+        kept = f"{len(self.shipped)} logs were shipped by this run, and all that were shipped before stay"
+        if work.broken:
+            raise LogChainBroken(
+                f"The binary logs of {name} ({self.source.address}) began anew: {work.broken}.{lost}",
+                kept=kept,
+                remedy=_full_wanted(name, None),
+            )
+        if gone:
+            raise LogGap(
+                f"Binary logs of {name} ({self.source.address}) are missing: {_few(gone)}.{reasons}",
+                kept=kept,
+                remedy=f"{_full_wanted(name, None)} Have the server keep its logs longer: binlog_expire_logs_seconds.",
+            )
+
+
+def _full_wanted(source: str, since: datetime | None) -> str:
+    when = f" since {names.iso(since.replace(microsecond=0))}" if since else ""
+    return f"Make a new full{when}: backups backup --source {source}. Until then no later moment can be recovered."
+
+
+def _few(missing: list[str], limit: int = 20) -> str:
+    more = f" and {len(missing) - limit} more" if len(missing) > limit else ""
+    return ", ".join(missing[:limit]) + more

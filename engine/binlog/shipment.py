@@ -1,0 +1,131 @@
+"""One log on its way from the server into the vault."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from engine import names
+from engine.binlog.events import START, Reader
+from engine.binlog.fetch import fetch
+from engine.binlog.server import ServerLog
+from engine.binlog.transactions import Transaction, transactions
+from engine.logs import CONTENTS, KIND, LogFile
+from engine.manifest import LogPosition, Manifest
+from engine.progress import Progress
+from engine.source import Facts, Sink
+from engine.vault import Vault
+
+if TYPE_CHECKING:
+    from engine.mysql.server import MySQLSource
+
+FULL_NEEDED_SINCE = "full_needed_since"
+"""In a log's manifest beside its facts: a full begun later (UTC) is needed to recover by this log."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a log stands among the others.
+
+    Attributes:
+        covers_until: By the server's clock; None where it is not known.
+        until: No transaction of it was committed later than this, by the server's clock.
+        full_needed_since: When the row began anew or lost a log, UTC; None where a full of any time will do.
+    """
+
+    chain: str
+    epoch: int
+    covers_until: datetime | None
+    until: datetime
+    full_needed_since: datetime | None = None
+
+
+def ship_log(
+    vault: Vault, source: MySQLSource, log: ServerLog, place: Place, progress: Progress
+) -> tuple[Manifest, LogFile]:
+    """Fetch one closed log, check every byte of it, publish it.
+
+    Raises:
+        IntegrityError: The server's log is damaged, or not as long as the server says; nothing was published.
+        ToolFailed: The server cannot give it. Unreachable, DiskFull.
+    """
+    with vault.begin_log(
+        source=source.name, kind=KIND[names.BINLOGS], tier=names.BINLOGS, log=log.name, estimated_bytes=log.size
+    ) as writer:
+        with contextlib.closing(fetch(source.connect(), log.name, source.flavour)) as fetched:
+            chunks = _written(fetched, writer.data(), log, progress)
+            reader = Reader(chunks, f"{log.name} of {source.name}", log.size, clear=True)
+            facts = _facts(reader, log, place)
+        contents: dict[str, object] = {CONTENTS: facts.model_dump(mode="json")}
+        if place.full_needed_since is not None:
+            contents[FULL_NEEDED_SINCE] = names.iso(place.full_needed_since)
+        position = LogPosition(binlog_file=log.name, binlog_position=facts.end, gtid=facts.gtid_last)
+        _, manifest = writer.publish(
+            Facts(server=source.server(), dump_format=KIND[names.BINLOGS], log=position, contents=contents)
+        )
+        return manifest, facts
+
+
+def _written(chunks: Iterable[bytes], sink: Sink, log: ServerLog, progress: Progress) -> Iterator[bytes]:
+    done = 0
+    step = f"ship {log.name}"
+    for chunk in _joined(chunks):
+        sink.write(chunk)
+        done += len(chunk)
+        progress(step, done, log.size)
+        yield chunk
+
+
+def _joined(chunks: Iterable[bytes], least: int = 1 << 18) -> Iterator[bytes]:
+    """Small events together: an encoder and a progress bar are not called for each."""
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= least:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
+    """Read the log to its end and say what recovery must know of it."""
+    span = _Span(place.until)
+    for each in transactions(reader, changed=False):
+        span.add(each)
+    described = reader.format
+    assert described is not None  # a reader that comes to its end has seen it
+    covers = place.covers_until
+    if span.exact and span.last is not None and (covers is None or covers < span.last):
+        covers = span.last
+    return LogFile(
+        name=log.name, number=log.number, chain=place.chain, epoch=place.epoch, start=START, end=reader.end,
+        created_at=described.created_at, covers_until=covers, first_commit=span.first, last_commit=span.last,
+        transactions=span.count, gtids_before=reader.gtids_before, gtid_last=span.gtid,
+    )  # fmt: skip
+
+
+class _Span:
+    """First and last commit of a log; times that a client has set to the future are left out."""
+
+    def __init__(self, until: datetime) -> None:
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self.exact = True
+        self.count = 0
+        self.gtid = ""
+        self._until = until
+
+    def add(self, each: Transaction) -> None:
+        self.count += 1
+        self.gtid = each.gtid or self.gtid
+        self.exact = self.exact and each.exact
+        stamp = each.stamp
+        if each.exact or stamp <= self._until:
+            self.first = self.first or stamp
+            self.last = stamp if self.last is None else max(self.last, stamp)
