@@ -71,7 +71,7 @@ def apply_site(site: SiteConfig, *, force: bool = False, echo: Echo = _quiet) ->
         memory = Memory(site.site)
         apply_blocks.apply(client, site, memory, report, force)
         _work_pool(client, report)
-        apply_deployments.apply(client, site.site, memory, report, force)
+        apply_deployments.apply(client, site, memory, report, force)
         apply_automations.apply(client, report)
         memory.save()
     return report

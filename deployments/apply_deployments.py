@@ -19,16 +19,18 @@ from prefect.utilities.callables import parameter_schema
 from deployments.merge import merge
 from deployments.report import ApplyReport
 from deployments.server import ROOT
+from engine.config import SiteConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from deployments.apply import Memory
 
-TEMPLATE_SITE = "workbench"
+TEMPLATE_SITES = ("workbench", "workset")
 
 
-def definitions(site: str, file: Path | None = None) -> list[dict[str, Any]]:
-    """The entries of ``prefect.yaml`` for this site; those of workbench, renamed, for one it does not name.
+def definitions(config: SiteConfig, file: Path | None = None) -> list[dict[str, Any]]:
+    """The entries of ``prefect.yaml`` for this site. One that is not named there gets those of the template
+    sites, renamed: the logs of MySQL are shipped where it has such a server, WAL likewise.
 
     Raises:
         ConfigError: The file is missing or is not YAML.
@@ -41,18 +43,33 @@ def definitions(site: str, file: Path | None = None) -> list[dict[str, Any]]:
             f"The deployments cannot be read from {file}: {error}",
             remedy="run from a checkout of backup-flows, installed with: pip install -e .",
         ) from None
-    own = [entry for entry in entries if entry["name"] == site]
-    return own or [_renamed(entry, site) for entry in entries if entry["name"] == TEMPLATE_SITE]
+    own = [entry for entry in entries if entry["name"] == config.site]
+    if own:
+        return own
+    chosen: dict[str, dict[str, Any]] = {}
+    for template in TEMPLATE_SITES:
+        for entry in (each for each in entries if each["name"] == template):
+            if _serves(entry["entrypoint"], config):
+                chosen.setdefault(entry["entrypoint"], _renamed(entry, config.site))
+    return list(chosen.values())
+
+
+def _serves(entrypoint: str, config: SiteConfig) -> bool:
+    """Has the site a server of the kind that this flow is about?"""
+    flow = entrypoint.partition(":")[2]
+    kinds = {"binlog_ship": config.mysql, "wal_ship": config.postgres, "base_backup": config.postgres}
+    return flow not in kinds or any(source.point_in_time for source in kinds[flow])
 
 
 def _renamed(entry: dict[str, Any], site: str) -> dict[str, Any]:
-    tags = [tag.replace(f"site:{TEMPLATE_SITE}", f"site:{site}") for tag in entry.get("tags", [])]
+    tags = [tag.replace(f"site:{entry['name']}", f"site:{site}") for tag in entry.get("tags", [])]
     return {**entry, "name": site, "tags": tags, "parameters": {**entry.get("parameters", {}), "site": site}}
 
 
-def apply(client: SyncPrefectClient, site: str, memory: Memory, report: ApplyReport, force: bool) -> None:
+def apply(client: SyncPrefectClient, config: SiteConfig, memory: Memory, report: ApplyReport, force: bool) -> None:
     """Make each deployment, or bring it up to date with its definition."""
-    for entry in definitions(site):
+    site = config.site
+    for entry in definitions(config):
         flow = _flow(entry["entrypoint"])
         wanted = _wanted(entry, flow)
         thing = f"deployment {flow.name}/{site}"

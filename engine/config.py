@@ -91,6 +91,9 @@ class ServerConfig(Model):
     project: str | None = Field(None, description="Compose project of the service; empty: the site's name.")
     docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty.")
     tools_path: str | None = Field(None, description="Directory of the client tools on this host, if not on PATH.")
+    point_in_time: bool = Field(
+        True, description="Ship its logs (binary log, WAL), so that any second can be restored."
+    )
     uncounted: list[str] = Field(
         default_factory=list, description="Tables too large to count at each backup (table or schema.table, * allowed)."
     )

@@ -157,7 +157,7 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
         UnknownName: No such source, database, backup or location. ConfigError: a time without zone.
         IntegrityError, WrongKey: The chosen backup's manifest does not hold, in every asked location.
     """
-    target = _target(site, request)
+    target = find_target(site, request)
     notes: list[str] = []
     copies = _copies(site, request, target, notes)
     manifest = copies[0][1]
@@ -207,7 +207,8 @@ def check_confirmation(plan: RestorePlan, confirm: str) -> bool:
     return True
 
 
-def _target(site: Site, request: RestoreRequest) -> Target:
+def find_target(site: Site, request: RestoreRequest) -> Target:
+    """The database that is meant. Raises UnknownName; ConfigError where several sources have one of that name."""
     if request.source:
         site.config.source(request.source)
         return Target(request.source, request.database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow, pause_flow_run, runtime
@@ -13,7 +14,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from blocks import load_site
-from engine.errors import ConfirmationNeeded
+from engine.errors import ConfigError, ConfirmationNeeded
 from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWork, check_confirmation
 from flows.outcome import outcome
 from flows.parameters import DatabaseName, Names, SiteName, Source
@@ -39,9 +40,13 @@ def _run_name() -> str:
     into = given.get("into") or "a side database"
     how = "plan of restoring" if given.get("dry_run") else "restore"
     return (
-        f"{how} {given.get('site')}/{given.get('source') or '*'}/{given.get('database')} "
-        f"from {given.get('backup', 'latest')} into {into}"
+        f"{how} {given.get('site')}/{given.get('source') or '*'}/{given.get('database')} {_whence(given)} into {into}"
     )
+
+
+def _whence(given: dict[str, Any]) -> str:
+    when = given.get("point_in_time")
+    return f"as of {when}" if when else f"from {given.get('backup', 'latest')}"
 
 
 @flow(name="restore-database", flow_run_name=_run_name, persist_result=False)
@@ -54,6 +59,8 @@ def restore_database(
     into: str = "",
     tables: Names = [],  # noqa: B006 - a form's default; never changed
     schemas: Names = [],  # noqa: B006
+    point_in_time: str = "",
+    only_backup: bool = False,
     confirm: str = "",
     dry_run: bool = False,
     safety_backup: bool = True,
@@ -70,6 +77,10 @@ def restore_database(
             approval. Another name: a new database of that name.
         tables: Only these tables (schema.table for PostgreSQL; * allowed). Empty: all.
         schemas: Only these schemas (PostgreSQL). Empty: all.
+        point_in_time: Instead of a backup: a time with its zone (2025-01-16T14:31:07Z), latest, a position
+            in the logs (mysql-bin.000042:1234), a GTID (gtid 0-1-1234) or an LSN (lsn 0/3000148). The database
+            is recovered to it on a scratch server first.
+        only_backup: With point_in_time: stop when the recovered database is a backup in the vault.
         confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
         dry_run: Only say what would be done.
         safety_backup: Before a replacement, back up what stands there. Turn it off only when that cannot
@@ -85,7 +96,42 @@ def restore_database(
         schemas=tuple(schemas),
         safety_backup=safety_backup,
     )
+    if point_in_time:
+        return outcome(_restore_past, site, request, point_in_time.strip(), only_backup, confirm, dry_run)
     return outcome(_restore, site, request, confirm, dry_run)
+
+
+def _restore_past(
+    site: str, request: RestoreRequest, when: str, only_backup: bool, confirm: str, dry_run: bool
+) -> State[None]:
+    """Recover to a moment, then restore what came out like any backup.
+
+    Raises:
+        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
+    """
+    if request.backup != "latest":
+        raise ConfigError(
+            f"Both a moment ({when}) and a backup ({request.backup}) are given.",
+            kept="nothing was changed",
+            remedy="leave backup empty (latest): the right full or base is found by itself",
+        )
+    handle = SiteHandle(load_site(site))
+    past = restore.plan_past(handle, request, when)
+    create_markdown_artifact(
+        key=f"{site}-recovery-plan",
+        markdown="\n\n".join(past.lines()),
+        description=f"What bringing {past.found.database} back to {when} means",
+    )
+    if dry_run:
+        return Completed(message=f"Plan only, nothing was changed: {past.lines()[0]}")
+    sweep(handle)
+    entry, manifest = restore.bring_back(handle, past)
+    if only_backup:
+        return Completed(
+            message=f"{past.found.source}/{past.found.database} as it was at {past.plan.target} is a backup now: "
+            f"{entry.file}, {plural(manifest.total_rows, 'row')}"
+        )
+    return _restore(site, replace(request, backup=entry.file, location="local"), confirm, dry_run)
 
 
 def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) -> State[None]:

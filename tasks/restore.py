@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
+from engine import point_in_time
 from engine.catalog import Entry
+from engine.manifest import Manifest
+from engine.point_in_time import PastPlan
 from engine.restore import RestorePlan, RestoreRequest, RestoreWork, make_plan
+from engine.restore_plan import find_target
 from engine.source import Comparison, SwapReport
 from tasks.base import SiteHandle, step
+from tasks.progress import told
 from tasks.words import plural
 
 
@@ -19,6 +24,33 @@ def plan(site: SiteHandle, request: RestoreRequest) -> RestorePlan:
     for line in made.lines():
         get_run_logger().info(line)
     return made
+
+
+@step(name="plan the recovery", run_name="plan the recovery of {site.name}/{request.database} to {when}")
+def plan_past(site: SiteHandle, request: RestoreRequest, when: str) -> PastPlan:
+    """Find the full or base, and the logs, that bring a database back to a moment. Changes nothing."""
+    with site.open() as opened:
+        target = find_target(opened, request)
+        made = point_in_time.plan_past(
+            opened, source=target.source, database=target.database, when=when, location=request.location
+        )
+    for line in made.lines():
+        get_run_logger().info(line)
+    return made
+
+
+@step(name="recover", run_name="recover {plan.found.source}/{plan.found.database} to {plan.when}")
+def bring_back(site: SiteHandle, plan: PastPlan) -> tuple[Entry, Manifest]:
+    """Replay the logs on a scratch server, and take a backup of what comes out. Production is not touched."""
+    with site.open() as opened, told(f"recover {plan.found.database}") as progress:
+        entry, manifest = point_in_time.bring_back(opened, plan, progress=progress)
+    get_run_logger().info(
+        "recovered %s of %s in %s: %s",
+        plural(manifest.total_rows, "row"), plan.found.database, plural(len(manifest.rows), "table"), entry.file,
+    )  # fmt: skip
+    for note in plan.notes:
+        get_run_logger().warning(note)
+    return entry, manifest
 
 
 @step(name="load", run_name="load {work.plan.manifest.file} into {work.plan.side}")

@@ -45,7 +45,7 @@ def list_(
     location: Annotated[str, typer.Option(help="all, local, or a replica's name.")] = "all",
     tier: Tier = None,
 ) -> Outcome:
-    """List backups, newest first, and where each of them is."""
+    """List backups, newest first, and where each of them is. Shipped logs only with --tier binlogs or wal."""
     check_tier(tier)
     with run.site() as site:
         if source is not None:
@@ -55,7 +55,8 @@ def list_(
         for name in locations(site, location):
             try:
                 for entry in site.vault.catalog(name).entries(source=source, database=database, tier=tier):
-                    _add(rows, site, entry)
+                    if tier is not None or not entry.name.log:
+                        _add(rows, site, entry)
             except BackupError as error:
                 if location == name:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
         backups restore -f workset --database workset
         backups restore -f workset --database workset --dry-run --backup 'before 2025-01-16T02:00:00Z'
         backups restore -f workset --database workset --into workset --confirm workset --location spaces
+        backups restore -f workset --database workset --to 2025-01-16T14:31:07Z
         backups restore -f workbench --database workbench --schemas bronze,silver --into bronze_check""",
     )(restore)
 
@@ -63,6 +65,19 @@ def restore(
     safety_backup: Annotated[
         bool, typer.Option("--safety-backup/--no-safety-backup", help="Back up what stands there before replacing it.")
     ] = True,
+    point_in_time: Annotated[
+        str,
+        typer.Option(
+            "--point-in-time",
+            "--to",
+            metavar="WHEN",
+            show_default=False,
+            help="Not a backup but a moment: a time with its zone, latest, LOG:POSITION, 'gtid ...' or 'lsn ...'.",
+        ),
+    ] = "",
+    only_backup: Annotated[
+        bool, typer.Option("--only-backup", help="With --to: stop when the recovered database is a backup.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
 ) -> Outcome:
     """Restore a backup beside production, compare it with its manifest and, if asked, swap it in.
@@ -83,6 +98,11 @@ def restore(
             schemas=_split(schemas),
             safety_backup=safety_backup,
         )
+        past: dict[str, Any] = {}
+        if point_in_time:
+            request, past = _recovered(run, site, request, point_in_time, dry_run)
+            if dry_run or only_backup:
+                return Outcome({"dry_run": dry_run, **past})
         plan = make_plan(site, request)
         for line in plan.lines():
             run.out.say(line)
@@ -91,7 +111,43 @@ def restore(
         approved = check_confirmation(plan, confirm or _ask(run, plan))
         result = _run(run, site, plan, approved)
     _show(run, request, plan, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(plan, result)})
+    return Outcome({"dry_run": False, "plan": plan.as_dict(), **past, **_facts(plan, result)})
+
+
+def _recovered(
+    run: Run, site: Site, request: RestoreRequest, when: str, dry_run: bool
+) -> tuple[RestoreRequest, dict[str, Any]]:
+    """Recover to a moment, away from production; the request that restores what came out.
+
+    Raises:
+        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
+    """
+    from engine.point_in_time import bring_back, plan_past
+    from engine.restore_plan import find_target
+
+    if request.backup != "latest":
+        raise ConfigError(
+            f"Both a moment ({when}) and a backup ({request.backup}) are given.",
+            kept="nothing was changed",
+            remedy="leave --backup out: the right full or base is found by itself",
+        )
+    target = find_target(site, request)
+    plan = plan_past(site, source=target.source, database=target.database, when=when, location=request.location)
+    for line in plan.lines():
+        run.out.say(line)
+    facts: dict[str, Any] = {"recovery": plan.as_dict()}
+    if dry_run:
+        return request, facts
+    with run.out.progress() as progress:
+        entry, manifest = bring_back(site, plan, progress=progress)
+    run.out.say(
+        f"{target} as it was at {plan.plan.target} is a backup now: {entry.file}, {manifest.total_rows:,} rows in "
+        f"{len(manifest.rows)} tables.",
+        style="bold green",
+    )
+    for note in plan.notes:
+        run.warn(note)
+    return replace(request, backup=entry.file, location="local"), facts | {"recovered": entry.file}
 
 
 def _run(run: Run, site: Site, plan: RestorePlan, approved: bool) -> RestoreResult:

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.installation import Installation, Site, until
 from tests.soak import SEED, trials
 
-TRIALS = trials(1, 40)
+TRIALS = trials(1, 15)
 ROWS = 60_000
 
 

@@ -1,0 +1,250 @@
+"""A database as it was at any second: planned, recovered away from production, taken as a backup of its own.
+
+    plan = plan_past(site, source="mysql", database="workset", when="2026-11-22T10:00:00Z")
+    entry, manifest = bring_back(site, plan)
+
+What comes out is an ordinary signed backup of tier ``recovered``. Where it then goes (beside production, or
+in its place after approval) is the business of an ordinary restore of that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from engine import names
+from engine.catalog import Entry
+from engine.codec import check_stored
+from engine.config import MySQLConfig
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound
+from engine.logs import LogFile
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.recoverable import Copies, Recoverable, recoverable
+from engine.recovery import RecoveryPlan, make_plan, parse_target
+from engine.site import Site
+
+Open = Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class PastPlan:
+    """What a recovery would do, before it does anything.
+
+    Attributes:
+        found: Everything that could be used.
+        plan: Which full or base, which logs, to where.
+        when: The target as the person wrote it.
+    """
+
+    site: str
+    found: Recoverable
+    plan: RecoveryPlan
+    when: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the full or base that the logs are replayed on."""
+        return self.found.anchors[self.plan.anchor.file][0][1]
+
+    def lines(self) -> list[str]:
+        """The plan in words, a line each."""
+        logs = self.plan.logs
+        window, manifest = self.plan.window, self.manifest
+        kind = "base backup" if manifest.tier == names.BASE else f"{manifest.tier} backup"
+        read = sum(self.found.copies(log)[0][1].data.plain_size for log in logs)
+        through = f"{logs[0].name} to {logs[-1].name}" if len(logs) > 1 else logs[0].name if logs else ""
+        return [
+            f"Brings {self.found.source}/{self.found.database} back as it was at {self.plan.target}.",
+            f"From the {kind} {manifest.file}, consistent since {names.both_zones(window.earliest)}.",
+            f"Then {len(logs)} {'log is' if len(logs) == 1 else 'logs are'} replayed ({through}, {read:,} bytes), on a "
+            "scratch server of its own: production is not touched."
+            if logs
+            else "No log needs to be replayed.",
+            f"This can be had from {names.both_zones(window.earliest)} to {names.both_zones(window.latest)}.",
+            *(f"Note: {note}" for note in [*self.notes, *self.found.notes]),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for scripts."""
+        window = self.plan.window
+        return {
+            "source": self.found.source,
+            "database": self.found.database,
+            "target": str(self.plan.target),
+            "from": self.manifest.file,
+            "logs": [log.name for log in self.plan.logs],
+            "earliest": names.iso(window.earliest),
+            "latest": names.iso(window.latest),
+            "notes": [*self.notes, *self.found.notes],
+        }
+
+
+def plan_past(site: Site, *, source: str, database: str, when: str, location: str = "auto") -> PastPlan:
+    """Find what brings a database back to a moment. Changes nothing; asks stores only.
+
+    Args:
+        when: A time with its zone, ``latest``, ``LOG:POSITION``, ``gtid ...`` or ``lsn ...``.
+
+    Raises:
+        ConfigError: ``when`` is none of these. OutsideWindow: it cannot be had; says what can.
+        UnknownName: No such source or location.
+    """
+    target = parse_target(when)
+    physical = not isinstance(site.config.source(source), MySQLConfig)
+    if physical and target.kind in ("position", "gtid"):
+        raise ConfigError(
+            f"{when!r} is a place in the logs of MySQL; {source} is PostgreSQL.",
+            remedy="give a time with its zone, latest, or an LSN (lsn 0/3000148)",
+        )
+    if not physical and target.kind == "lsn":
+        raise ConfigError(
+            f"{when!r} is a place in the logs of PostgreSQL; {source} is not.",
+            remedy="give a time with its zone, latest, a position (mysql-bin.000042:1234) or a GTID (gtid 0-1-1234)",
+        )
+    found = recoverable(site, source, database, location=location)
+    plan = make_plan(found.windows, target, now=names.now())
+    return PastPlan(site.name, found, plan, when)
+
+
+def bring_back(site: Site, plan: PastPlan, *, progress: Progress = silent) -> tuple[Entry, Manifest]:
+    """Recover on a scratch server and take a backup of it, of tier ``recovered``. Production is not touched.
+
+    Raises:
+        IntegrityError: A log or the full is damaged in every place; says which, and the latest safe moment.
+        And what the scratch server, the replay and the vault raise.
+    """
+    with _nothing_of_production():
+        proven = {log.name: _proven(site, plan, log, progress) for log in plan.plan.logs}
+        if isinstance(site.config.source(plan.found.source), MySQLConfig):
+            return _bring_back_mysql(site, plan, proven, progress)
+        return _bring_back_postgres(site, plan, proven, progress)
+
+
+def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tuple[Entry, Manifest]:
+    """The first whole copy of a log: every one is read to its end before anything is replayed."""
+    reasons = []
+    for entry, manifest in plan.found.copies(log):
+        try:
+            check_stored(site.vault.store(entry.location).read(entry.key), manifest.data)
+        except (IntegrityError, NotFound) as error:
+            reasons.append(f"{entry.location}: {error.message}")
+            continue
+        progress("check logs", log.number - plan.plan.logs[0].number + 1, len(plan.plan.logs))
+        return entry, manifest
+    before = [each.covers_until for each in plan.plan.logs if each.number < log.number and each.covers_until]
+    safe = max(before, default=plan.plan.window.earliest)
+    raise IntegrityError(
+        f"The log {log.name} is damaged in every place it stands in ({'; '.join(reasons)}).",
+        kept="nothing was replayed; production is untouched",
+        remedy=f"the latest moment that is safe before it: {names.both_zones(safe)}; recover to {names.iso(safe)}",
+    )
+
+
+def _bring_back_mysql(
+    site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress
+) -> tuple[Entry, Manifest]:
+    from engine.mysql.pitr import export, recover
+    from engine.mysql.replay import ReplayFile
+    from engine.scratch.mysql import open_scratch
+
+    logs = [
+        ReplayFile(log.name, _opener(site, *proven[log.name], progress), proven[log.name][1].data.plain_size)
+        for log in plan.plan.logs
+    ]
+    stop = _stop_of(plan, {log.name: log.open for log in logs})
+    last = next(number for number, log in enumerate(logs) if log.name == stop[0])
+    entry, manifest = _whole_anchor(site, plan)
+    assert manifest.server is not None
+    start = (manifest.log.binlog_file, manifest.log.binlog_position)
+    with open_scratch(site, plan.found.source, manifest.server) as scratch:
+        recovered = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress)
+        return export(site, scratch, recovered, source=plan.found.source, label=_label(plan), progress=progress)
+
+
+def _stop_of(plan: PastPlan, logs: dict[str, Open]) -> tuple[str, int]:
+    """Log and position at which the replay ends."""
+    from engine.binlog.search import stop_for
+
+    target = plan.plan.target
+    if target.kind == "position":
+        return target.log, target.position
+    if target.kind == "latest":
+        return plan.plan.logs[-1].name, plan.plan.logs[-1].end
+    found = stop_for(plan.plan.logs, logs, moment=target.moment, gtid=target.gtid)
+    plan.notes.extend(found.notes)
+    return found.log, found.position
+
+
+def _bring_back_postgres(
+    site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress
+) -> tuple[Entry, Manifest]:
+    from engine.postgres.base_facts import base_facts, tablespace_role
+    from engine.postgres.pitr import export, recover
+    from engine.postgres.wal import lsn
+    from engine.scratch.postgres_files import BaseBackup, WalFile
+    from engine.scratch.postgres_settings import Goal
+
+    config = site.config.source(plan.found.source)
+    assert not isinstance(config, MySQLConfig)
+    entry, manifest = _whole_anchor(site, plan)
+    facts = base_facts(manifest)
+    base = BaseBackup(
+        facts.version_num // 10000,
+        _opener(site, entry, manifest, progress),
+        {
+            str(each.oid): _opener(site, entry, manifest, progress, tablespace_role(each.oid))
+            for each in facts.tablespaces
+        },
+        sum(part.plain_size for part in manifest.files),
+    )
+    wal = [WalFile(name, _opener(site, *copy, progress)) for name, copy in proven.items()]
+    wal += [WalFile(one.name.name, _opener(site, one, its, progress)) for one, its in plan.found.histories]
+    target = plan.plan.target
+    goal = Goal(time=target.moment, lsn=lsn(target.position) if target.kind == "lsn" else "")
+    with recover(
+        config, site=site.name, state=site.vault.state, base=base, wal=wal, goal=goal, progress=progress
+    ) as past:
+        return export(
+            site, past, source=plan.found.source, database=plan.found.database, label=_label(plan), progress=progress
+        )
+
+
+def _whole_anchor(site: Site, plan: PastPlan) -> tuple[Entry, Manifest]:
+    """The first copy of the full or base whose every part is whole."""
+    copies: Copies = plan.found.anchors[plan.plan.anchor.file]
+    first: BackupError | None = None
+    for entry, manifest in copies:
+        try:
+            for part in manifest.files:
+                check_stored(site.vault.store(entry.location).read(entry.beside(part.file)), part)
+            return entry, manifest
+        except (IntegrityError, NotFound) as error:
+            first = first or error
+            plan.notes.append(f"the copy of {manifest.file} in {entry.location} is not usable: {error.message}")
+    assert first is not None
+    first.remedy = first.remedy or "recover from an older full: give a moment before this one was made"
+    raise first
+
+
+def _opener(site: Site, entry: Entry, manifest: Manifest, progress: Progress, role: str = "data") -> Open:
+    return partial(site.vault.read_part, entry, manifest, role)
+
+
+def _label(plan: PastPlan) -> str:
+    moment = plan.plan.target.moment
+    return f"as of {names.iso(moment) if moment is not None else plan.plan.target}"
+
+
+@contextlib.contextmanager
+def _nothing_of_production() -> Iterator[None]:
+    """What a recovery that failed leaves as it was, said in every error that does not say so itself."""
+    try:
+        yield
+    except BackupError as error:
+        error.kept = error.kept or "production was not touched"
+        raise
