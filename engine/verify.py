@@ -17,6 +17,7 @@ from engine.catalog import Entry
 from engine.codec import check_stored, decode
 from engine.errors import BackupError, IntegrityError, NotFound
 from engine.manifest import Manifest, StoredFile
+from engine.postgres import base_verify
 from engine.progress import Progress, silent
 from engine.spool import told
 from engine.stores.base import Store
@@ -88,7 +89,7 @@ def verify_backup(
         "signature",
         "digest",
         "decrypted and unpacked",
-        "end marker and rows" if rows else "end marker",
+        "the server's own manifest" if _is_base(manifest) else "end marker and rows" if rows else "end marker",
         *(["companions"] if len(manifest.files) > 1 else []),
         "size",
     ]
@@ -143,6 +144,9 @@ def _read_all(
     vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, progress: Progress
 ) -> dict[str, int] | None:
     store = vault.store(entry.location)
+    if _is_base(manifest):
+        _read_base(vault, entry, manifest, progress)
+        return None
     for part in manifest.files[1:]:
         for _ in _plain(vault, store, entry, part, progress):
             pass
@@ -156,6 +160,22 @@ def _read_all(
         check_stored(store.read(entry.beside(manifest.data.file)), manifest.data)
         raise
     return rows
+
+
+def _is_base(manifest: Manifest) -> bool:
+    return manifest.dump_format == base_verify.DUMP_FORMAT
+
+
+def _read_base(vault: Vault, entry: Entry, manifest: Manifest, progress: Progress) -> None:
+    """A base backup is proven as a whole: the files in each of its parts by another part of it."""
+    store = vault.store(entry.location)
+    parts = {part.role: part for part in manifest.files}
+    try:
+        base_verify.verify(manifest, lambda role: _plain(vault, store, entry, parts[role], progress))
+    except IntegrityError:
+        for part in manifest.files:
+            check_stored(store.read(entry.beside(part.file)), part)
+        raise
 
 
 def _plain(

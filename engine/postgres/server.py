@@ -11,8 +11,19 @@ from engine.config import PostgresConfig
 from engine.errors import IntegrityError, RestoreRefused, SnapshotMismatch, UnknownName, nearest
 from engine.journal import Journal
 from engine.manifest import Manifest, Server
-from engine.names import BESIDE
-from engine.postgres import cluster_globals, locks, preflight, properties, recover, rows, schema, sides, swap
+from engine.names import BESIDE, WAL
+from engine.postgres import (
+    base_verify,
+    cluster_globals,
+    locks,
+    preflight,
+    properties,
+    recover,
+    rows,
+    schema,
+    sides,
+    swap,
+)
 from engine.postgres.capture import Capture, Reader, compare_rows, nothing_published, snapshot
 from engine.postgres.compare import compare
 from engine.postgres.connection import Connection, Connector, translated
@@ -20,6 +31,7 @@ from engine.postgres.exchange import exchange
 from engine.postgres.load import Loader
 from engine.postgres.quoting import label
 from engine.postgres.tools import Tools
+from engine.postgres.wal_check import check_log
 from engine.processes import Runner, runner_for
 from engine.progress import Progress
 from engine.source import Comparison, DatabaseState, Facts, OpenPart, Parts, Preflight, Selection, SwapReport
@@ -109,8 +121,15 @@ class PostgresSource:
     def inspect(self, manifest: Manifest, chunks: Iterable[bytes]) -> dict[str, int] | None:
         """Read a dump to its end: end marker, tables and rows as in the manifest.
 
-        The custom format is read through ``pg_restore``, which must be there.
+        The custom format is read through ``pg_restore``, which must be there. Of a base backup or a log
+        only the form is looked at.
         """
+        if manifest.dump_format == base_verify.DUMP_FORMAT:
+            base_verify.look_through(manifest, chunks)
+            return None
+        if manifest.dump_format == WAL:
+            check_log(manifest, chunks)
+            return None
         custom = manifest.dump_format == "pg_custom"
         tools = self._offline_programs(manifest) if custom else None
         with Reader(tools, "custom" if custom else "plain") as reader:
