@@ -7,6 +7,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import zstandard
@@ -18,6 +19,10 @@ _CHUNK = 1 << 18
 _HEADER = struct.Struct("<IBII6x")
 _ZSTD_READER = zstandard.ZstdDecompressor()
 _ZSTD, _UNPACKED = 0, 255
+_MARIADB_GTID = struct.Struct("<QIB")
+_MYSQL_GTID = struct.Struct("<x16sQ17x7s")
+"""Flags; source and number; the logical clock's kind and two numbers; microseconds of the commit."""
+_QUERY = struct.Struct("<4xIB2xH")
 _STANDALONE = 1
 _MICROSECONDS_MASK = (1 << 55) - 1
 _ORIGINAL_FOLLOWS = 1 << 55
@@ -47,17 +52,22 @@ class Query(NamedTuple):
 
 def begin(kind: int, body: bytes, server_id: int) -> Begin:
     """A GTID event of either flavour."""
-    if kind == kinds.MARIADB_GTID:
-        cursor = Cursor(body)
-        number, domain, flags = cursor.number(8), cursor.number(4), cursor.number(1)
-        return Begin(f"{domain}-{server_id}-{number}", 0, bool(flags & _STANDALONE))
     if kind == kinds.MYSQL_GTID_TAGGED:
         return _tagged(body)
-    cursor = Cursor(body, 1)
-    source, number = uuid.UUID(bytes=cursor.bytes(16)), cursor.number(8)
-    cursor.bytes(17)  # logical clock: its kind and two numbers
-    committed = cursor.number(7) & _MICROSECONDS_MASK if cursor.left >= 7 else 0
-    return Begin(f"{source}:{number}" if kind == kinds.MYSQL_GTID else "", committed, False)
+    try:
+        if kind == kinds.MARIADB_GTID:
+            number, domain, flags = _MARIADB_GTID.unpack_from(body)
+            return Begin(f"{domain}-{server_id}-{number}", 0, bool(flags & _STANDALONE))
+        source, number, stamp = _MYSQL_GTID.unpack_from(body)
+    except struct.error as error:
+        raise ValueError(str(error)) from None
+    committed = int.from_bytes(stamp, "little") & _MICROSECONDS_MASK
+    return Begin(f"{_uuid(source)}:{number}" if kind == kinds.MYSQL_GTID else "", committed, False)
+
+
+@cache
+def _uuid(source: bytes) -> str:
+    return str(uuid.UUID(bytes=source))
 
 
 def _tagged(body: bytes) -> Begin:
@@ -85,16 +95,15 @@ def _tagged(body: bytes) -> Begin:
 
 def query(kind: int, body: bytes) -> Query:
     """A statement, unpacked where MariaDB has compressed it."""
-    cursor = Cursor(body, 4)
-    seconds, name_length = cursor.number(4), cursor.number(1)
-    cursor.bytes(2)  # error code
-    variables = cursor.number(2)
-    if kind == kinds.EXECUTE_LOAD_QUERY:
-        cursor.bytes(13)
-    cursor.bytes(variables)
-    database = cursor.bytes(name_length).decode("utf-8", "replace")
-    cursor.bytes(1)
-    text = cursor.bytes(cursor.left)
+    try:
+        seconds, name_length, variables = _QUERY.unpack_from(body)
+    except struct.error as error:
+        raise ValueError(str(error)) from None
+    at = _QUERY.size + variables + (13 if kind == kinds.EXECUTE_LOAD_QUERY else 0)
+    text = body[at + name_length + 1 :]
+    if not text:
+        raise ValueError("a statement without a text")
+    database = body[at : at + name_length].decode("utf-8", "replace")
     return Query(database, _unpacked(text) if kind == kinds.MARIADB_QUERY_COMPRESSED else text, seconds)
 
 

@@ -67,10 +67,10 @@ def _introduce(connection: Connection, flavour: str) -> None:
 def _events(packets: _Packets, name: str) -> Iterator[bytes]:
     begun = False
     position = START
-    while (head := packets.first(HEADER.size)) is not None:
-        if len(head) != HEADER.size:
+    while (packet := packets.event()) is not None:
+        if len(packet) <= HEADER.size:
             raise IntegrityError(f"The server sent half an event of {name} at position {position}.")
-        _, kind, _, size, following, flags = HEADER.unpack(head)
+        _, kind, _, size, following, flags = HEADER.unpack_from(packet, 1)
         if kind in kinds.HEARTBEATS or _made_up(kind, following, flags):
             for _ in packets.rest():
                 pass
@@ -78,8 +78,8 @@ def _events(packets: _Packets, name: str) -> Iterator[bytes]:
                 return
             continue
         begun = True
-        yield head
-        sent = len(head)
+        yield packet[1:]
+        sent = len(packet) - 1
         for piece in packets.rest():
             sent += len(piece)
             yield piece
@@ -94,45 +94,37 @@ def _made_up(kind: int, following: int, flags: int) -> bool:
 
 
 class _Packets:
-    """The server's packets, the large ones in pieces.
+    """The server's packets, of at most 16 MiB each; a larger event comes in several.
 
-    The driver would put each together first, up to a gigabyte, and ask the socket for each twice.
+    The driver would put them together first, up to a gigabyte, and ask the socket for each one twice.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._feed = Feed(iter(self._received, b""))
-        self._left = 0
         self._more = False
 
-    def first(self, count: int) -> bytes | None:
-        """The first bytes of the next event, without the status before it; None where the server has no more."""
-        self._open()
-        status = self._read(1)[0]
+    def event(self) -> bytes | None:
+        """The first packet of the next event, a byte of status before it; None where the server has no more."""
+        packet = self._packet()
+        status = packet[0] if packet else _PACKET_ERROR
+        if status == _PACKET_OK:
+            return packet
         if status == _PACKET_EOF:
             return None
         if status == _PACKET_ERROR:
-            raise_mysql_exception(bytes((_PACKET_ERROR,)) + self._read(self._left))  # type: ignore[no-untyped-call]
-        if status != _PACKET_OK:
-            raise ToolFailed(f"The server sent a packet of an unknown kind ({status}).")
-        return self._read(min(count, self._left))
+            raise_mysql_exception(packet)
+        raise ToolFailed(f"The server sent a packet of an unknown kind ({status}).")
 
     def rest(self) -> Iterator[bytes]:
-        """What is left of the event, in pieces."""
-        while True:
-            while self._left:
-                yield self._read(min(self._left, _PIECE))
-            if not self._more:
-                return
-            self._open()
+        """Further packets of that event."""
+        while self._more:
+            yield self._packet()
 
-    def _open(self) -> None:
+    def _packet(self) -> bytes:
         length = int.from_bytes(self._exactly(4)[:3], "little")
-        self._left, self._more = length, length == _FULL_PACKET
-
-    def _read(self, count: int) -> bytes:
-        self._left -= count
-        return self._exactly(count)
+        self._more = length == _FULL_PACKET
+        return self._exactly(length)
 
     def _exactly(self, count: int) -> bytes:
         data = self._feed.take(count)
