@@ -174,7 +174,8 @@ class Replication:
     def _await(self, patience: float) -> None:
         if not select.select([self._pg.socket], [], [], patience)[0]:
             raise Unreachable(f"{self._where} said nothing for {patience:.0f} s while it was to send WAL or data.")
-        self._pg.consume_input()
+        with self._lost("waiting for what it sends"):
+            self._pg.consume_input()
 
     def _flush(self, patience: float) -> None:
         with self._lost("sending"):
