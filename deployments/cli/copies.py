@@ -11,6 +11,7 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Source, Tier, check_tier, locations
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment, size
+from deployments.cli.windows import windows
 from engine.errors import BackupError, ConfigError
 from engine.names import iso
 
@@ -121,7 +122,8 @@ def status(
         ),
     ] = None,
 ) -> Outcome:
-    """For every database: the newest good backup, its age, whether it was verified, where its copies are.
+    """For every database: the newest good backup, its age, whether it was verified, where its copies are;
+    and from when to when it can be brought back to any second.
 
     Exit code 1 when a database has no good backup (or an older one than --max-age), 3 when a replica
     lacks one or could not be asked.
@@ -131,6 +133,7 @@ def status(
     limit = _seconds(max_age)
     with run.site() as site:
         found = look(site)
+        spans = windows(site)
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
     problems = [problem for row in found.rows for problem in _problems(row, limit)]
@@ -139,6 +142,8 @@ def status(
         [_cells(row, list(found.unseen)) for row in found.rows],
         right=[3, 4],
     )
+    for span in spans:
+        run.out.say(span["said"])
     for problem in problems:
         run.warn(problem)
     code = exits.OK
@@ -149,6 +154,7 @@ def status(
     return Outcome(
         {
             "databases": [_facts(row) for row in found.rows],
+            "point_in_time": [{key: value for key, value in span.items() if key != "said"} for span in spans],
             "problems": problems,
             "unseen": {name: exits.describe(error) for name, error in found.unseen.items()},
         },

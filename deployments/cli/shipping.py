@@ -10,6 +10,7 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Location, Source
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, size
+from deployments.cli.windows import rolled_forward
 from engine import names
 from engine.errors import BackupError, ConfigError
 
@@ -110,7 +111,7 @@ def windows(run: Run, source: Source = None, database: Database = None, location
 
     rows, facts = [], []
     with run.site() as site:
-        for name, wanted in _databases(site, source, database):
+        for name, wanted in rolled_forward(site, source, database):
             found = recoverable(site, name, wanted, location=location)
             facts.append(_window_facts(found))
             rows += [
@@ -141,26 +142,6 @@ def _sources(site: Site, source: str | None) -> list[str]:
             f"Site {site.name} has no server whose logs are to be shipped.",
             remedy="add a mysql: or postgres: section to the site file",
         )
-    return found
-
-
-def _databases(site: Site, source: str | None, database: str | None) -> list[tuple[str, str]]:
-    """Sources and databases; the whole server, with an empty name, for PostgreSQL."""
-    from engine.config import PostgresConfig
-
-    found: list[tuple[str, str]] = []
-    for each in site.config.sources():
-        if source not in (None, each.name):
-            continue
-        if isinstance(each, PostgresConfig):
-            found.append((each.name, ""))
-            continue
-        known = each.databases or sorted(
-            {entry.name.name for entry in site.vault.catalog().entries(source=each.name) if not entry.name.log}
-        )
-        found += [(each.name, name) for name in known if database in (None, name)]
-    if not found:
-        site.config.source(source or "")  # raises with the nearest name
     return found
 
 
