@@ -216,7 +216,7 @@ def _hits(
         if since and log.covers_until and log.covers_until < since and (log.last_commit or since) <= since:
             continue
         if until and log.created_at and log.created_at > until:
-            return
+            continue
         low, high = written(log, logs[number + 1].log if number + 1 < len(logs) else None)
         near = low
         for one in transactions(each.reader()):

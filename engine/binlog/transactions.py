@@ -18,7 +18,8 @@ _SHOWN = 300
 _BEGINS = (b"BEGIN", b"START TRANSACTION", b"XA START")
 _END = re.compile(rb"(?i)(COMMIT|ROLLBACK)(?!\s+TO\b)\b")
 _ACCOUNTS = re.compile(
-    rb"(?i)\s*(GRANT|REVOKE|SET\s+PASSWORD|(CREATE|ALTER)\s+(OR\s+REPLACE\s+)?(USER|SERVER)|CHANGE\s)"
+    rb"(?is)(?:\s|/\*M?!\d*|/\*.*?\*/)*"
+    rb"(GRANT|REVOKE|SET\s+PASSWORD|(CREATE|ALTER)\s+(OR\s+REPLACE\s+)?(USER|SERVER)|CHANGE)\b"
 )
 
 
@@ -181,7 +182,7 @@ class _Group:
 
 def _shown(text: bytes) -> bytes:
     """What of a statement may be shown: of those about accounts, which hold passwords, the first words."""
-    words = text[:64].split(None, 2)
-    if _ACCOUNTS.match(text):
-        return b" ".join(words[:2]) + b" ..."
+    found = _ACCOUNTS.match(text)
+    if found or b"IDENTIFIED" in text[:_SHOWN].upper():
+        return (found[1] if found else text[:6]) + b" ..."
     return text[:_SHOWN]
