@@ -59,9 +59,16 @@ def went_back(last: Last | None, server: ServerState) -> BackupError | None:
     """A server whose newest WAL is older than the vault's was put back to an earlier state."""
     if last is None or not follows(last, server) or server.position >= last.log.end:
         return None
-    return LogChainBroken(
+    return put_back(
         f"The server is at {lsn(server.position)}, but the vault holds its WAL up to {lsn(last.log.end)} on the same "
-        f"timeline {server.timeline}: it was put back to an earlier state without beginning a new timeline.",
+        f"timeline {server.timeline}"
+    )
+
+
+def put_back(seen: str) -> BackupError:
+    """The error for a server that goes on from an earlier state without a new timeline."""
+    return LogChainBroken(
+        f"{seen}: the server was put back to an earlier state without beginning a new timeline.",
         kept="what was shipped; nothing was shipped now, for it would carry the same names",
         remedy="give this source a new name in the site's file and take a base backup",
     )

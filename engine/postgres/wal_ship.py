@@ -9,8 +9,9 @@ at any point loses nothing and ships nothing twice.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -103,6 +104,7 @@ class Shipping:
     _stored: int = 0
     _plain: int = 0
     _notes: list[str] = field(default_factory=list)
+    _session: Callable[[], Replication] = field(init=False)
 
     def run(self) -> ShipReport:
         """See ``ship``."""
@@ -122,7 +124,14 @@ class Shipping:
                 raise broken
             slot = self._slot(connection, last, server)
             goal = self._goal(connection, last, server)
-            self._stream(entries, last, server, slot, goal)
+            with contextlib.ExitStack() as stack:
+                self._session = lambda: stack.enter_context(replication(self._connector, self._runner))
+                session = None
+                if last is not None and wal_plan.follows(last, server) and (slot.restart or 0) < last.log.end:
+                    session = self._session()
+                    self._move_on(session, connection, list(segments)[-1], last, slot)
+                    slot = replace(slot, restart=last.log.end)
+                self._stream(session, entries, last, server, slot, goal)
             shipped = [parse_segment(each.name, server.segment_size) for each in self._shipped]
             self._judge([*segments.values(), *(each for each in shipped if each)], server)
         return ShipReport(
@@ -138,7 +147,7 @@ class Shipping:
         return Last(log, str(manifest.contents.get(ACTIVITY, "")))
 
     def _slot(self, connection: Connection, last: Last | None, server: ServerState) -> Slot:
-        """Our slot, made when there is none, and moved on where a dead run could not say what it published."""
+        """Our slot, made when there is none."""
         name, where = slots.slot_name(self.site.name, self.source), self._connector.where()
         slot = slots.find_slot(connection, name, where)
         if slot is not None and slot.lost:
@@ -156,9 +165,6 @@ class Shipping:
             if last is not None:
                 self._notes.append(f"The replication slot {name} was gone from the server; it was made anew.")
             slot = slots.make_slot(connection, name)
-        elif last is not None and wal_plan.follows(last, server) and (slot.restart or 0) < last.log.end:
-            slots.advance(connection, slot, last.log.end)
-            slot = replace(slot, restart=last.log.end)
         return slot
 
     def _goal(self, connection: Connection, last: Last | None, server: ServerState) -> _Goal:
@@ -178,28 +184,55 @@ class Shipping:
             switched = parse_lsn(_text(connection, "SELECT pg_switch_wal()::text"))
         return _Goal(ends_segment(switched, server.segment_size), now, activity, True)
 
-    def _stream(
-        self, entries: list[Entry], last: Last | None, server: ServerState, slot: Slot, goal: _Goal
+    def _move_on(
+        self, session: Replication, connection: Connection, entry: Entry, last: Last, slot: Slot
     ) -> None:  # fmt: skip
+        """Move a slot that is behind the vault to where the vault ends.
+
+        Either a run died before it could confirm what it had published, or the server was put back to an
+        earlier state, slot and all, and has gone on from there: then its WAL is another.
+
+        Raises:
+            LogChainBroken: It is another.
+        """
+        vault, log = self.site.vault, last.log
+        there = hashlib.sha256()
+        for chunk in _Exactly(session.stream(slot.name, log.start, log.epoch)).take(log.end - log.start):
+            there.update(chunk)
+        session.stop()
+        here = hashlib.sha256()
+        for chunk in vault.read_part(entry, vault.catalog().load(entry)):
+            here.update(chunk)
+        if there.digest() != here.digest():
+            raise wal_plan.put_back(f"WAL segment {log.name} on the server is another than the one in the vault")
+        slots.advance(connection, slot, log.end)
+
+    def _stream(
+        self,
+        session: Replication | None,
+        entries: list[Entry],
+        last: Last | None,
+        server: ServerState,
+        slot: Slot,
+        goal: _Goal,
+    ) -> None:
         assert slot.restart is not None
-        with contextlib.ExitStack() as stack:
-            session: Replication | None = None
-            began = 0
-            if server.timeline > 1 and not self._has_history(entries, server):
-                session = stack.enter_context(replication(self._connector, self._runner))
-                began = self._ship_history(session, server)
-            begins = wal_plan.starts(last, server, slot.restart, began)
-            for number, start in enumerate(begins):
-                if start >= goal.end:
-                    break
-                session = session or stack.enter_context(replication(self._connector, self._runner))
-                try:
-                    self._ship_from(session, slot, start, server, goal)
-                    break
-                except LogGap:
-                    if number + 1 == len(begins) or self._shipped:
-                        raise
-                    session = None
+        began = 0
+        if server.timeline > 1 and not self._has_history(entries, server):
+            session = session or self._session()
+            began = self._ship_history(session, server)
+        begins = wal_plan.starts(last, server, slot.restart, began)
+        for number, start in enumerate(begins):
+            if start >= goal.end:
+                break
+            session = session or self._session()
+            try:
+                self._ship_from(session, slot, start, server, goal)
+                break
+            except LogGap:
+                if number + 1 == len(begins) or self._shipped:
+                    raise
+                session = None
 
     def _ship_from(self, session: Replication, slot: Slot, start: int, server: ServerState, goal: _Goal) -> None:
         stream = _Exactly(session.stream(slot.name, start, server.timeline))

@@ -418,6 +418,33 @@ def test_a_pg_hba_that_refuses_is_told_with_the_line_to_add(postgres_factory: Fa
     server.stop()
 
 
+@pytest.mark.parametrize("rows", [10, 200_000])
+def test_a_server_put_back_to_an_earlier_state_is_told_before_anything_is_mixed(
+    postgres_factory: Factory, tmp_path: Path, rows: int
+) -> None:
+    """As by a snapshot of its disk; with many rows it has written more again than the vault has of it."""
+    server = postgres_factory()
+    assert server.data_directory is not None
+    saved = server.data_directory.with_name("saved")
+    with site_on(tmp_path / "vault", server) as site:
+        ship(site, "postgres")
+        server.stop()
+        subprocess.run(["cp", "-a", str(server.data_directory), str(saved)], check=True)
+        server.start()
+        write(server, 100_000)
+        ship(site, "postgres")
+        shipped = segment_names(site)
+        server.stop()
+        shutil.rmtree(server.data_directory)
+        saved.rename(server.data_directory)
+        server.start()
+        write(server, rows)
+        with pytest.raises(LogChainBroken, match="put back to an earlier state"):
+            ship(site, "postgres")
+        assert segment_names(site) == shipped
+    server.stop()
+
+
 def test_two_runs_at_once_do_not_meet(local: DatabaseServer, tmp_path: Path) -> None:
     with site_on(tmp_path / "vault", local) as site, site.vault.lock("postgres", "wal shipping"):
         with pytest.raises(LockHeld):
