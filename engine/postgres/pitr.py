@@ -10,19 +10,25 @@ sweep.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from engine import names
+from engine.catalog import Entry
 from engine.config import PostgresConfig
-from engine.journal import Journal
+from engine.errors import UnknownName, nearest
+from engine.manifest import Manifest
+from engine.postgres.places import scratch
+from engine.postgres.server import PostgresSource
 from engine.progress import Progress, silent
-from engine.scratch import boxed, here, leftovers
 from engine.scratch.postgres import Cluster, Recovered
-from engine.scratch.postgres_container import ContainerPlace
 from engine.scratch.postgres_files import BaseBackup, WalFile
-from engine.scratch.postgres_place import PORT, LocalPlace, Place
+from engine.scratch.postgres_place import PORT, Place
 from engine.scratch.postgres_settings import Goal
+from engine.site import Site
+from engine.source import Parts, Sink
 
 _SEGMENT = 16 * 1024 * 1024
 
@@ -85,35 +91,110 @@ def recover(
             cluster.stop()
 
 
-@contextlib.contextmanager
-def scratch(
-    config: PostgresConfig, *, site: str, state: Path, major: int, image: str, parent: Path | None
-) -> Iterator[tuple[Journal, Place]]:
-    """A place for a cluster, with its journal; cleared when the block is left, however it is left."""
-    parents = here.parents(parent, state)
-    journal = leftovers.begin(state, config.name, "container" if image or _in_container(config) else "host")
-    with contextlib.ExitStack() as last:
-        last.callback(leftovers.clear, journal)
-        place: Place
-        if image or _in_container(config):
-            found = image or boxed.image_of(config, site)[0]
-            place = ContainerPlace(major, found, config.docker_host, parents)
-        else:
-            place = LocalPlace(major, parents, tools_path=config.tools_path)
-        last.callback(place.close)
-        yield journal, place
-
-
-def _in_container(config: PostgresConfig) -> bool:
-    return bool(config.container or config.service)
-
-
 def _pointed_at(place: Place, config: PostgresConfig, user: str) -> PostgresConfig:
     """The source's own configuration, but for where the server is."""
     where = {"host": place.work, "port": PORT, "socket": None, "tls_ca": None, "password": None, "user": user}
     return config.model_copy(update={**where, "maintenance_database": "postgres", **place.settings()})
 
 
-def only_needed(wal: Iterable[WalFile]) -> list[WalFile]:
-    """In the order of their names, each once."""
-    return [file for _, file in sorted({file.name: file for file in wal}.items())]
+def export(
+    site: Site,
+    past: Past,
+    *,
+    source: str,
+    database: str,
+    label: str = "",
+    recovery_point: str = "",
+    progress: Progress = silent,
+) -> tuple[Entry, Manifest]:
+    """A database of the recovered cluster as a new signed backup under its original source's name.
+
+    It is an ordinary dump (tier ``recovered``), which the ordinary restore puts beside or in production's place.
+
+    Args:
+        label: Empty: ``as of`` the moment.
+
+    Raises:
+        UnknownName: The database was not there at that moment. And what a capture raises.
+    """
+    report = past.report
+    if database not in report.databases:
+        raise UnknownName(
+            f"There was no database {database!r} at {report.goal}.",
+            kept="production was not touched",
+            remedy=nearest(database, report.databases),
+        )
+    there = PostgresSource(past.config, site=site.name)
+    found = there.preflight(database)
+    with site.vault.begin(
+        source=source,
+        kind=there.kind,
+        tier=names.RECOVERED,
+        database=database,
+        ext=there.extension(),
+        label=label or label_of(report),
+        recovery_point=recovery_point,
+        estimated_bytes=found.estimated_bytes,
+    ) as writer:
+        parts = _AsOnTheSource(writer, past.cluster)
+        facts = there.capture(database, parts, progress)
+        parts.finish()
+        contents = {**facts.contents, "recovered": facts_of(report)}
+        warnings = list(dict.fromkeys([*found.warnings, *facts.warnings, *report.notes]))
+        return writer.publish(replace(facts, contents=contents, warnings=warnings))
+
+
+class _AsOnTheSource:
+    """Parts of a backup in which tablespaces stand where they stood on the source, not where they are here."""
+
+    def __init__(self, parts: Parts, cluster: Cluster) -> None:
+        self._parts = parts
+        self._moved = cluster.moved
+        self._held: list[tuple[Sink, bytearray]] = []
+
+    def data(self) -> Sink:
+        return self._parts.data()
+
+    def companion(self, role: str, ext: str = "sql") -> Sink:
+        sink = self._parts.companion(role, ext)
+        if role != "globals":
+            return sink
+        held = _Held()
+        self._held.append((sink, held.bytes))
+        return held
+
+    def finish(self) -> None:
+        """Write what was held back."""
+        for sink, held in self._held:
+            text = bytes(held)
+            for here, there in self._moved.items():
+                text = text.replace(here.encode(), there.replace("'", "''").encode("utf-8", "surrogateescape"))
+            sink.write(text)
+
+
+class _Held:
+    """Keeps what is written; for a text of a few kilobytes."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.bytes += data
+
+
+def label_of(report: Recovered) -> str:
+    """``as of 2026-11-22T10:00:00Z``: the moment asked for, or the last commit where the log's end was."""
+    moment = report.goal.time or (report.last_commit if report.goal.kind == "end" else None)
+    return f"as of {names.iso(moment)}" if moment else f"as of {report.goal}"
+
+
+def facts_of(report: Recovered) -> dict[str, Any]:
+    """What recovery came to, for a manifest. Times are UTC."""
+    return {
+        "goal": str(report.goal),
+        "inclusive": report.goal.inclusive,
+        "to_the_end": report.to_the_end,
+        "last_commit": names.iso(report.last_commit) if report.last_commit else None,
+        "timeline": report.timeline,
+        "stopped": report.stopped,
+    }

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import psycopg
@@ -26,9 +26,11 @@ from engine.scratch.postgres_files import (
     WalFile,
     data_members,
     end_of,
+    exactly,
     is_log_name,
     members,
     refuse_gaps,
+    text_member,
 )
 from engine.scratch.postgres_place import PORT, Place, end_quietly, server_command
 from engine.scratch.postgres_settings import NEEDED, Goal, as_text, control_facts, harmless, preloaded
@@ -123,6 +125,11 @@ class Cluster:
         self.control = control_facts(words)
         self._lay(wal, progress)
 
+    @property
+    def moved(self) -> dict[str, str]:
+        """Where tablespaces are here, and where they were on the source."""
+        return {f"{self.place.work}/tablespaces/{oid}": path for oid, path in self.found.tablespaces().items()}
+
     def _check(self, base: BaseBackup) -> None:
         version = self.found.texts.get("PG_VERSION", "").strip()
         if version != str(base.major):
@@ -153,7 +160,7 @@ class Cluster:
     def _log_members(self, files: Sequence[WalFile], size: int, progress: Progress) -> Iterator[Member]:
         for number, file in enumerate(files):
             if SEGMENT.match(file.name):
-                yield Member(file.name, False, size, _exactly(file, size))
+                yield Member(file.name, False, size, exactly(file, size))
             else:
                 text = b"".join(file.open())
                 yield Member(file.name, False, len(text), iter((text,)))
@@ -175,8 +182,10 @@ class Cluster:
         texts = [self.found.texts.get(name, "") for name in ("postgresql.conf", "postgresql.auto.conf")]
         named = preloaded(texts)
         kept = [*(each for each in named if each in NEEDED), *libraries]
+        postgres_log.refuse_before(goal.time, self.control)
+        goal = replace(goal, timeline=self._timeline(goal))
         to_the_end = goal.kind == "end"
-        self.place.put(self.data, [_file("recovery.signal", "")])
+        self.place.put(self.data, [text_member("recovery.signal", "")])
         connection = self._recovery(goal, kept, user, progress)
         if connection is None:
             self._refuse_beyond(goal)
@@ -224,11 +233,11 @@ class Cluster:
         """Start the server under these settings alone; the cluster's own configuration is not read."""
         self._starts += 1
         config = f"postgresql-{self._starts}.conf"
-        files = [_file(config, as_text(settings))]
+        files = [text_member(config, as_text(settings))]
         if self._starts == 1:
             files += [
-                _file("hba.conf", "local all all trust\nhost all all 127.0.0.1/32 trust\n"),
-                _file("ident.conf", ""),
+                text_member("hba.conf", "local all all trust\nhost all all 127.0.0.1/32 trust\n"),
+                text_member("ident.conf", ""),
             ]
         self.place.put("", files)
         command = self.place.command("postgres", "-D", self.data, "-c", f"config_file={self.place.work}/{config}")
@@ -258,6 +267,14 @@ class Cluster:
                 self._tell(progress)
             time.sleep(_NAP)
         return None
+
+    def _timeline(self, goal: Goal) -> str:
+        """``latest`` is the newest timeline of which there is a segment. A history alone tells of a life after
+        the goal, and may have branched off before the base backup."""
+        if goal.timeline != "latest":
+            return goal.timeline
+        newest = max(name[:8] for name in (*self._wal, self.found.start_segment, *self.found.segments()))
+        return "current" if newest == self.found.start_segment[:8] else str(int(newest, 16))
 
     def _tell(self, progress: Progress) -> None:
         size = int(self.control[_SEGMENT_LABEL])
@@ -351,27 +368,6 @@ class _Server:
     def _wait(self) -> None:
         with contextlib.suppress(BackupError):
             self._process.wait()
-
-
-def _exactly(file: WalFile, size: int) -> Iterator[bytes]:
-    """A segment's bytes. Raises IntegrityError when they are not as many as they must be."""
-    seen = 0
-    for chunk in file.open():
-        seen += len(chunk)
-        if seen > size:
-            break
-        yield chunk
-    if seen != size:
-        raise IntegrityError(
-            f"Segment {file.name} of the log has {'more than ' if seen > size else ''}{min(seen, size):,} bytes, "
-            f"not {size:,}.",
-            kept="nothing was started; production was not touched",
-        )
-
-
-def _file(path: str, text: str) -> Member:
-    data = text.encode("utf-8", "surrogateescape")
-    return Member(path, False, len(data), iter((data,)))
 
 
 def _texts(connection: psycopg.Connection[object], query: str) -> list[str]:

@@ -85,6 +85,10 @@ class Found:
             )
         return label[1]
 
+    def segments(self) -> list[str]:
+        """Segments of the log that the base itself holds."""
+        return [name for name in self.wal if SEGMENT.match(name)]
+
     def tablespaces(self) -> dict[str, str]:
         """Where each tablespace stood on the source, by oid."""
         lines = re.findall(r"([0-9]+) ((?:\\.|[^\\\n])*)\n?", self.texts.get("tablespace_map", ""), re.S)
@@ -171,6 +175,28 @@ def _clean(name: str, what: str) -> str:
 def _map(locations: Mapping[str, str]) -> bytes:
     escaped = {oid: re.sub(r"([\\\n\r])", r"\\\1", path) for oid, path in locations.items()}
     return "".join(f"{oid} {path}\n" for oid, path in escaped.items()).encode("utf-8", "surrogateescape")
+
+
+def exactly(file: WalFile, size: int) -> Iterator[bytes]:
+    """A segment's bytes. Raises IntegrityError when they are not as many as they must be."""
+    seen = 0
+    for chunk in file.open():
+        seen += len(chunk)
+        if seen > size:
+            break
+        yield chunk
+    if seen != size:
+        raise IntegrityError(
+            f"Segment {file.name} of the log has {'more than ' if seen > size else ''}{min(seen, size):,} bytes, "
+            f"not {size:,}.",
+            kept="nothing was started; production was not touched",
+        )
+
+
+def text_member(path: str, text: str) -> Member:
+    """A small file of text."""
+    data = text.encode("utf-8", "surrogateescape")
+    return Member(path, False, len(data), iter((data,)))
 
 
 class _Reader(io.RawIOBase):

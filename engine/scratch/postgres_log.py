@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -103,6 +104,22 @@ def restored(log: str) -> str:
 def ended_early(log: str) -> bool:
     """The log was applied to its end without the target having been met."""
     return _ENDED in log
+
+
+def refuse_before(moment: datetime | None, control: Mapping[str, str]) -> None:
+    """PostgreSQL itself does not notice a time before the base backup when no commit was made during it.
+
+    Raises:
+        OutsideWindow: The base backup is younger than that moment.
+    """
+    begun = datetime.strptime(control["Time of latest checkpoint"], "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    if moment is not None and moment < begun:
+        raise OutsideWindow(
+            f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC lies before the base backup, begun at "
+            f"{begun:%Y-%m-%d %H:%M:%S} UTC.",
+            kept=_KEPT,
+            remedy="choose an earlier base backup, or a later target",
+        )
 
 
 def failure(log: str, where: str, goal: str) -> BackupError:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from engine.config import PostgresConfig
+import psycopg
+
+from deployments import embedded
+from deployments.embedded import free_port
+from engine.config import PostgresConfig, SiteConfig
 from engine.scratch.postgres_files import BaseBackup, WalFile
+from engine.site import Site
 from tests.servers.databases import DatabaseServer
 
 
@@ -43,10 +53,15 @@ def take_base(server: DatabaseServer, directory: Path) -> BaseBackup:
         where = ["-h", server.host, "-p", str(server.port), "-D", str(directory)]
         environment = {"PGPASSWORD": server.password, "PATH": "/usr/bin:/bin"}
         subprocess.run(["pg_basebackup", *where, *options], check=True, capture_output=True, env=environment)
+    return base_in(directory, int(server.version.partition(".")[0]))
+
+
+def base_in(directory: Path, major: int) -> BaseBackup:
+    """The tars in a directory."""
     tars = {path.stem: path for path in directory.glob("*.tar")}
     data = tars.pop("base")
     return BaseBackup(
-        major=int(server.version.partition(".")[0]),
+        major=major,
         data=lambda: chunks(data),
         tablespaces={oid: lambda path=path: chunks(path) for oid, path in tars.items()},  # type: ignore[misc]
         bytes=sum(path.stat().st_size for path in (data, *tars.values())),
@@ -77,11 +92,15 @@ def copy_wal(server: DatabaseServer, directory: Path) -> list[WalFile]:
         assert server.data_directory is not None
         for path in (server.data_directory / "pg_wal").glob("0*"):
             (directory / path.name).write_bytes(path.read_bytes())
-    return wal_in(directory, current)
+    for path in directory.iterdir():
+        if path.name >= current:
+            path.unlink()  # being written, or kept for later use
+    return wal_in(directory)
 
 
-def wal_in(directory: Path, before: str = "G") -> list[WalFile]:
-    names = [path.name for path in directory.iterdir() if path.name < before and "." not in path.name]
+def wal_in(directory: Path) -> list[WalFile]:
+    """The files of the log in a directory."""
+    names = [path.name for path in directory.iterdir()]
     return [WalFile(name, lambda path=directory / name: chunks(path)) for name in sorted(names)]  # type: ignore[misc]
 
 
@@ -102,3 +121,59 @@ def truth(server: DatabaseServer, database: str) -> list[Commit]:
 def by(commits: Sequence[Commit], moment: datetime) -> list[int]:
     """What was committed by that moment."""
     return [each.number for each in commits if each.at <= moment]
+
+
+@contextlib.contextmanager
+def opened(config: PostgresConfig, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A session by the driver alone, on a recovered cluster."""
+    with psycopg.connect(host=config.host, port=config.port, user=config.user, dbname=database) as connection:
+        yield connection
+
+
+def site_of(config: PostgresConfig, root: Path) -> Site:
+    """A site with that one source."""
+    vault = {"root": str(root), "keys": {"current": "main", "keys": {"main": "fake-passphrase-of-tests-" + "x" * 20}}}
+    fields = config.model_dump(exclude_unset=True) | {"password": config.password}
+    return Site(SiteConfig.model_validate({"site": "past", "vault": vault, "postgres": fields}))
+
+
+def same_owner(path: Path, model: Path) -> None:
+    """Give a directory the owner of another."""
+    owner = model.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
+
+
+@contextlib.contextmanager
+def running(data: Path, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """Start a cluster with its own settings alone, as its owner; a session in it."""
+    owner, port, log = data.stat(), free_port(), data.parent / "log"
+    programs = embedded.postgres_programs()
+    as_owner: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL}
+    if os.geteuid() == 0:
+        as_owner |= {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    argv = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", str(data)]
+    with log.open("wb") as out, subprocess.Popen(argv, stdout=out, stderr=out, **as_owner) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    connection = psycopg.connect(host=str(data), port=port, user="postgres", dbname=database)
+                    break
+                except psycopg.OperationalError as error:
+                    assert process.poll() is None and time.monotonic() < deadline, f"{error}\n{log.read_text()}"
+                    time.sleep(0.1)
+            with connection:
+                yield connection
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def serving(directory: Path) -> list[int]:
+    """Processes of this host that work below a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if str((entry / "cwd").readlink()).startswith(str(directory)):
+                    found.append(int(entry.name))
+    return found
