@@ -168,14 +168,14 @@ def _bring_back_mysql(
 
 def _stop_of(plan: PastPlan, logs: dict[str, Open]) -> tuple[str, int]:
     """Log and position at which the replay ends."""
-    from engine.binlog.search import stop_for
+    from engine.binlog.search import OpenLog, position_for
 
-    target = plan.plan.target
+    target, last = plan.plan.target, plan.plan.logs[-1]
     if target.kind == "position":
         return target.log, target.position
     if target.kind == "latest":
-        return plan.plan.logs[-1].name, plan.plan.logs[-1].end
-    found = stop_for(plan.plan.logs, logs, moment=target.moment, gtid=target.gtid)
+        return last.name, last.end
+    found = position_for(target.moment or target.gtid, [OpenLog(log, logs[log.name]) for log in plan.plan.logs])
     plan.notes.extend(found.notes)
     return found.log, found.position
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from deployments.cli import copies, exits, making, prefect, proving, restoring, shipping, upkeep
+from deployments.cli import copies, exits, finding, making, prefect, proving, restoring, shipping, upkeep
 from deployments.cli.run import Terminated
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (making, shipping, copies, proving, restoring, upkeep, prefect):
+for module in (making, shipping, copies, finding, proving, restoring, upkeep, prefect):
     module.register(app)
 
 # typer carries its own click since 0.2x; its error classes are found where typer shows them

@@ -1,0 +1,130 @@
+"""Ship, lose, and bring back the moment before, by the command line alone, with no Prefect in sight."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.servers.databases import DatabaseServer
+
+KEY = "FAKE-encryption-key-of-the-tests-0123456789"
+Backups = Callable[..., dict[str, Any]]
+
+
+class Shop:
+    """A table of numbers on either engine, and a site file for it."""
+
+    def __init__(self, kind: str, server: DatabaseServer, directory: Path) -> None:
+        self.kind, self.server = kind, server
+        self.database = f"pit_{secrets.token_hex(4)}"
+        self.vault = directory / "vault"
+        self.file = directory / "site.yaml"
+        server.sql(f"CREATE DATABASE {self.database}")
+        server.sql("CREATE TABLE numbers (n int PRIMARY KEY, note varchar(40))", self.database)
+        site = {
+            "site": "pit",
+            "vault": {"root": str(self.vault), "keys": {"current": "main", "main": KEY}},
+            kind: {"host": server.host, "port": server.port, "user": server.user, "password": server.password,
+                   "databases": [self.database]},
+        }  # fmt: skip
+        self.file.write_text(yaml.safe_dump(site))
+
+    def add(self, *numbers: int) -> None:
+        rows = ", ".join(f"({number}, 'row {number}')" for number in numbers)
+        self.server.sql(f"INSERT INTO numbers VALUES {rows}", self.database)
+
+    def numbers(self, database: str | None = None) -> list[int]:
+        return [int(str(n)) for (n,) in self.server.sql("SELECT n FROM numbers ORDER BY n", database or self.database)]
+
+    def backups(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(self.file), "--json"],
+            capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def anchor(self) -> None:
+        """What logs are replayed on."""
+        self.backups("backup")
+        if self.kind == "postgres":
+            self.backups("base")
+
+
+def quiet_moment() -> datetime:
+    """A second in which nothing is committed."""
+    time.sleep(1.2)
+    moment = datetime.now(UTC).replace(microsecond=0)
+    time.sleep(1.2)
+    return moment
+
+
+@pytest.fixture(params=["mysql", "postgres"])
+def shop(request: pytest.FixtureRequest, mariadb: DatabaseServer, postgres15: DatabaseServer, tmp_path: Path) -> Shop:
+    tmp_path.chmod(0o755)
+    return Shop(request.param, mariadb if request.param == "mysql" else postgres15, tmp_path)
+
+
+def test_every_second_between_the_full_and_the_last_shipping_can_be_had(shop: Shop) -> None:
+    shop.add(1, 2, 3)
+    shop.anchor()
+    moments: list[tuple[datetime, list[int]]] = []
+    for first in (10, 20, 30):
+        shop.add(first, first + 1)
+        moments.append((quiet_moment(), shop.numbers()))
+        if first == 20:
+            shop.backups("ship")
+    shop.server.sql("DROP TABLE numbers", shop.database)
+    shipped = shop.backups("ship")["shipped"][shop.kind]
+    assert shipped["logs"] and shipped["covers_until"]
+    for moment, expected in moments:
+        side = f"{shop.database}_at_{moment:%H%M%S}"
+        done = shop.backups("restore", "--database", shop.database, "--to", moment.isoformat(), "--into", side)
+        assert done["recovered"].startswith(f"{shop.database}_") and done["rows"] == len(expected)
+        assert shop.numbers(side) == expected
+        shop.server.sql(f"DROP DATABASE {side}")
+    told = shop.backups("status")["point_in_time"]
+    assert len(told) == 1 and told[0]["ranges"]
+
+
+def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(shop: Shop) -> None:
+    shop.add(1)
+    shop.anchor()
+    for number in (10, 20, 30):
+        shop.add(number)
+        quiet_moment()
+        shop.backups("ship")
+    tier = "binlogs" if shop.kind == "mysql" else "wal"
+    logs = sorted(each for each in shop.vault.rglob("*.gz.enc") if f"/{tier}/" in str(each))
+    middle = logs[-2]
+    data = bytearray(middle.read_bytes())
+    data[len(data) // 2] ^= 1
+    middle.chmod(0o600)
+    middle.write_bytes(data)
+    before = {str(name) for (name,) in shop.server.sql(_LISTING[shop.kind])}
+    told = shop.backups("restore", "--database", shop.database, "--to", "latest", code=5)
+    error = told["error"]
+    name = middle.name.rsplit(".", 4)[0]
+    assert name in error["message"] and "latest moment that is safe" in error["remedy"]
+    assert {str(each) for (each,) in shop.server.sql(_LISTING[shop.kind])} == before
+    middle.unlink()
+    middle.with_name(middle.name + ".json").unlink()
+    told = shop.backups("windows")
+    assert any("missing" in hole for hole in told["windows"][0]["holes"])
+    told = shop.backups("restore", "--database", shop.database, "--to", datetime.now(UTC).isoformat(), code=1)
+    assert told["error"]["class"] == "OutsideWindow" and "UTC" in told["error"]["remedy"]
+
+
+_LISTING = {"mysql": "SHOW DATABASES", "postgres": "SELECT datname FROM pg_database"}
