@@ -203,10 +203,11 @@ class LocalProcess:
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for handle in (self._life, self._gate):
+        with self._lock:  # one thread may wait while another kills: neither may close a number that is used anew
+            handles, self._life, self._gate = (self._life, self._gate), -1, -1
+        for handle in handles:
             if handle >= 0:
                 os.close(handle)
-        self._life = self._gate = -1
         for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

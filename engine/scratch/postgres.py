@@ -233,7 +233,8 @@ class Cluster:
         """Start the server under these settings alone; the cluster's own configuration is not read."""
         self._starts += 1
         config = f"postgresql-{self._starts}.conf"
-        files = [text_member(config, as_text(settings))]
+        # the log is there before anybody reads it
+        files = [text_member(config, as_text(settings)), text_member(f"server-{self._starts}.log", "")]
         if self._starts == 1:
             files += [
                 text_member("hba.conf", "local all all trust\nhost all all 127.0.0.1/32 trust\n"),

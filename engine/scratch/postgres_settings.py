@@ -120,9 +120,7 @@ def preloaded(texts: Iterable[str]) -> list[str]:
     """The libraries that configuration files name, the last file winning."""
     found: list[str] = []
     for text in texts:
-        for value in re.findall(
-            r"^\s*shared_preload_libraries\s*=?\s*(?:'((?:[^'\\]|''|\\.)*)'|([^\s#]+))", text, re.M
-        ):
+        for value in _PRELOAD.findall(text):
             found = [part.strip().strip('"') for part in (value[0] or value[1]).split(",") if part.strip()]
     return found
 

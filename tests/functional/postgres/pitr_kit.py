@@ -177,3 +177,14 @@ def serving(directory: Path) -> list[int]:
                 if str((entry / "cwd").readlink()).startswith(str(directory)):
                     found.append(int(entry.name))
     return found
+
+
+def wal_of_timeline(data: Path, timeline: int, directory: Path) -> list[WalFile]:
+    """The complete segments and the history of a timeline, copied from a data directory."""
+    directory.mkdir()
+    found = sorted(path for path in (data / "pg_wal").glob(f"{timeline:08X}*") if path.is_file())
+    segments = [path for path in found if "." not in path.name]
+    for path in found:
+        if path not in segments or path == segments[0]:
+            (directory / path.name).write_bytes(path.read_bytes())
+    return wal_in(directory)

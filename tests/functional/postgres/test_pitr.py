@@ -35,6 +35,7 @@ from tests.functional.postgres.pitr_kit import (
     switch,
     take_base,
     truth,
+    wal_of_timeline,
 )
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
@@ -280,6 +281,19 @@ def test_a_whole_cluster_comes_back_in_an_empty_directory_and_runs(story15: Stor
         assert connection.execute("SELECT count(*) FROM faraway").fetchone() == (5000,)
         assert connection.execute("SELECT count(*) FROM load").fetchone() == (LOADED,)
         assert connection.execute("SHOW archive_mode").fetchone() == ("off",)
+        connection.execute("INSERT INTO load VALUES (10000, 'a new life')")
+        connection.commit()
+        connection.execute("SELECT pg_switch_wal()")
+        connection.commit()
+        wal = [*story15.wal, *wal_of_timeline(data, 2, tmp_path / "second")]
+    # the first life's base and log lead into the second one; without its segments, its history does not
+    for files, last in (
+        (wal, 10000),
+        ([each for each in wal if each.name[:8] == "00000001" or "." in each.name], 9000),
+    ):
+        with recover(config, site="x", state=tmp_path, base=story15.base, wal=files, goal=Goal()) as past:
+            assert _rows(past)[-1] == last
+            assert past.report.timeline == 3
     with pytest.raises(RestoreRefused, match="not empty"):
         restore_cluster(config, **arguments, goal=Goal(), data_directory=data)  # type: ignore[arg-type]
     with pytest.raises(RestoreRefused, match="tablespace"):  # where it stood, production's still is
