@@ -22,6 +22,7 @@ from engine.processes.base import Command, Process, Runner
 
 _RECEIVED = 256 * 1024
 _ENDING_SECONDS = 5.0
+_LONGEST_TMP = 70  # a socket's path has at most 107 bytes
 # Two copiers, one a direction. The first that ends ends the other: the input when we are gone, the output
 # when the server has closed. The shell reaps both; an orphan killed by a signal would fall to the postmaster,
 # which takes that for a crash of its own.
@@ -49,7 +50,8 @@ class Relay:
 
     def __init__(self, runner: Runner, host: str, port: int) -> None:
         self.error: BackupError | None = None
-        self.directory = Path(tempfile.mkdtemp(prefix="bf-relay-"))
+        short = len(tempfile.gettempdir()) <= _LONGEST_TMP
+        self.directory = Path(tempfile.mkdtemp(prefix="bf-relay-", dir=None if short else "/tmp"))
         self._runner = runner
         self._command = Command(
             ("bash", "-c", _SCRIPT, "relay", host, str(port)), feeds=True, converses=True, title="the relay (bash)"

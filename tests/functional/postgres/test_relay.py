@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,18 +78,20 @@ def until(condition: object) -> bool:
 
 
 def test_replication_from_outside_is_refused_and_through_the_relay_it_works(
-    postgres17_container: DatabaseServer,
+    postgres17_container: DatabaseServer, servers_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = postgres17_container
+    sockets = servers_directory / "relay"
+    sockets.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(sockets))
     with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry for replication"):
         psycopg.connect(
             host=server.host, port=server.port, user=server.user, password=server.password, replication="true"
         )
-    before = set(Path("/tmp").glob("bf-relay-*"))
     with place(server) as (connector, runner), replication(connector, runner) as session:
         expected = server.sql("SELECT system_identifier FROM pg_control_system()")
         assert session.identify().system_id == expected[0][0]
-        assert set(Path("/tmp").glob("bf-relay-*")) == before  # nobody else can come in after us
+        assert list(sockets.iterdir()) == []  # nobody else can come in after us
     assert until(lambda: inside(server) == "") and senders(server) == 0
 
 
