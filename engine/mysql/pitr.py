@@ -171,7 +171,7 @@ def _late_views(session: Connection, views: list[Definition], database: str) -> 
 
 
 def _wake(session: Connection, database: str, status: dict[str, str]) -> None:
-    """Events as they were in the dump. None runs here: the scheduler of a scratch server cannot be started."""
+    """Events as they were in the dump. None runs here: the scheduler of a scratch server is off."""
     for event in read_definitions(session, database).events:
         wanted = status.get(event.name, event.status)
         if wanted != event.status:

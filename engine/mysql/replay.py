@@ -9,23 +9,32 @@ may not all be there, and no row depends on them. Whatever else fails stops the 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import IntegrityError, ToolFailed, Unreachable
+from engine.errors import IntegrityError, RestoreRefused, ToolFailed, Unreachable
 from engine.mysql.connection import Connection, query, quoted, translated, value
+from engine.mysql.log_borders import FIRST, Borders
 from engine.mysql.replay_trouble import Stopped, remedy_for
 from engine.progress import Progress, silent
 
 if TYPE_CHECKING:
     from engine.scratch.mysql import Scratch
 
-FIRST = 4
-"""Position of a log's first event."""
 _NAP = 0.1
 _RELAY = "scratch-relay"
+_ACCOUNTS = ("user", "db", "tables_priv", "columns_priv", "procs_priv", "proxies_priv", "global_priv", "global_grants",
+             "roles_mapping", "role_edges", "default_roles", "password_history")  # fmt: skip
+"""Tables of the system's that account statements are judged by: filtered out, they would do nothing."""
+_WORKERS_WORDS = (
+    "SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker "
+    "WHERE last_error_number <> 0"
+)
+_WORKER_AT = re.compile(r"at (?:source|master) log (\S*?), end_log_pos (\d+)")
+_GTID = re.compile(r"failed executing transaction '([0-9a-f-]{36}:[^']+)'")
 _MOST_SKIPPED = 100_000
 _TOLD = 20
 
@@ -104,20 +113,12 @@ def replay(
     logs = _up_to(logs, stop)
     if len(logs) == 1 and stop[1] <= start_position:
         return ReplayReport(stop, 0, "", 0, 0, 0.0)
-    if stop[1] <= FIRST:  # the beginning of a log is the end of the one before
-        logs = logs[:-1]
     with contextlib.closing(scratch.source.connect()) as session:
         applier = _Applier(scratch, session, logs, database, progress)
-        sizes = applier.place()
-        at = stop[1] if stop[1] > FIRST else sizes[-1]
-        if at > sizes[-1]:
-            raise IntegrityError(
-                f"{logs[-1].name} ends at {sizes[-1]}, and the replay was to stop at {at}: the log is cut off.",
-                kept="production was not touched",
-            )
+        applier.place(stop[1])
         before = applier.counters()
         applier.prepare(start_position)
-        groups = applier.run(at)
+        groups = applier.run()
         after = applier.counters()
         applier.prove(before)
         notes = [*applier.notes, *_roll_back_prepared(session)]
@@ -125,7 +126,7 @@ def replay(
         applier.forget()
     return ReplayReport(
         stop, _transactions(before, after, groups, scratch.flavour), gtid, after["rows"] - before["rows"],
-        sum(sizes), time.monotonic() - begun, notes,
+        applier.size, time.monotonic() - begun, notes,
     )  # fmt: skip
 
 
@@ -141,59 +142,87 @@ class _Applier:
         self._database = database
         self._progress = progress
         self._sizes: list[int] = []
+        self._last, self._from, self._until = len(logs), FIRST, FIRST  # the last log to be read; see ``Borders``
+        self._placed = 0
         self._skipped = 0
         self.notes: list[str] = []
         self._words = _WORDS["new" if _speaks_of_replicas(scratch) else "old"]
 
-    def place(self) -> list[int]:
-        """Put every log and the index into the data directory; their sizes."""
-        total = sum(log.size for log in self._logs) or None
-        done = 0
-        for number, log in enumerate(self._logs, 1):
-            def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
-                nonlocal done
-                for chunk in chunks:
-                    yield chunk
-                    done += len(chunk)
-                    self._progress("placing logs", done, total)
+    @property
+    def size(self) -> int:
+        """Bytes of all logs placed."""
+        return sum(self._sizes)
 
-            self._sizes.append(self._scratch.put(_relay(number), counted(log.open())))
+    def place(self, stop: int) -> None:
+        """Put every log and the index into the data directory, and find out where to stop.
+
+        Raises:
+            IntegrityError: The stop is not in the last log, or inside of an event of it.
+        """
+        total = sum(log.size for log in self._logs) or None
+        seen: list[Borders] = []
+        for number, log in enumerate(self._logs, 1):
+            seen.append(Borders(stop if number == len(self._logs) else None))
+            chunks = self._told(seen[-1].through(log.open()), total)
+            self._sizes.append(self._scratch.put(_relay(number), chunks))
         index = "".join(f"./{_relay(number)}\n" for number in range(1, len(self._logs) + 1))
         self._scratch.put(f"{_RELAY}.index", iter((index.encode(),)))
-        return self._sizes
+        if max(stop, FIRST) > self._sizes[-1]:
+            raise IntegrityError(
+                f"{self._logs[-1].name} ends at {self._sizes[-1]}, and the replay was to stop at {stop}: the log is "
+                "cut off.", kept="production was not touched",
+            )  # fmt: skip
+        if seen[-1].at != max(stop, FIRST):
+            raise self._not_a_border(f"{self._logs[-1].name}, position {stop}")
+        last = len(seen)
+        while last > 1 and seen[last - 1].low == FIRST:  # nothing in it comes before the stop
+            last -= 1
+        self._last, self._from, self._until = last, seen[last - 1].low, seen[last - 1].at
+
+    def _told(self, chunks: Iterator[bytes], total: int | None) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+            self._placed += len(chunk)
+            self._progress("placing logs", self._placed, total)
 
     def prepare(self, start_position: int) -> None:
         """One applier, for one database, from a position in the first log."""
-        pattern = _text(f"{_escaped(self._database)}.%")
+        if self._scratch.flavour == "mariadb" and "," in self._database:
+            raise RestoreRefused(f"MariaDB cannot replay logs for {self._database!r} alone: its filter takes no comma.")
+        patterns = [f"{_escaped(self._database)}.%", *(f"mysql.{_escaped(table)}" for table in _ACCOUNTS)]
         if self._scratch.flavour == "mariadb":
             self._do("SET GLOBAL slave_parallel_threads = 0")
-            self._do(f"SET GLOBAL replicate_wild_do_table = {pattern}")
+            self._do(f"SET GLOBAL replicate_wild_do_table = {_text(','.join(patterns))}")
         else:
             self._do(f"SET GLOBAL {self._words['workers']} = 0")
-            self._do(f"CHANGE REPLICATION FILTER REPLICATE_WILD_DO_TABLE = ({pattern})")
+            listed = ", ".join(map(_text, patterns))
+            self._do(f"CHANGE REPLICATION FILTER REPLICATE_WILD_DO_TABLE = ({listed})")
         self._do(
             f"{self._words['change']}='none', RELAY_LOG_FILE='{_relay(1)}', RELAY_LOG_POS={start_position}, "
             f"{self._words['no_gtid']}"
         )
 
-    def run(self, at: int) -> int:
-        """Apply up to ``at`` of the last log; groups seen (MariaDB). Raises as ``replay``."""
-        last = _relay(len(self._logs))
+    def run(self) -> int:
+        """Apply up to the stop; groups seen (MariaDB). Raises as ``replay``."""
+        until = f"RELAY_LOG_FILE='{_relay(self._last)}', RELAY_LOG_POS={self._until}"
         started = self._state().groups
         while True:
-            self._do(f"START {self._words['replica']} SQL_THREAD UNTIL RELAY_LOG_FILE='{last}', RELAY_LOG_POS={at}")
+            self._do(f"START {self._words['replica']} SQL_THREAD UNTIL {until}")
             state = self._wait()
             if not state.errno:
                 break
             self._get_over(state)
-        if (state.file, state.position) != (last, at):
-            where = self._place_of(state)
-            raise IntegrityError(
-                f"The replay ended at {where} and was to end at {self._logs[-1].name}, position {at}: that is not "
-                "between two transactions, or the logs do not belong together.",
-                kept="production was not touched",
-            )
+        if _number(state.file) != self._last or not self._from <= state.position <= self._until:
+            raise self._not_a_border(f"{self._logs[self._last - 1].name}, position {self._until}", state)
         return state.groups - started
+
+    def _not_a_border(self, wanted: str, state: _State | None = None) -> IntegrityError:
+        ended = f" (it ended at {self._place_of(state)})" if state else ""
+        return IntegrityError(
+            f"The replay was to end at {wanted}{ended}: that is not between two transactions, or the logs do not "
+            "belong together.",
+            kept="production was not touched",
+        )
 
     def counters(self) -> dict[str, int]:
         """Rows changed, as storage engines count, and GTIDs executed."""
@@ -242,9 +271,12 @@ class _Applier:
             return _State(False, "", 0, 0, "", 0)
         shown: dict[str, Any] = dict(zip(names, row, strict=True))
         groups = sum(int(count or 0) for name, count in shown.items() if name.endswith("_Groups"))
+        words = str(shown["Last_SQL_Error"])
+        if words and self._scratch.flavour == "mysql":
+            words = str(value(self._session, _WORKERS_WORDS) or words)
         return _State(
             shown["Slave_SQL_Running"] != "No", str(shown["Relay_Log_File"]), int(shown["Relay_Log_Pos"]),
-            int(shown["Last_SQL_Errno"]), str(shown["Last_SQL_Error"]), groups,
+            int(shown["Last_SQL_Errno"]), words, groups,
         )  # fmt: skip
 
     def _get_over(self, state: _State) -> None:
@@ -258,7 +290,7 @@ class _Applier:
             self._skipped += 1
             if self._skipped <= _TOLD:
                 self.notes.append(f"passed over at {self._place_of(state)}: {stopped.kind} ({stopped.words})")
-            self._do(f"SET GLOBAL {self._words['skip']} = 1")
+            self._pass_over(state)
         else:
             raise ToolFailed(
                 f"Replaying stopped at {self._place_of(state)}: {stopped.kind} failed: {stopped.words} "
@@ -266,10 +298,21 @@ class _Applier:
                 remedy=remedy_for(stopped, self._database),
             )  # fmt: skip
 
+    def _pass_over(self, state: _State) -> None:
+        """Exactly the transaction that failed: by its GTID where it has one, else the next one to run."""
+        if gtid := _GTID.search(state.error):
+            self._do(f"SET SESSION gtid_next = {_text(gtid[1])}")
+            for statement in ("BEGIN", "COMMIT", "SET SESSION gtid_next = 'AUTOMATIC'"):
+                self._do(statement)
+        else:
+            self._do(f"SET GLOBAL {self._words['skip']} = 1")
+
     def _zones_loaded(self) -> bool:
         return bool(value(self._session, "SELECT COUNT(*) FROM mysql.time_zone_name"))
 
     def _place_of(self, state: _State) -> str:
+        if worker := _WORKER_AT.search(state.error):  # MySQL writes its own place down now and then only
+            return f"{worker[1] or self._logs[0].name}, before position {worker[2]}"
         number = _number(state.file)
         if 1 <= number <= len(self._logs):
             return f"{self._logs[number - 1].name}, position {state.position}"

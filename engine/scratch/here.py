@@ -69,7 +69,8 @@ class HostServer:
             raise ToolFailed(f"{name} did not end in {timeout:.0f} s while a scratch server was made.") from None
         words = str(done.stdout.decode("utf-8", "replace"))
         if done.returncode != 0:
-            last = "\n".join(words.splitlines()[-_TAIL:])
+            lines = words.splitlines()
+            last = "\n".join([line for line in lines if "ERROR" in line][-_TAIL:] or lines[-_TAIL:])
             raise ToolFailed(f"{name} ended with status {done.returncode} while a scratch server was made:\n{last}")
         return words
 

@@ -262,9 +262,10 @@ def _at_first(settings: Settings) -> list[str]:
 def _options(settings: Settings) -> list[str]:
     return [
         "--skip-log-bin", f"--server-id={_SERVER_ID}", "--replicate-same-server-id", f"--relay-log={RELAY}",
-        f"--relay-log-index={RELAY}.index", "--relay-log-purge=0", "--event-scheduler=DISABLED",
+        f"--relay-log-index={RELAY}.index", "--relay-log-purge=0", "--event-scheduler=OFF",
         f"--innodb-buffer-pool-size={settings.buffer_pool}", "--innodb-flush-log-at-trx-commit=0",
-        "--innodb-doublewrite=0", "--max-allowed-packet=1G", "--skip-name-resolve", "--performance-schema=OFF",
+        "--innodb-doublewrite=0", "--max-allowed-packet=1G", "--skip-name-resolve",
+        "--performance-schema-instrument=%=OFF",  # MySQL tells its appliers' errors there
         "--loose-mysqlx=OFF", "--loose-gtid-mode=OFF_PERMISSIVE", *_at_first(settings),
     ]  # fmt: skip
 
