@@ -120,9 +120,9 @@ def export(
         facts = scratch.source.capture(recovered.database, writer, progress)
         told = asdict(recovered.replay)
         contents = {**facts.contents, "recovered": {"full": recovered.full, "replay": told}}
-        # A scratch server writes no binary log by design; nobody is to set it.
+        server = facts.server.model_copy(update={"uuid": ""})  # of a server that is gone in a moment
         warnings = [each for each in facts.warnings if each not in recovered.notes]
-        return writer.publish(replace(facts, contents=contents, warnings=[*warnings, *recovered.notes]))
+        return writer.publish(replace(facts, server=server, contents=contents, warnings=[*warnings, *recovered.notes]))
 
 
 def _load(site: Site, scratch: Scratch, entry: Entry, manifest: Manifest, progress: Progress) -> list[str]:

@@ -24,6 +24,7 @@ _SERVER_WIDE = re.compile(r"(INSTALL|UNINSTALL)\s+|(CREATE|ALTER|DROP)\s+(SERVER
                           r"|(ANALYZE|OPTIMIZE|REPAIR)\b", re.I)  # fmt: skip
 _NO_DATABASE = 1049
 _NO_ZONE = 1298
+_NO_EVENT = 1539
 _NOT_FOUND = {1146, 1305, 1360, 1539, 1051, 1054, 1304, 1537, 1477}
 _KEPT = 3
 
@@ -76,8 +77,9 @@ class Stopped:
 
     @property
     def may_be_passed_over(self) -> bool:
-        """An account statement (no row depends on it), or a definition in another database."""
-        return self.accounts or self.elsewhere
+        """An account statement (no row depends on it), a definition in another database, or the end of an event
+        whose time had passed when the full backup was loaded: no server makes such a one again."""
+        return self.accounts or self.elsewhere or self.errno == _NO_EVENT
 
 
 def remedy_for(stopped: Stopped, database: str) -> str:

@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -52,7 +52,7 @@ class Settings:
         time_zone: TZ of its process, as the source's: statements in a log may lean on it. None takes that
             of the source's container, or ours.
         buffer_pool: innodb_buffer_pool_size.
-        lower_case_table_names: As on the source; None for the server's own default.
+        lower_case_table_names: As on the source; None asks the source, and where it is down takes the default.
         options: More options of the server, such as ``--innodb-page-size=32k``.
     """
 
@@ -161,7 +161,7 @@ def open_scratch(site: Site, source: str, server: Server, settings: Settings | N
     config = site.config.source(source)
     if not isinstance(config, MySQLConfig):
         raise ConfigError(f"{source} is no MySQL or MariaDB server.")
-    chosen = settings or Settings()
+    chosen = _as_the_source(site, source, settings or Settings())
     journal = leftovers.begin(site.vault.state, source, "mysql")
     try:
         with contextlib.ExitStack() as held:
@@ -176,6 +176,18 @@ def open_scratch(site: Site, source: str, server: Server, settings: Settings | N
             journal.release()
         raise
     leftovers.clear(journal)
+
+
+def _as_the_source(site: Site, source: str, settings: Settings) -> Settings:
+    """Whether names of tables know cases cannot be changed later, and no backup says it: ask, while it lives."""
+    if settings.lower_case_table_names is not None:
+        return settings
+    with contextlib.suppress(BackupError):
+        asked = site.source(source)
+        assert isinstance(asked, MySQLSource)
+        with contextlib.closing(asked.connect(patience=5)) as session:
+            return replace(settings, lower_case_table_names=int(value(session, "SELECT @@lower_case_table_names")))
+    return settings
 
 
 def _in_container(config: MySQLConfig, settings: Settings) -> bool:

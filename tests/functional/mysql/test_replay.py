@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -264,6 +265,59 @@ def test_a_log_whose_bytes_are_damaged_stops_the_replay(site: Site, loaded: Load
     with rolled.scratch() as scratch, pytest.raises((ToolFailed, IntegrityError)) as caught:
         recover(site, scratch, rolled.entry, rolled.manifest, damaged, rolled.start, loaded.marks[-1])
     assert log.name in caught.value.message
+
+
+def test_a_prepared_transaction_that_had_not_committed_by_then_is_not_there_and_holds_nothing_up(
+    site: Site, loaded: Load
+) -> None:
+    rolled = Rolled(site, loaded)
+    loaded.insert(1)
+    loaded.do("XA START 'half'", f"INSERT INTO {loaded.name}.numbered VALUES (500, 'prepared', NULL)", "XA END 'half'",
+              "XA PREPARE 'half'")  # fmt: skip
+    stop = loaded.position()
+    loaded.do("XA COMMIT 'half'")
+    after = loaded.position()
+    loaded.rotate()
+    for where, expected in ((stop, [1]), (after, [1, 500])):
+        with rolled.scratch() as scratch:
+            recovered = rolled.to(scratch, where)
+            assert numbers(scratch, loaded.name) == expected
+            assert rows_of(scratch, "XA RECOVER") == []
+            assert any("XA" in note for note in recovered.notes) == (where == stop)
+            export(site, scratch, recovered, source="mysql", label="")
+
+
+def test_the_hour_that_comes_twice_in_a_named_zone_and_an_event_that_is_over_are_replayed_as_they_were(
+    server: DatabaseServer, site: Site, loaded: Load
+) -> None:
+    load_zones(server)
+    name = loaded.name
+    loaded.do(f"CREATE EVENT {name}.once ON SCHEDULE AT CURRENT_TIMESTAMP + INTERVAL 3 SECOND DO SELECT 1")
+    rolled = Rolled(site, loaded)
+    loaded.do("SET SESSION binlog_format = STATEMENT", "SET SESSION time_zone = 'Europe/Berlin'")
+    for number, moment in enumerate((1761438600, 1761442200), 1):  # 02:30 twice, on 26 October 2025
+        loaded.do(f"SET SESSION timestamp = {moment}", f"INSERT INTO {name}.numbered VALUES ({number}, NOW(), NOW())")
+    loaded.do("SET SESSION timestamp = DEFAULT", f"DROP EVENT IF EXISTS {name}.once")
+    loaded.number = 10
+    loaded.insert(1)
+    asked = f"SELECT id, what, UNIX_TIMESTAMP(at) FROM {name}.numbered WHERE what LIKE '2025%' ORDER BY id"
+    truth = [tuple(map(str, row)) for row in _asked(loaded, asked)]
+    loaded.rotate()
+    with rolled.scratch() as scratch:
+        rolled.to(scratch, loaded.marks[-1])
+        assert [tuple(map(str, row)) for row in rows_of(scratch, asked)] == truth
+    assert [row[1] for row in truth] == ["2025-10-26 02:30:00"] * 2
+
+
+def load_zones(server: DatabaseServer) -> None:
+    """Named time zones on the source, from the zone files of its own place."""
+    if server.sql("SELECT COUNT(*) FROM mysql.time_zone_name") != [("0",)]:
+        return
+    inside = ["docker", "--host", server.docker_host, "exec", server.container] if server.container else []
+    program = "mysql_tzinfo_to_sql" if server.flavour == "mysql" else "mariadb-tzinfo-to-sql"
+    zones = subprocess.run([*inside, program, "/usr/share/zoneinfo/Europe/Berlin", "Europe/Berlin"],
+                           check=True, capture_output=True).stdout  # fmt: skip
+    server.sql(zones.decode(), "mysql")
 
 
 def test_what_was_recovered_becomes_a_signed_backup_of_the_original_source_with_its_code(
