@@ -85,6 +85,7 @@ def restore_cluster(
 
         _adopt(data_directory)
         cluster = Cluster(place, base.major, data=str(data_directory), durable=True)
+        cluster.timeout_seconds = config.timeout_seconds
         last.callback(cluster.stop)
         cluster.fill(base, wal, progress, _once(locations))
         report = cluster.recover(goal, config.user, progress)

@@ -83,6 +83,7 @@ def recover(
     ):
         place.make(journal, needed)
         cluster = Cluster(place, base.major)
+        cluster.timeout_seconds = config.timeout_seconds
         try:
             cluster.fill(base, wal, progress)
             report = cluster.recover(goal, config.user, progress, libraries=libraries)

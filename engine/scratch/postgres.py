@@ -5,8 +5,6 @@ What a dead run left of one is found by its journal (kind ``scratch-postgres``),
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,8 @@ from datetime import datetime
 import psycopg
 
 from engine.errors import BackupError, IntegrityError, OutsideWindow, ToolFailed, Unreachable
-from engine.processes import Command, Process
+from engine.postgres.connection import translated
+from engine.processes import Command
 from engine.progress import Progress
 from engine.scratch import postgres_log
 from engine.scratch.postgres_files import (
@@ -32,7 +31,8 @@ from engine.scratch.postgres_files import (
     refuse_gaps,
     text_member,
 )
-from engine.scratch.postgres_place import PORT, Place, end_quietly, server_command
+from engine.scratch.postgres_look import notes, superuser, texts
+from engine.scratch.postgres_place import PORT, Place, Running, server_command
 from engine.scratch.postgres_settings import NEEDED, Goal, as_text, control_facts, harmless, preloaded
 
 _NAP = 0.2
@@ -86,7 +86,8 @@ class Cluster:
         self.found = Found()
         self._major = major
         self._durable = durable
-        self._server: _Server | None = None
+        self._server: Running | None = None
+        self.timeout_seconds = 6 * 3600.0
         self._starts = 0
         self._wal: list[str] = []
         self._last_segment = ""
@@ -193,8 +194,10 @@ class Cluster:
             connection = self._recovery(Goal(timeline=goal.timeline), kept, user, progress)
         if connection is None:
             raise postgres_log.failure(self.log(), self.place.describe(), str(goal))
-        with connection:
+        with connection, translated("looking at the recovered cluster"):
             report = self._proof(connection, goal, to_the_end)
+            if to_the_end:
+                self._refuse_stopped_short(goal)
         left_out = [each for each in named if each not in kept]
         if left_out:
             report.notes.append(f"Libraries the source preloads that were left out: {', '.join(left_out)}.")
@@ -243,7 +246,7 @@ class Cluster:
         self.place.put("", files)
         command = self.place.command("postgres", "-D", self.data, "-c", f"config_file={self.place.work}/{config}")
         command = server_command(command, self.place.work, self._log_file)
-        self._server = _Server(self.place.runner.start(command))
+        self._server = Running(self.place.runner.start(command))
         self.place.open_door()
 
     def _recovery(
@@ -255,7 +258,7 @@ class Cluster:
         self.start(settings)
         server = self._server
         assert server is not None
-        for nap in range(10**9):
+        for nap in range(int(self.timeout_seconds / _NAP)):
             if server.ended:
                 log = self.log()
                 if goal.kind != "end" and postgres_log.ended_early(log):
@@ -263,11 +266,27 @@ class Cluster:
                 raise postgres_log.failure(log, self.place.describe(), str(goal))
             connection = self._enter(user)
             if connection is not None:
-                return connection
+                return self._as_superuser(connection)
             if nap % _LOOK == 0:
                 self._tell(progress)
             time.sleep(_NAP)
-        return None
+        raise ToolFailed(
+            f"Recovery to {goal} on {self.place.describe()} did not end in {self.timeout_seconds:,.0f} s.",
+            kept="production and the backups were not touched",
+            remedy="raise timeout_seconds of the source, or take base backups more often",
+        )
+
+    def _as_superuser(self, connection: psycopg.Connection[object]) -> psycopg.Connection[object]:
+        """The source may be read by a role with few rights; here all of it is ours."""
+        with translated("asking the recovered cluster who may do everything"):
+            user = superuser(connection)
+        if user == connection.info.user:
+            return connection
+        connection.close()
+        again = self._enter(user)
+        if again is None:
+            raise Unreachable(f"The recovered cluster does not let in its superuser {user!r}.")
+        return again
 
     def _timeline(self, goal: Goal) -> str:
         """``latest`` is the newest timeline of which there is a segment. A history alone tells of a life after
@@ -321,6 +340,24 @@ class Cluster:
                 remedy="ship the log, and recover again",
             )
 
+    def _refuse_stopped_short(self, goal: Goal) -> None:
+        """A record that cannot be read is the end of the log to PostgreSQL, wherever it stands.
+
+        Raises:
+            IntegrityError: The log was not applied as far as it was given.
+        """
+        line = self.found.start_segment[:8] if goal.timeline == "current" else f"{int(goal.timeline):08X}"
+        log = self.log()
+        last = max((name[8:] for name in self._wal if name[:8] <= line), default="")
+        at = postgres_log.restored(log)
+        if last and at[8:] < last:
+            raise IntegrityError(
+                f"The log ends in segment {at or 'one of the base backup'}, though it was given up to {last}: "
+                f"{postgres_log.broken_off(log)}.",
+                kept="production and the backups were not touched",
+                remedy="recover to a time before it, or from a base backup made after it",
+            )
+
     def _proof(self, connection: psycopg.Connection[object], goal: Goal, to_the_end: bool) -> Recovered:
         said = postgres_log.read(self.log())
         row = connection.execute(
@@ -341,52 +378,7 @@ class Cluster:
             said.last_commit,
             said.timeline,
             said.stopped,
-            _texts(connection, "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"),
-            _superuser(connection),
-            _notes(connection),
+            texts(connection, "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"),
+            superuser(connection),
+            notes(connection),
         )
-
-
-class _Server:
-    """A running server; a thread waits for its end."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._thread = threading.Thread(target=self._wait, name="postgres", daemon=True)
-        self._thread.start()
-
-    @property
-    def ended(self) -> bool:
-        return not self._thread.is_alive()
-
-    def end(self) -> None:
-        """Wait a little for the end that was asked for, then insist."""
-        self._thread.join(10)
-        if self._thread.is_alive():
-            end_quietly(self._process)
-            self._thread.join(10)
-
-    def _wait(self) -> None:
-        with contextlib.suppress(BackupError):
-            self._process.wait()
-
-
-def _texts(connection: psycopg.Connection[object], query: str) -> list[str]:
-    return [str(row[0]) for row in connection.execute(query.encode()).fetchall() if isinstance(row, tuple)]
-
-
-def _superuser(connection: psycopg.Connection[object]) -> str:
-    found = _texts(connection, "SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1")
-    return found[0] if found else str(connection.info.user)
-
-
-def _notes(connection: psycopg.Connection[object]) -> list[str]:
-    """What a person should know of a cluster that was cut off in the middle of its life."""
-    notes = []
-    prepared = _texts(connection, "SELECT database || ': ' || gid FROM pg_prepared_xacts ORDER BY prepared LIMIT 20")
-    if prepared:
-        notes.append(f"Prepared transactions stand open at that moment: {', '.join(prepared)}.")
-    subscriptions = _texts(connection, "SELECT subname FROM pg_subscription ORDER BY 1")
-    if subscriptions:
-        notes.append(f"Subscriptions, which do nothing here: {', '.join(subscriptions)}.")
-    return notes

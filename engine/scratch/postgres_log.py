@@ -14,6 +14,9 @@ _STAMP = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)\+00"
 _LAST = re.compile(rf"last completed transaction was at log time {_STAMP}")
 _TIMELINE = re.compile(r"selected new timeline ID: (\d+)")
 _STOPPED = re.compile(r"LOG:\s+(recovery stopping .*)")
+_BROKEN = re.compile(
+    r"LOG:\s+((?:invalid|incorrect|unexpected|record with|contrecord|there is no contrecord|out of order|WAL file).*)"
+)
 _ENDED = "recovery ended before configured recovery target was reached"
 _KEPT = "production and the backups were not touched"
 
@@ -99,6 +102,12 @@ def restored(log: str) -> str:
     """The file of the log that was asked for last, or empty."""
     found = _RESTORED.findall(log)
     return str(found[-1]) if found else ""
+
+
+def broken_off(log: str) -> str:
+    """Why the server took a record for the end of the log, in its own words."""
+    found = _BROKEN.findall(log)
+    return found[-1].strip() if found else "the next record cannot be read"
 
 
 def ended_early(log: str) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,26 @@ def refuse_without_room(where: Path, needed: int) -> None:
         )
 
 
-def end_quietly(process: Process) -> None:
-    """End a program whose own words no longer matter."""
-    with contextlib.suppress(BackupError):
-        process.kill()
+class Running:
+    """A running server; a thread waits for its end."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._thread = threading.Thread(target=self._wait, name="postgres", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """Wait a little for the end that was asked for, then insist."""
+        self._thread.join(10)
+        if self._thread.is_alive():
+            with contextlib.suppress(BackupError):
+                self._process.kill()
+            self._thread.join(10)
+
+    def _wait(self) -> None:
+        with contextlib.suppress(BackupError):
+            self._process.wait()

@@ -63,6 +63,7 @@ class Story:
 def _live(server: DatabaseServer, directory: Path) -> Story:
     server.sql("CREATE DATABASE app")
     server.sql("CREATE DATABASE other")
+    server.sql("CREATE ROLE plain LOGIN")
     server.sql("CREATE TABLE load (n int PRIMARY KEY, filler text)", "app")
     place = _tablespace(server, directory)
     server.sql(f"CREATE TABLESPACE far LOCATION '{place}'")
@@ -213,6 +214,13 @@ def test_a_recovered_server_does_nothing_by_itself(story15: Story, tmp_path: Pat
                 assert connection.execute(f"SHOW {name}".encode()).fetchone() == (value,)
 
 
+def test_a_source_read_by_a_role_with_few_rights_is_recovered_whole(story15: Story, tmp_path: Path) -> None:
+    few = config_of(story15.server).model_copy(update={"user": "plain"})
+    with recover(few, site="x", state=tmp_path, base=story15.base, wal=story15.wal, goal=Goal()) as past:
+        assert past.config.user == "postgres"
+        assert len(_rows(past)) == LOADED + 1
+
+
 def test_a_segment_that_is_missing_or_short_is_named_before_anything_starts(story15: Story, tmp_path: Path) -> None:
     config, wal = config_of(story15.server), story15.wal
     gone = wal[3].name
@@ -224,6 +232,21 @@ def test_a_segment_that_is_missing_or_short_is_named_before_anything_starts(stor
         with recover(config, site="x", state=tmp_path, base=story15.base, wal=[*wal[:3], short, *wal[4:]], goal=Goal()):
             raise AssertionError("it must not come so far")
     assert _nothing_left(tmp_path)
+
+
+def test_a_record_that_cannot_be_read_is_not_taken_for_the_end_of_the_log(story15: Story, tmp_path: Path) -> None:
+    damaged = story15.wal[3]
+
+    def altered() -> Iterator[bytes]:
+        data = bytearray(b"".join(damaged.open()))
+        data[100_000:100_100] = bytes(100)
+        yield bytes(data)
+
+    wal = [*story15.wal[:3], WalFile(damaged.name, altered), *story15.wal[4:]]
+    for goal in (Goal(), Goal(time=story15.commits[-1].at + timedelta(hours=1))):
+        with pytest.raises(IntegrityError, match=f"ends in segment {damaged.name}"):
+            with recover(config_of(story15.server), site="x", state=tmp_path, base=story15.base, wal=wal, goal=goal):
+                raise AssertionError("it must not come so far")
 
 
 def test_a_moment_before_the_base_backup_ended_is_refused_in_words(story15: Story, tmp_path: Path) -> None:
