@@ -109,7 +109,7 @@ def inspect_log(manifest: Manifest, chunks: Iterable[bytes]) -> None:
     """
     from engine.binlog.events import Reader
 
-    for _ in Reader(chunks, manifest.file, size=manifest.data.plain_size, clear=True):
+    for _ in Reader(chunks, manifest.file, size=manifest.data.plain_size):
         pass
 
 

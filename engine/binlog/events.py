@@ -72,7 +72,6 @@ class Reader:
         chunks: The log's plain bytes, in chunks of any size.
         name: What messages call it.
         size: Its size where it is known: a log of another size is refused.
-        clear: An encrypted MariaDB server's log that came over the network, in clear: its key's event is passed over.
 
     Attributes:
         format: Known once the first event was read.
@@ -85,9 +84,7 @@ class Reader:
         IntegrityError: A flipped bit, a missing event, an end within an event: names log and position.
     """
 
-    def __init__(
-        self, chunks: Iterable[bytes], name: str = "the binary log", size: int | None = None, clear: bool = False
-    ) -> None:
+    def __init__(self, chunks: Iterable[bytes], name: str = "the binary log", size: int | None = None) -> None:
         self.name = name
         self.format: Format | None = None
         self.end = START
@@ -96,7 +93,6 @@ class Reader:
         self.gtids_before = ""
         self._feed = Feed(chunks)
         self._size = size
-        self._clear = clear
 
     def __iter__(self) -> Iterator[Event]:
         self._read_magic()
@@ -199,7 +195,8 @@ class Reader:
                 self.gtids_before = bodies.gtid_list(event.body)
         except ValueError as error:
             self.damaged(event.start, f"an event of kind {event.kind} cannot be read: {error}")
-        if event.kind == kinds.MARIADB_START_ENCRYPTION and not self._clear:
+        # sent over the network, in clear, it says that a replica may pass it over
+        if event.kind == kinds.MARIADB_START_ENCRYPTION and not event.flags & kinds.IGNORABLE:
             raise IntegrityError(
                 f"{self.name} is encrypted by its server from position {event.end} on and cannot be read.",
                 remedy="fetch it from the server, which sends its logs in clear: run binlog_ship",

@@ -47,3 +47,5 @@ IN_USE = 0x0001
 """Flag of a format description: the log is being written, or its server died."""
 ARTIFICIAL = 0x0020
 """Flag of an event made up for a replica; it stands in no file."""
+IGNORABLE = 0x0080
+"""Flag of an event that may be passed over."""

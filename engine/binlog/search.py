@@ -29,7 +29,7 @@ class OpenLog:
     open: Callable[[], Iterable[bytes]]
 
     def reader(self) -> Reader:
-        return Reader(self.open(), self.log.name, self.log.end, clear=True)
+        return Reader(self.open(), self.log.name, self.log.end)
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,12 @@ def _hit(log: str, one: Transaction, at: datetime, found: tuple[Change, ...], od
 
 
 def matches(change: Change, pattern: str) -> bool:
-    """Does a change touch a table of that name? Case does not matter."""
+    """Does a change touch a table of that name? Case does not matter. A dropped database takes every table along."""
     database, _, table = pattern.lower().rpartition(".")
     if database and not fnmatch.fnmatchcase(change.database.lower(), database):
         return False
     if change.table == EVERY:
-        return True
+        return change.kind == "DROP" or table == EVERY
     return bool(change.table) and fnmatch.fnmatchcase(change.table.lower(), table)
 
 

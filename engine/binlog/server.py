@@ -97,7 +97,7 @@ def is_idle(connection: Connection, log: ServerLog) -> bool:
 def head(source: MySQLSource, name: str) -> Head:
     """How a log begins, read from the server. Raises IntegrityError, ToolFailed, Unreachable."""
     with contextlib.closing(fetch(source.connect(), name, source.flavour)) as chunks:
-        reader = Reader(chunks, name, clear=True)
+        reader = Reader(chunks, name)
         for event in reader:
             if event.kind in (kinds.PREVIOUS_GTIDS, kinds.MARIADB_GTID_LIST) or event.kind not in kinds.HEADERS:
                 break

@@ -57,7 +57,7 @@ def ship_log(
     ) as writer:
         with contextlib.closing(fetch(source.connect(), log.name, source.flavour)) as fetched:
             chunks = _written(fetched, writer.data(), log, progress)
-            reader = Reader(chunks, f"{log.name} of {source.name}", log.size, clear=True)
+            reader = Reader(chunks, f"{log.name} of {source.name}", log.size)
             facts = _facts(reader, log, place)
         contents: dict[str, object] = {CONTENTS: facts.model_dump(mode="json")}
         if place.full_needed_since is not None:
