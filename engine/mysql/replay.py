@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import IntegrityError, RestoreRefused, ToolFailed, Unreachable
+from engine.errors import IntegrityError, OutsideWindow, RestoreRefused, ToolFailed, Unreachable
 from engine.mysql.connection import Connection, query, quoted, translated, value
 from engine.mysql.log_borders import FIRST, Borders
+from engine.mysql.prepared import roll_back_prepared
 from engine.mysql.replay_trouble import Stopped, remedy_for
 from engine.progress import Progress, silent
 
@@ -106,12 +107,14 @@ def replay(
     Raises:
         IntegrityError: It ended elsewhere than it should: a log is cut off or another's, or a position is
             not at the border of two transactions.
+        OutsideWindow: The stop lies before the start.
         ToolFailed: A statement failed; the message says which kind, where, and why.
         Unreachable: The scratch server went away.
     """
     begun = time.monotonic()
     logs = _up_to(logs, stop)
     if len(logs) == 1 and stop[1] <= start_position:
+        _refuse_going_back(logs[0], start_position, stop[1])
         return ReplayReport(stop, 0, "", 0, 0, 0.0)
     with contextlib.closing(scratch.source.connect()) as session:
         applier = _Applier(scratch, session, logs, database, progress)
@@ -121,7 +124,7 @@ def replay(
         groups = applier.run()
         after = applier.counters()
         applier.prove(before)
-        notes = [*applier.notes, *_roll_back_prepared(session)]
+        notes = [*applier.notes, *roll_back_prepared(session)]
         gtid = applier.gtid()
         applier.forget()
     return ReplayReport(
@@ -343,6 +346,20 @@ def _up_to(logs: Sequence[ReplayFile], stop: tuple[str, int]) -> Sequence[Replay
     return logs[: names.index(stop[0]) + 1]
 
 
+def _refuse_going_back(log: ReplayFile, start: int, stop: int) -> None:
+    """Nothing may lie between a stop and the start after it. Raises OutsideWindow."""
+    between = Borders(start)
+    if stop < start:
+        for _ in between.through(log.open()):
+            pass
+    if stop < min(start, between.low):
+        raise OutsideWindow(
+            f"{log.name}, position {stop}, lies before the full backup, which was taken at {start}.",
+            kept="production was not touched",
+            remedy="recover from an earlier full backup",
+        )
+
+
 def _transactions(before: dict[str, int], after: dict[str, int], groups: int, flavour: str) -> int | None:
     if flavour == "mariadb":
         return groups
@@ -358,17 +375,6 @@ def _count_of(gtids: str) -> int:
             if first.strip().isdigit():
                 total += int(last or first) - int(first) + 1
     return total
-
-
-def _roll_back_prepared(session: Connection) -> list[str]:
-    """Transactions that were prepared and neither committed nor rolled back by then hold locks: they go."""
-    notes = []
-    for form, global_length, branch_length, data in query(session, "XA RECOVER"):
-        raw = data.encode("latin-1") if isinstance(data, str) else bytes(data)
-        name, branch = raw[:global_length], raw[global_length : global_length + branch_length]
-        query(session, f"XA ROLLBACK x'{name.hex()}', x'{branch.hex()}', {form}")
-        notes.append(f"rolled back a transaction that was prepared and not yet committed (XA {name!r})")
-    return notes
 
 
 def _relay(number: int) -> str:

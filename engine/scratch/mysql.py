@@ -222,19 +222,24 @@ def _on_this_host(
     program = _program(config, server)
     host = here.HostServer(journal, here.parents(settings.work_directory, site.vault.state), _SYSTEM_USER)
     held.callback(host.kill)
-    data, zone = host.directory / "data", {"TZ": settings.time_zone} if settings.time_zone is not None else {}
+    data = host.directory / "data"
+    # A server that starts removes temporary tables from its temporary directory, other servers' too.
+    environment = {"TMPDIR": str(host.folder("tmp"))}
+    if settings.time_zone is not None:
+        environment["TZ"] = settings.time_zone
     if server.flavour == "mariadb":
         host.folder("data")
         install = here.find_program(("mariadb-install-db", "mysql_install_db"), config.tools_path)
         if install is None:
             raise ConfigError("mariadb-install-db is not on this host.", remedy="install mariadb-server here")
         host.run([install, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--skip-name-resolve",
-                  "--auth-root-authentication-method=normal"])  # fmt: skip
+                  "--auth-root-authentication-method=normal"], env=environment)  # fmt: skip
     else:
-        host.run([program, "--no-defaults", f"--datadir={data}", "--initialize-insecure", *_at_first(settings)])
+        host.run([program, "--no-defaults", f"--datadir={data}", "--initialize-insecure", *_at_first(settings)],
+                 env=environment)  # fmt: skip
     socket = host.directory / "s"
     place = [f"--datadir={data}", f"--socket={socket}", f"--pid-file={host.directory / 'pid'}", "--skip-networking"]
-    host.start([program, "--no-defaults", *place, *_options(settings)], socket.exists, zone)
+    host.start([program, "--no-defaults", *place, *_options(settings)], socket.exists, environment)
     reached = config.model_copy(update=_OWN_WAYS | {
         "user": "root", "password": None, "socket": str(socket), "container": None, "service": None, "project": None,
     })  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from engine import names
 from engine.backup import verify
-from engine.errors import IntegrityError, RestoreRefused, ToolFailed
+from engine.errors import IntegrityError, OutsideWindow, RestoreRefused, ToolFailed
 from engine.mysql.pitr import Recovered, export, recover
 from engine.mysql.replay import ReplayFile
 from engine.scratch.mysql import Scratch, open_scratch
@@ -101,6 +101,8 @@ def test_nothing_is_replayed_where_the_stop_is_the_start(site: Site, loaded: Loa
         recovered = rolled.to(scratch, rolled.start)
         assert numbers(scratch, loaded.name) == [1, 2, 3]
         assert recovered.replay.transactions == 0
+    with rolled.scratch() as scratch, pytest.raises(OutsideWindow, match="before the full backup"):
+        rolled.to(scratch, loaded.marks[0])
 
 
 @pytest.mark.parametrize("form", ["STATEMENT", "MIXED", "ROW"])

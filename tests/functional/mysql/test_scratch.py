@@ -85,6 +85,14 @@ def test_it_is_of_the_sources_flavour_without_binlog_or_events_and_no_account_bu
     assert left_behind(site, server) == []
 
 
+def test_it_shares_no_temporary_directory_with_other_servers(mariadb: DatabaseServer, tmp_path: Path) -> None:
+    """One that starts would remove the others' temporary tables there."""
+    with open_site(mariadb, tmp_path / "vault") as site:
+        site.vault.check()
+        with open_scratch(site, "mysql", the_server(mariadb), settings_for(mariadb)) as scratch:
+            assert leftovers.PREFIX in str(rows_of(scratch, "SELECT CONCAT(@@tmpdir, '/')")[0][0])
+
+
 def test_nothing_leads_out_of_it(server: DatabaseServer, site: Site, small: Settings) -> None:
     with open_scratch(site, "mysql", the_server(server), small) as scratch:
         if not server.container:
