@@ -161,3 +161,41 @@ def test_a_fetch_given_up_leaves_nothing_behind(server: DatabaseServer) -> None:
     with closing(fetch(connection, name, server.flavour)) as chunks:
         next(chunks)
     assert not connection.open
+
+
+def test_events_that_mariadb_has_compressed_are_read(mariadb: DatabaseServer) -> None:
+    load = "CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (1, REPEAT('x', 5000)); DELETE FROM t;"
+    mariadb.sql("SET GLOBAL log_bin_compress = ON, GLOBAL log_bin_compress_min_len = 10")
+    try:
+        names = [loaded(mariadb, f"SET SESSION binlog_format = {each};", load) for each in ("ROW", "STATEMENT")]
+    finally:
+        mariadb.sql("SET GLOBAL log_bin_compress = OFF, GLOBAL log_bin_compress_min_len = DEFAULT")
+    for name in names:
+        data = fetched(mariadb, name)
+        assert data == kit.own_bytes(mariadb, name)
+        kinds = {event.kind for event in Reader([data])}
+        assert 165 in kinds
+        found = [
+            change.kind for each in transactions(Reader([data], name)) for change in each.changes if change.table == "t"
+        ]
+        assert found == ["CREATE", "INSERT", "DELETE"]
+
+
+def test_transactions_without_gtids_are_told_apart_and_timed_all_the_same(mysql9_container: DatabaseServer) -> None:
+    server = mysql9_container
+    steps = ("ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF")
+    try:
+        for step in steps:
+            server.sql(f"SET GLOBAL gtid_mode = {step}")
+        name = loaded(server, "")
+        data = fetched(server, name)
+        assert data == kit.own_bytes(server, name)
+    finally:
+        for step in (*reversed(steps[:-1]), "ON"):
+            server.sql(f"SET GLOBAL gtid_mode = {step}")
+    with pytest.raises(ToolFailed, match="GTID_MODE = ON"):  # what was not shipped before, the server keeps back
+        fetched(server, name)
+    found = list(transactions(Reader([data], name)))
+    shown = server.sql(f"SHOW BINLOG EVENTS IN '{name}'")
+    assert [each.start for each in found] == [int(row[1] or 0) for row in shown if row[2] == "Anonymous_Gtid"]
+    assert len(found) > 15 and all(each.exact and not each.gtid for each in found)
