@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deployments import demo_data
@@ -38,6 +39,8 @@ class Demo:
         rows = sum(count for count, _ in before.values())
         self._heading("A full backup: deployment daily-full/demo")
         self._deploy("daily-full/demo")
+        self._heading("Its binary logs from then on: deployment binlog-ship/demo")
+        self._deploy("binlog-ship/demo")
         self._heading("Disaster")
         self._destroy()
         self._heading("The way back: deployment restore-database/demo")
@@ -48,7 +51,41 @@ class Demo:
         self._heading("Checked with the databases' own clients, row for row")
         self._compare(before)
         self._say(f"The dropped tables are back: {rows:,} rows of {rows:,}.", "1;32")
+        self._second_before()
         self._farewell()
+
+    def _second_before(self) -> None:
+        """A mistake hours after the last backup: back to the second before it, by the shipped logs."""
+        self._heading("What logs are replayed on: deployment base-backup/demo (MariaDB has a new full already)")
+        self._deploy("base-backup/demo")
+        self._heading("A day's work, and a mistake")
+        self.stage.mariadb_sql(demo_data.SHOP_LATER)
+        self.stage.postgres_sql(demo_data.PLATFORM_LATER, "platform")
+        wanted = self._rows()
+        self._say("1,000 orders and 5,000 readings came in; they are in no full backup")
+        time.sleep(1.1)
+        moment = datetime.now(UTC).replace(microsecond=0)
+        time.sleep(1.1)
+        self.stage.mariadb_sql(demo_data.SHOP_ACCIDENT)
+        self.stage.postgres_sql(demo_data.PLATFORM_ACCIDENT, "platform")
+        self._say("MariaDB: somebody drops the table orders; PostgreSQL: a DELETE takes half of the readings", "31")
+        self._heading("Shipping the logs, as the schedule does every 5 minutes")
+        self._deploy("binlog-ship/demo")
+        self._deploy("wal-ship/demo")
+        self._heading(f"Back to {moment:%H:%M:%S} UTC, the second before: restore-database/demo with point_in_time")
+        for source, database in (("mysql", "shop"), ("postgres", "platform")):
+            self._deploy(
+                "restore-database/demo",
+                source=source,
+                database=database,
+                into=database,
+                confirm=database,
+                point_in_time=moment.isoformat(),
+            )
+        self._heading("Checked with the databases' own clients, row for row")
+        self._compare(wanted)
+        rows = sum(count for count, _ in wanted.values())
+        self._say(f"Everything up to the second before the mistake is back: {rows:,} rows of {rows:,}.", "1;32")
 
     def _begin(self) -> None:
         self._heading("Starting private servers")

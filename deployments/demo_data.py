@@ -93,3 +93,19 @@ PLATFORM_TABLES = {"bronze.readings": "id", "silver.daily": "sensor, day", "gold
 """Tables of ``platform`` and the columns that put their rows in order."""
 
 PLATFORM_DISASTER = "DROP DATABASE platform WITH (FORCE);"
+
+SHOP_LATER = """
+USE shop;
+INSERT INTO orders (customer_id, placed_at, state, comment)
+  SELECT 1 + seq % 20000, NOW(3), 'new', 'placed after the last full backup' FROM seq_1_to_1000;
+"""
+"""Work of the day, in no full backup."""
+
+SHOP_ACCIDENT = "USE shop; SET foreign_key_checks = 0; DROP TABLE orders;"
+
+PLATFORM_LATER = """
+INSERT INTO bronze.readings (sensor, taken_at, value, tags)
+  SELECT n % 200, now(), n / 7.0, ARRAY['measured after the last base'] FROM generate_series(1, 5000) AS n;
+"""
+
+PLATFORM_ACCIDENT = "DELETE FROM bronze.readings WHERE id % 2 = 0;"

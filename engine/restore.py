@@ -26,6 +26,7 @@ from engine.backup import capture, locks, verify
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
 from engine.journal import Journal
+from engine.logs import ledger
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.restore_plan import RestorePlan, RestoreRequest, check_confirmation, make_plan
@@ -169,6 +170,31 @@ class RestoreWork:
         )
         return self.report
 
+    def new_full(self) -> Entry | None:
+        """A full of what stands there now, where binary logs are shipped: these cannot be replayed across a
+        swap, so no older full leads to any moment after it. A failure is a note: the restore is done."""
+        target = self.plan.target
+        if self._source.kind != "mysql" or not ledger(self.site.vault, target.source, names.BINLOGS):
+            return None
+        try:
+            entry, _ = capture(
+                self.site,
+                target,
+                tier="daily",
+                locked=True,
+                progress=self._progress,
+                label=f"after restoring {self.manifest.file}",
+            )
+            verify(self.site, entry, progress=self._progress)
+        except BackupError as error:
+            self.notes.append(
+                f"no new full could be made ({error.message}); until there is one, no moment after this restore can be "
+                f"recovered: backups backup --source {target.source} --database {target.database}"
+            )
+            return None
+        self.notes.append(f"{entry.file} is a new full, from which the logs after this restore can be replayed")
+        return entry
+
     def result(self) -> RestoreResult:
         """What was done, once ``compare`` (and for a replacement ``swap``) has been."""
         assert self.comparison is not None
@@ -236,4 +262,6 @@ def run(
                 tell(f"safety backup {work.safety.file if work.safety else ''}")
             tell(f"replacing {plan.target.database}")
             work.swap()
+            if work.new_full() is not None:
+                tell("made a new full: logs cannot be replayed across a swap")
         return work.result()

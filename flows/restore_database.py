@@ -196,5 +196,6 @@ def _carry_out(site: SiteHandle, plan: RestorePlan) -> RestoreResult:
         if plan.replaces:
             restore.safety_backup(work)
             restore.swap(work)
+            restore.new_full(work)
         progress.finish()
         return work.result()

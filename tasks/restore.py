@@ -92,3 +92,12 @@ def swap(work: RestoreWork) -> SwapReport:
         report.kept_as or "nothing (there was none)",
     )
     return report
+
+
+@step(name="new full", run_name="new full of {work.plan.target}, which later logs are replayed on", retries=0)
+def new_full(work: RestoreWork) -> Entry | None:
+    """Binary logs cannot be replayed across a swap: back up what stands there now."""
+    entry = work.new_full()
+    if entry is not None:
+        get_run_logger().info("new full: %s", entry.file)
+    return entry
