@@ -298,6 +298,7 @@ class MariaDB(Server):
             f"--datadir={self.data}",
             f"--socket={self.socket}",
             f"--pid-file={self.run_directory}/mariadbd.pid",
+            f"--tmpdir={self.run_directory}",  # a server that starts clears leftovers of others out of a shared one
             f"--port={self.port}",
             f"--bind-address={self.host}",
             "--log-bin=mysql-bin",

@@ -89,11 +89,7 @@ def holes(logs: Iterable[LogFile]) -> list[Hole]:
     found = []
     for (chain, epoch), row in sorted(_rows(logs).items()):
         ordered = [row[number] for number in sorted(row)]
-        found += [
-            Hole(chain, epoch, one, other)
-            for one, other in pairwise(ordered)
-            if other.number != one.number + 1
-        ]
+        found += [Hole(chain, epoch, one, other) for one, other in pairwise(ordered) if other.number != one.number + 1]
     return found
 
 

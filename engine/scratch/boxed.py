@@ -104,5 +104,3 @@ def engine_errors(doing: str) -> Iterator[None]:
         raise ToolFailed(f"{doing} failed: {error.explanation or error}.") from None
     except requests.exceptions.RequestException as error:
         raise Unreachable(f"{doing} failed: {error}.") from None
-
-

@@ -77,9 +77,7 @@ def test_a_replay_to_any_position_gives_exactly_the_rows_committed_by_then(site:
             assert recovered.replay.changes >= last - 7
 
 
-def test_stopping_at_the_beginning_of_a_log_is_stopping_at_the_end_of_the_one_before(
-    site: Site, loaded: Load
-) -> None:
+def test_stopping_at_the_beginning_of_a_log_is_stopping_at_the_end_of_the_one_before(site: Site, loaded: Load) -> None:
     rolled = Rolled(site, loaded)
     loaded.insert(5)
     loaded.rotate()

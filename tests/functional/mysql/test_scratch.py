@@ -198,9 +198,7 @@ def test_what_fits_nowhere_is_refused_with_what_to_set(mariadb: DatabaseServer, 
         assert left_behind(site, mariadb) == []
 
 
-def test_an_image_that_is_not_on_the_engine_is_never_pulled(
-    mysql9_container: DatabaseServer, tmp_path: Path
-) -> None:
+def test_an_image_that_is_not_on_the_engine_is_never_pulled(mysql9_container: DatabaseServer, tmp_path: Path) -> None:
     with open_site(mysql9_container, tmp_path / "vault") as site:
         site.vault.check()
         absent = replace(SMALL, image="backup-flows/absent:1")
