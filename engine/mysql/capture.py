@@ -18,7 +18,7 @@ from engine.mysql import snapshot
 from engine.mysql.accounts import write_accounts
 from engine.mysql.connection import Connection, translated, value
 from engine.mysql.counting import Counting
-from engine.mysql.locking import lock_against_ddl
+from engine.mysql.locking import DdlLock
 from engine.mysql.rows import uncounted
 from engine.mysql.schema import (
     SEQUENCE,
@@ -52,7 +52,7 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
         LockHeld, Unreachable, ToolFailed, MissingGrant...: as they occurred. Locks are let go, the dump
             and its queries ended, whatever ends this.
     """
-    with contextlib.closing(source.connect(database)) as session, _ddl_kept_out(source) as ddl_locked:
+    with contextlib.closing(source.connect(database)) as session, _ddl_kept_out(source) as ddl:
         tables = list_tables(session, database)
         with translated(f"Reading the views of {database}"):
             broken = broken_views(session, database)
@@ -61,8 +61,10 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
         left_out = [table.name for table in tables if table.has_data and uncounted(table.name, source.config.uncounted)]
         counted = [table for table in tables if table.has_data and table.name not in left_out]
         command = source.dump_command(dump_options(source, database, tables, broken), gated=True)
-        taken = snapshot.take(source, command)
+        taken = snapshot.take(source, command, ddl)
         with _ended_with(source, taken) as taken:
+            if ddl.held:  # a change that came before the lock did is not found out only hours later
+                _schema_unchanged(definitions, session, database)
             counting = Counting(taken.session, database, counted)
             try:
                 _stream(taken, parts.data(), progress, f"dump {database}")
@@ -75,7 +77,7 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
                     "lock_held_seconds": round(taken.held_seconds, 3),
                     "broken_views": {name: definitions[f"view {name}"] for name in broken},
                     "definitions": digests_of(before) if len(before) <= _MOST_DIGESTS else {},
-                    "ddl_locked": ddl_locked}  # fmt: skip
+                    "ddl_locked": ddl.held}  # fmt: skip
     warnings += broken_view_warnings(broken)
     warnings += write_accounts(source, parts)
     return Facts(
@@ -93,7 +95,8 @@ def dump_options(source: MySQLSource, database: str, tables: list[Table], left_o
     if "--set-gtid-purged" in known:  # COMMENTED too would switch the binary log off on loading
         options.append("--set-gtid-purged=OFF")
     if "--init-command" in known and source.flavour == "mysql":  # its own FLUSH TABLES must not wait for long
-        options.append(f"--init-command=SET SESSION lock_wait_timeout={source.config.lock_try_seconds}")
+        wait = source.config.lock_try_seconds
+        options.append(f"--init-command=SET SESSION lock_wait_timeout={wait}, net_write_timeout=600")
     if any(table.kind == SEQUENCE for table in tables):
         # With LOCK TABLES around them, rows of a table whose default is a sequence do not load (error 1100).
         options.append("--skip-add-locks")
@@ -126,10 +129,11 @@ def _ended_with(source: MySQLSource, taken: snapshot.Snapshot) -> Iterator[snaps
 
 
 @contextlib.contextmanager
-def _ddl_kept_out(source: MySQLSource) -> Iterator[bool]:
+def _ddl_kept_out(source: MySQLSource) -> Iterator[DdlLock]:
+    """The lock against schema changes, not yet taken: ``snapshot.take`` does that. Let go at the end."""
     connection = source.connect()
     try:
-        yield lock_against_ddl(connection, source.flavour, source.config.lock_try_seconds)
+        yield DdlLock(connection, source.flavour)
     finally:
         with contextlib.suppress(Exception):
             connection.close()

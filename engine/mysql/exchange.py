@@ -4,6 +4,10 @@ MySQL allows RENAME under LOCK TABLES: one session locks both sets of tables and
 that drops the old triggers, renames and makes the new triggers. The server runs a packet to its end even
 when its sender is killed, so production is whole old or whole new. MariaDB refuses that RENAME
 (1192) and needs several sessions: ``engine.mysql.queued``.
+
+A server that enforces GTID consistency takes LOCK TABLES of InnoDB and, say, MyISAM tables together for a write
+to both in one transaction (1785), unless the session writes no binary log. LOCK TABLES is never in that log
+anyway, so for this one statement the session's log is switched off.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from engine.errors import BackupError, LockHeld, ToolFailed
+from engine.errors import BackupError, LockHeld, MissingGrant, ToolFailed
 from engine.mysql.connection import Connection, query, quoted, value
 from engine.mysql.definitions import create, drop
+from engine.mysql.locking import account
 from engine.mysql.plan import SwapPlan, exchanged
 from engine.mysql.queued import CANNOT_LOCK, QueuedExchange
 from engine.mysql.sessions import Sessions, run, run_packet
@@ -83,6 +88,35 @@ def _long_runners(session: Connection) -> list[str]:
             for number, user, database, seconds, words in rows]  # fmt: skip
 
 
+_MIXED_ENGINES = "(1785)"
+
+
+def _lock(session: Connection, locks: bytes) -> None:
+    """LOCK TABLES, whatever the tables' engines.
+
+    Raises:
+        MissingGrant: Engines are mixed under GTIDs, and this account may not switch its session's log off.
+    """
+    try:
+        run(session, locks)
+        return
+    except ToolFailed as error:
+        if _MIXED_ENGINES not in error.message:
+            raise
+    try:
+        run(session, b"SET SESSION sql_log_bin = 0")
+    except MissingGrant as error:
+        raise MissingGrant(
+            error.message, kept="production is unchanged",
+            remedy=f"GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account(session)}; tables of several engines cannot "
+                   "be locked together on a server with GTIDs else",
+        ) from None  # fmt: skip
+    try:
+        run(session, locks)
+    finally:
+        run(session, b"SET SESSION sql_log_bin = 1")
+
+
 def _locks(pairs: list[tuple[str, str]]) -> bytes:
     return ("LOCK TABLES " + ", ".join(f"{quoted(db)}.{quoted(table)} WRITE" for db, table in pairs)).encode()
 
@@ -94,14 +128,14 @@ def _mysql(source: MySQLSource, session: Connection, plan: SwapPlan, code: list[
     pairs = [(plan.database, table) for table in plan.old_tables] + [(plan.side, table) for table in plan.new_tables]
     begun = time.monotonic()
     try:
-        run(session, _locks(pairs))
+        _lock(session, _locks(pairs))
     except ToolFailed as error:
         if not any(number in error.message for number in CANNOT_LOCK):
             raise
         # A trigger names something that is gone, so every write that fires it fails already: nothing is
         # lost when it goes before the lock.
         run(session, *(drop(each) for each in plan.old.triggers))
-        run(session, _locks(pairs))
+        _lock(session, _locks(pairs))
     making = [statement for each in plan.new.triggers for statement in create(each)]
     try:
         run_packet(session, [*(drop(each) for each in plan.old.triggers), plan.rename(), *making])

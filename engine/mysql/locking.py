@@ -5,6 +5,9 @@ begin. On MariaDB it is a backup stage, which waits for no query that only reads
 TABLES WITH READ LOCK, which waits for every running query while new ones queue behind it; so a try lasts at
 most ``lock_try_seconds``, a try is not made while a query is seen that it would wait for (but now and then,
 for what is seen may be harmless), and after a failed one the app gets a rest.
+
+The lock against DDL is taken under the short lock and never before it: a schema change that waits for it
+already holds what FLUSH TABLES WITH READ LOCK needs, so each would wait for the other.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ _PAUSE = 0.05
 _REST = 1.0
 _ANYWAY = 3.0
 _STAGES = (10, 4, 1)
+_FOR_BACKUP = "Waiting for backup lock"
+_FOR_ANOTHER = (_FOR_BACKUP, "Waiting for global read lock")
+"""States of a session that is in the way only because it waits for somebody's backup itself."""
 
 
 class ShortLock:
@@ -56,11 +62,11 @@ class ShortLock:
             if self._try():
                 return began
             if clock() - start > wait_seconds:
+                found, remedy = self._in_the_way()
                 raise LockHeld(
-                    f"No moment for a consistent snapshot within {wait_seconds:g} s: {self._in_the_way()}.",
-                    kept="the lock was let go again after every try",
-                    remedy="run the backup when that query has ended, end it with KILL, or raise lock_wait_seconds",
-                )
+                    f"No moment for a consistent snapshot within {wait_seconds:g} s: {found}.",
+                    kept="the lock was let go again after every try", remedy=remedy,
+                )  # fmt: skip
             time.sleep(_PAUSE if self._by_stage else max(_REST, clock() - began))
 
     def release(self) -> None:
@@ -100,23 +106,29 @@ class ShortLock:
             time.sleep(_PAUSE)
 
     def _long_queries(self) -> list[Row]:
-        """(id, seconds, user, statement) of what has run for a second or more, longest first."""
+        """(id, seconds, user, statement, state) of what has run for a second or more, longest first."""
         rows = query(self.connection, "SHOW FULL PROCESSLIST")
         own = session_id(self.connection)
         return sorted(
-            ((row[0], int(row[5] or 0), row[1], row[7]) for row in rows
+            ((row[0], int(row[5] or 0), row[1], row[7], str(row[6])) for row in rows
              if row[0] != own and row[4] in ("Query", "Execute") and int(row[5] or 0) >= 1 and row[7]),
             key=lambda row: -row[1],
         )  # fmt: skip
 
-    def _in_the_way(self) -> str:
+    def _in_the_way(self) -> tuple[str, str]:
+        """What is in the way, and what to do. Who only waits for a backup is not to be ended for it."""
         found = self._long_queries()
-        if not found:
-            return "other sessions hold what it needs (a backup or a schema change?)"
-        number, seconds, user, statement = found[0]
+        guilty = [row for row in found if row[4] not in _FOR_ANOTHER]
+        if not guilty:
+            waiting = any(row[4] == _FOR_BACKUP for row in found)
+            words = ("schema changes wait for LOCK INSTANCE FOR BACKUP of another session (another backup?)" if waiting
+                     else "other sessions hold what it needs (a backup or a schema change?)")  # fmt: skip
+            return words, "run the backup when the other one has ended, or raise lock_wait_seconds"
+        number, seconds, user, statement, _ = guilty[0]
         text = " ".join(str(statement).split())
         shown = text if len(text) <= 200 else text[:200] + "…"
-        return f"connection {number} of user {user} has been running for {seconds} s: {shown}"
+        return (f"connection {number} of user {user} has been running for {seconds} s: {shown}",
+                "run the backup when that query has ended, end it with KILL, or raise lock_wait_seconds")  # fmt: skip
 
 
 def account(connection: Connection) -> str:
@@ -125,19 +137,43 @@ def account(connection: Connection) -> str:
     return "'{}'@'{}'".format(user.replace("'", "''"), host.replace("'", "''"))
 
 
-def lock_against_ddl(connection: Connection, flavour: str, try_seconds: int) -> bool:
-    """On MySQL keep schema changes out for as long as this session lives; False where that is not to be had."""
-    if flavour != "mysql":
-        return False
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET SESSION lock_wait_timeout = {try_seconds}")
-            cursor.execute("LOCK INSTANCE FOR BACKUP")
-    except pymysql.err.MySQLError as error:
-        if code(error) in (1044, 1064, 1227, _WAITED):
-            return False  # no BACKUP_ADMIN, too old, or a change is under way: the schema is compared instead
-        raise meaning(error, "LOCK INSTANCE FOR BACKUP") from None
-    return True
+class DdlLock:
+    """On MySQL keeps schema changes out while held. Where it is not to be had, the schema is compared only.
+
+    Args:
+        connection: A session of its own; closing it lets go.
+        flavour: The server's; MariaDB has no such lock.
+    """
+
+    def __init__(self, connection: Connection, flavour: str) -> None:
+        self.held = False
+        self._connection = connection
+        self._wanted = flavour == "mysql"
+
+    def acquire(self) -> None:
+        """Take it, if it comes at once. Only under the short lock: nothing that holds it waits for that one.
+
+        After a failure it is not tried again: writes are waiting meanwhile.
+        """
+        if not self._wanted:
+            return
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SET SESSION lock_wait_timeout = 1")  # seconds; the least there is
+                cursor.execute("LOCK INSTANCE FOR BACKUP")
+        except pymysql.err.MySQLError as error:
+            self._wanted = False
+            if code(error) not in (1044, 1064, 1227, _WAITED):  # no BACKUP_ADMIN, too old, or in use
+                raise meaning(error, "LOCK INSTANCE FOR BACKUP") from None
+        else:
+            self.held = True
+
+    def release(self) -> None:
+        """Let schema changes go on. Never raises."""
+        if self.held:
+            self.held = False
+            with contextlib.suppress(pymysql.err.MySQLError), self._connection.cursor() as cursor:
+                cursor.execute("UNLOCK INSTANCE")
 
 
 def advisory_name(database: str) -> str:

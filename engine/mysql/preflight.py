@@ -11,6 +11,7 @@ from engine.mysql.connection import Connection, query, quoted, value
 from engine.mysql.locking import account
 from engine.mysql.schema import Table, list_tables
 from engine.mysql.tools import version_tuple
+from engine.mysql.views import INVALID
 from engine.source import Preflight
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _engines(tables: list[Table]) -> list[str]:
 
 
 def _views(connection: Connection, database: str) -> list[str]:
-    """The dump programs stop at the first view that cannot be read: name them all beforehand."""
+    """Views that cannot be read, and what that means for the dump."""
     broken = []
     names = query(connection, "SELECT table_name FROM information_schema.views WHERE table_schema = %s", (database,))
     for (name,) in names:
@@ -172,5 +173,8 @@ def _views(connection: Connection, database: str) -> list[str]:
                 _refuse(connection, database, {f"{quoted(database)}.*": ["EXECUTE"]})
             raise
         except ToolFailed as error:
-            broken.append(f"A view cannot be read, and the dump will fail at it: {name}: {error.message}")
+            left_out = any(f"({number})" in error.message for number in INVALID)
+            fate = "it will not be in the dump, the manifest keeps its definition" if left_out else (
+                "the dump will fail at it")  # fmt: skip
+            broken.append(f"View {str(name)!r} cannot be read, and {fate}: {error.message}")
     return broken

@@ -1,9 +1,10 @@
 """Begin a dump and a counting session at one and the same snapshot, with its log position.
 
-While the short lock stops commits, the counting session takes its snapshot, the position is read, and the
-dump (started before, waiting at a gate) begins its transaction. As soon as its output shows that it has
-begun, commits go on. The position that the dump states in its own header must be the one read here: that
-proves the snapshots equal. A watchdog in a session of its own ends a hold that lasts too long.
+While the short lock stops commits, the lock against schema changes is taken, the counting session takes its
+snapshot, the position is read, and the dump (started before, waiting at a gate) begins its transaction. As
+soon as its output shows that it has begun, commits go on. The position that the dump states in its own header
+must be the one read here: that proves the snapshots equal. A watchdog in a session of its own ends a hold that
+lasts too long.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pymysql
 from engine.errors import BackupError, LockHeld, SnapshotMismatch
 from engine.manifest import LogPosition
 from engine.mysql.connection import Connection, query, session_id, value
-from engine.mysql.locking import ShortLock
+from engine.mysql.locking import DdlLock, ShortLock
 from engine.mysql.rows import RowCounter
 from engine.processes import Command, Process, gathered
 
@@ -67,8 +68,8 @@ class Snapshot:
             yield block
 
 
-def take(source: MySQLSource, command: Command) -> Snapshot:
-    """Start the dump and its counting session at one snapshot.
+def take(source: MySQLSource, command: Command, ddl: DdlLock) -> Snapshot:
+    """Start the dump and its counting session at one snapshot; from then on ``ddl`` is held, where it can be.
 
     Raises:
         LockHeld: No moment for it within ``lock_wait_seconds``; names what was in the way.
@@ -76,7 +77,7 @@ def take(source: MySQLSource, command: Command) -> Snapshot:
     """
     end = time.monotonic() + source.config.lock_wait_seconds
     while True:
-        snapshot = _attempt(source, command, end)
+        snapshot = _attempt(source, command, ddl, end)
         if snapshot is not None:
             return snapshot
         if time.monotonic() > end:
@@ -89,7 +90,7 @@ def take(source: MySQLSource, command: Command) -> Snapshot:
         time.sleep(_REST)
 
 
-def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | None:
+def _attempt(source: MySQLSource, command: Command, ddl: DdlLock, end: float) -> Snapshot | None:
     """One try; None when the dump had not begun within the time that writes may wait."""
     with contextlib.ExitStack() as stack:
         locker = stack.enter_context(contextlib.closing(source.connect()))
@@ -104,7 +105,9 @@ def _attempt(source: MySQLSource, command: Command, end: float) -> Snapshot | No
         lock = ShortLock(locker, source.flavour, source.version, source.config.lock_try_seconds)
         began = lock.acquire(max(0.0, end - time.monotonic()))
         rest, rows, head = process.chunks(), RowCounter(), list[bytes]()
+        failed.callback(ddl.release)  # before a next try waits for the short lock
         with watchdog.limit(began + source.config.lock_try_seconds):
+            ddl.acquire()
             query(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
             log = log_position(locker, source.flavour, source.version)
             at = value(locker, "SELECT UTC_TIMESTAMP(6)").replace(tzinfo=UTC)

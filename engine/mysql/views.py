@@ -15,7 +15,7 @@ from engine.errors import BackupError
 from engine.mysql.connection import Connection, query, quoted
 from engine.mysql.statements import literal
 
-_INVALID = {1356, 1449}
+INVALID = {1356, 1449}
 """View references invalid tables, columns or rights; its definer does not exist."""
 
 
@@ -29,7 +29,7 @@ def broken_views(connection: Connection, database: str) -> dict[str, str]:
                 cursor.execute(f"SHOW FIELDS FROM {quoted(database)}.{quoted(name)}")
                 cursor.execute(f"SHOW CREATE VIEW {quoted(database)}.{quoted(name)}")
         except pymysql.MySQLError as error:
-            if error.args and error.args[0] in _INVALID:
+            if error.args and error.args[0] in INVALID:
                 found[str(name)] = str(error.args[1])
             else:
                 raise
@@ -48,7 +48,7 @@ def create_view(show: Callable[[], Any], ask: Callable[[str], list[tuple[Any, ..
     try:
         return show()
     except BackupError as error:
-        if not any(f"({number})" in error.message for number in _INVALID):
+        if not any(f"({number})" in error.message for number in INVALID):
             raise
     return ask(
         "SELECT CONCAT('CREATE DEFINER=`', SUBSTRING_INDEX(definer, '@', 1), '`@`', SUBSTRING_INDEX(definer, '@', -1), "

@@ -54,6 +54,15 @@ def test_a_backup_leaves_broken_views_out_and_keeps_their_definitions(site: Site
     assert manifest.rows == {"b": 1}
 
 
+def test_before_a_backup_a_broken_view_is_said_to_be_left_out(site: Site, server: DatabaseServer) -> None:
+    target = site.targets()[0]
+    server.sql("DROP TABLE a", target.database)
+    warned = [each for each in site.source(target.source).preflight(target.database).warnings if "of a" in each]
+    assert len(warned) == 1
+    assert "will not be in the dump" in warned[0]
+    assert "fail" not in warned[0].split(":")[0]
+
+
 def test_a_dropped_table_comes_back_in_place_and_its_views_work_again(site: Site, server: DatabaseServer) -> None:
     target: Target = site.targets()[0]
     backup.backup_one(site, target, tier="daily")

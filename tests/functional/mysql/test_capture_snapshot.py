@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from engine.errors import LockHeld
+from engine.errors import LockHeld, SnapshotMismatch
 from engine.progress import silent
 from tests.functional.mysql.capturing import (
     MemoryParts,
@@ -114,6 +114,110 @@ def test_a_query_that_starts_while_the_lock_is_held_holds_nobody_up_for_longer_t
         assert started
         assert facts.rows["steady"] == 3
     assert writers.longest < 1 + SLACK
+    source.close()
+
+
+class _Changes:
+    """A job in another database that makes and drops a work table, again and again, and an event each second."""
+
+    def __init__(self, server: DatabaseServer, database: str) -> None:
+        self.longest = 0.0
+        self.made = 0
+        self._over = threading.Event()
+        self._server, self._database = server, database
+        self._errors: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._change, args=(each,), daemon=True) for each in range(2)]
+
+    def __enter__(self) -> _Changes:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert exc[0] is not None or not self._errors, self._errors
+
+    def _change(self, number: int) -> None:
+        try:
+            with closing(self._server.connect(self._database)) as connection, connection.cursor() as cursor:
+                while not self._over.is_set():
+                    for statement in (f"CREATE TABLE work{number} (a INT)", f"DROP TABLE work{number}"):
+                        start = time.monotonic()
+                        cursor.execute(statement)
+                        self.longest = max(self.longest, time.monotonic() - start)
+                        self.made += 1
+        except BaseException as error:
+            self._errors.append(error)
+
+
+def test_schema_changes_elsewhere_and_a_backup_never_wait_for_each_other(mysql9_container: DatabaseServer) -> None:
+    server = mysql9_container
+    source = source_for(server, lock_wait_seconds=20)
+    with shop(server) as name, server.database("other") as other:
+        server.sql("".join(f"CREATE TABLE x{i} (a INT PRIMARY KEY); CREATE VIEW v{i} AS SELECT * FROM x{i};"
+                           for i in range(40)), name)  # fmt: skip
+        server.sql("CREATE TABLE ticks (a INT AUTO_INCREMENT PRIMARY KEY); CREATE EVENT tick ON SCHEDULE EVERY 1 "
+                   "SECOND DO INSERT INTO ticks VALUES (NULL)", other)  # fmt: skip
+        before = server.sql("SELECT @@global.event_scheduler")[0][0]
+        server.sql("SET GLOBAL event_scheduler = ON")
+        try:
+            with _Changes(server, other) as changes:
+                for _ in range(3):
+                    made = changes.made
+                    facts = source.capture(name, MemoryParts(), silent)
+                    assert facts.contents["ddl_locked"] is True
+                    assert facts.rows["steady"] == 3
+                    while changes.made < made + 10:
+                        time.sleep(0.05)
+        finally:
+            server.sql(f"SET GLOBAL event_scheduler = {before}")
+        assert changes.longest < source.config.lock_try_seconds + SLACK
+    wait_until_alone(server, source)
+    source.close()
+
+
+def test_schema_changes_that_wait_for_another_backup_are_not_proposed_for_a_kill(
+    mysql9_container: DatabaseServer,
+) -> None:
+    server = mysql9_container
+    source = source_for(server, lock_try_seconds=1, lock_wait_seconds=2)
+    with shop(server) as name, server.database("other") as other:
+        with closing(server.connect()) as elsewhere, elsewhere.cursor() as cursor:
+            cursor.execute("LOCK INSTANCE FOR BACKUP")
+            with _Changes(server, other):
+                time.sleep(1.2)
+                try:
+                    with pytest.raises(LockHeld, match="schema changes wait for LOCK INSTANCE FOR BACKUP") as caught:
+                        source.capture(name, MemoryParts(), silent)
+                finally:
+                    cursor.execute("UNLOCK INSTANCE")
+        assert "KILL" not in caught.value.remedy
+        assert "work" not in caught.value.message
+    source.close()
+
+
+def test_a_change_between_the_first_look_and_the_lock_is_found_out_at_once(
+    mysql9_container: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.mysql import snapshot
+
+    server = mysql9_container
+    source = source_for(server)
+    with shop(server) as name:
+        original = snapshot.take
+
+        def late(*arguments: object) -> object:
+            server.sql("CREATE TABLE arrived (a INT)", name)
+            return original(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(snapshot, "take", late)
+        parts = MemoryParts()
+        with pytest.raises(SnapshotMismatch, match="table arrived is new"):
+            source.capture(name, parts, silent)
+        assert not parts.parts.get("data")
+        wait_until_alone(server, source)
     source.close()
 
 
