@@ -18,7 +18,7 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.codec import check_stored
-from engine.config import MySQLConfig
+from engine.config import MySQLConfig, PostgresConfig
 from engine.errors import BackupError, ConfigError, IntegrityError, NotFound
 from engine.logs import LogFile
 from engine.manifest import Manifest
@@ -111,18 +111,46 @@ def plan_past(site: Site, *, source: str, database: str, when: str, location: st
     return PastPlan(site.name, found, plan, when)
 
 
+@dataclass(frozen=True)
+class Past:
+    """A database at a moment of its past, on a scratch server that is gone when the block is left.
+
+    Attributes:
+        config: With which the source's own kind of connection reaches the scratch server.
+        export: Takes an ordinary backup of it, of tier ``recovered``.
+        notes: For a person.
+    """
+
+    config: MySQLConfig | PostgresConfig
+    export: Callable[[], tuple[Entry, Manifest]]
+    notes: list[str]
+
+
 def bring_back(site: Site, plan: PastPlan, *, progress: Progress = silent) -> tuple[Entry, Manifest]:
     """Recover on a scratch server and take a backup of it, of tier ``recovered``. Production is not touched.
 
     Raises:
-        IntegrityError: A log or the full is damaged in every place; says which, and the latest safe moment.
-        And what the scratch server, the replay and the vault raise.
+        As ``recovered``; and what a capture and the vault raise.
     """
-    with _nothing_of_production():
-        proven = {log.name: _proven(site, plan, log, progress) for log in plan.plan.logs}
-        if isinstance(site.config.source(plan.found.source), MySQLConfig):
-            return _bring_back_mysql(site, plan, proven, progress)
-        return _bring_back_postgres(site, plan, proven, progress)
+    with recovered(site, plan, progress=progress) as past, _nothing_of_production():
+        return past.export()
+
+
+@contextlib.contextmanager
+def recovered(site: Site, plan: PastPlan, *, progress: Progress = silent) -> Iterator[Past]:
+    """The database at that moment, to be looked at or exported.
+
+    Raises:
+        IntegrityError: A log or the full is damaged in every place; says which, and the latest safe moment.
+        And what the scratch server and the replay raise.
+    """
+    mysql = isinstance(site.config.source(plan.found.source), MySQLConfig)
+    with contextlib.ExitStack() as held:
+        with _nothing_of_production():
+            proven = {log.name: _proven(site, plan, log, progress) for log in plan.plan.logs}
+            make = _recovered_mysql if mysql else _recovered_postgres
+            past = held.enter_context(make(site, plan, proven, progress))
+        yield past
 
 
 def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tuple[Entry, Manifest]:
@@ -145,9 +173,10 @@ def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tup
     )
 
 
-def _bring_back_mysql(
+@contextlib.contextmanager
+def _recovered_mysql(
     site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress
-) -> tuple[Entry, Manifest]:
+) -> Iterator[Past]:
     from engine.mysql.pitr import export, recover
     from engine.mysql.replay import ReplayFile
     from engine.scratch.mysql import open_scratch
@@ -162,8 +191,9 @@ def _bring_back_mysql(
     assert manifest.server is not None
     start = (manifest.log.binlog_file, manifest.log.binlog_position)
     with open_scratch(site, plan.found.source, manifest.server) as scratch:
-        recovered = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress)
-        return export(site, scratch, recovered, source=plan.found.source, label=_label(plan), progress=progress)
+        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress)
+        take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
+        yield Past(scratch.config, take, there.notes)
 
 
 def _stop_of(plan: PastPlan, logs: dict[str, Open]) -> tuple[str, int]:
@@ -180,9 +210,10 @@ def _stop_of(plan: PastPlan, logs: dict[str, Open]) -> tuple[str, int]:
     return found.log, found.position
 
 
-def _bring_back_postgres(
+@contextlib.contextmanager
+def _recovered_postgres(
     site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress
-) -> tuple[Entry, Manifest]:
+) -> Iterator[Past]:
     from engine.postgres.base_facts import base_facts, tablespace_role
     from engine.postgres.pitr import export, recover
     from engine.postgres.wal import lsn
@@ -206,12 +237,12 @@ def _bring_back_postgres(
     wal += [WalFile(one.name.name, _opener(site, one, its, progress)) for one, its in plan.found.histories]
     target = plan.plan.target
     goal = Goal(time=target.moment, lsn=lsn(target.position) if target.kind == "lsn" else "")
+    name, database = plan.found.source, plan.found.database
     with recover(
         config, site=site.name, state=site.vault.state, base=base, wal=wal, goal=goal, progress=progress
-    ) as past:
-        return export(
-            site, past, source=plan.found.source, database=plan.found.database, label=_label(plan), progress=progress
-        )
+    ) as there:
+        take = partial(export, site, there, source=name, database=database, label=_label(plan), progress=progress)
+        yield Past(there.config, take, there.report.notes)
 
 
 def _whole_anchor(site: Site, plan: PastPlan) -> tuple[Entry, Manifest]:

@@ -11,9 +11,11 @@ import typer
 from deployments.cli.options import Database, Location, Source, Which
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
+from engine.config import PostgresConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
+    from engine.point_in_time import Past
     from engine.restore import RestorePlan, RestoreRequest, RestoreResult
     from engine.site import Site
 
@@ -78,6 +80,10 @@ def restore(
     only_backup: Annotated[
         bool, typer.Option("--only-backup", help="With --to: stop when the recovered database is a backup.")
     ] = False,
+    look: Annotated[
+        bool,
+        typer.Option("--look", help="With --to: leave it on its scratch server for a look, until you press Enter."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
 ) -> Outcome:
     """Restore a backup beside production, compare it with its manifest and, if asked, swap it in.
@@ -100,8 +106,8 @@ def restore(
         )
         past: dict[str, Any] = {}
         if point_in_time:
-            request, past = _recovered(run, site, request, point_in_time, dry_run)
-            if dry_run or only_backup:
+            request, past = _recovered(run, site, request, point_in_time, dry_run, look)
+            if dry_run or only_backup or look:
                 return Outcome({"dry_run": dry_run, **past})
         plan = make_plan(site, request)
         for line in plan.lines():
@@ -115,14 +121,15 @@ def restore(
 
 
 def _recovered(
-    run: Run, site: Site, request: RestoreRequest, when: str, dry_run: bool
+    run: Run, site: Site, request: RestoreRequest, when: str, dry_run: bool, look: bool
 ) -> tuple[RestoreRequest, dict[str, Any]]:
     """Recover to a moment, away from production; the request that restores what came out.
 
     Raises:
         ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
     """
-    from engine.point_in_time import bring_back, plan_past
+    from engine.point_in_time import bring_back, plan_past, recovered
+    from engine.restore_names import check_request
     from engine.restore_plan import find_target
 
     if request.backup != "latest":
@@ -132,11 +139,16 @@ def _recovered(
             remedy="leave --backup out: the right full or base is found by itself",
         )
     target = find_target(site, request)
+    check_request(site.source(target.source).kind, request.into, request.selection)  # a recovery can take hours
     plan = plan_past(site, source=target.source, database=target.database, when=when, location=request.location)
     for line in plan.lines():
         run.out.say(line)
     facts: dict[str, Any] = {"recovery": plan.as_dict()}
     if dry_run:
+        return request, facts
+    if look:
+        with recovered(site, plan) as past:
+            _show_past(run, past, target.database)
         return request, facts
     with run.out.progress() as progress:
         entry, manifest = bring_back(site, plan, progress=progress)
@@ -148,6 +160,25 @@ def _recovered(
     for note in plan.notes:
         run.warn(note)
     return replace(request, backup=entry.file, location="local"), facts | {"recovered": entry.file}
+
+
+def _show_past(run: Run, past: Past, database: str) -> None:
+    """How to reach the scratch server; waits for Enter, or for the end of standard input."""
+    config = past.config
+    run.out.say(f"{database} stands on a scratch server, as user {config.user}:", style="bold green")
+    inside = f"docker exec -it {config.container} " if config.container else ""
+    if isinstance(config, PostgresConfig):
+        where = "" if config.container else f"-h {config.host} -p {config.port} "
+        run.out.say(f"  {inside}psql {where}-U {config.user} -d {database}")
+    else:
+        where = f"--socket={config.socket}" if config.socket else f"-h {config.host or '127.0.0.1'}"
+        run.out.say(f"  {inside}mysql {'' if config.container else where + ' '}-u {config.user} -p {database}")
+        if config.password is not None:
+            run.out.say(f"  its password, of this scratch server alone: {config.password.get_secret_value()}")
+    for note in past.notes:
+        run.warn(note)
+    run.out.say("Press Enter to take it away.")
+    sys.stdin.readline()
 
 
 def _run(run: Run, site: Site, plan: RestorePlan, approved: bool) -> RestoreResult:

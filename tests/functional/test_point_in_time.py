@@ -128,3 +128,36 @@ def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(s
 
 
 _LISTING = {"mysql": "SHOW DATABASES", "postgres": "SELECT datname FROM pg_database"}
+
+
+def test_a_look_at_the_scratch_server_ends_with_enter_and_leaves_nothing(shop: Shop) -> None:
+    shop.add(1, 2)
+    shop.anchor()
+    shop.add(3)
+    shop.backups("ship")
+    shop.server.sql("DELETE FROM numbers", shop.database)
+    before = {str(each) for each in shop.vault.rglob("*.json")}
+    look = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli", "restore", "-f", str(shop.file), "--database", shop.database,
+         "--to", "latest", "--look"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "500"},
+    )  # fmt: skip
+    assert look.stdin is not None and look.stdout is not None
+    said: list[str] = []
+    while not said or "Press Enter" not in said[-1]:
+        said.append(look.stdout.readline())
+        assert said[-1], said
+    shown = next(line.strip() for line in said if line.startswith("  ") and shop.database in line)
+    password = next((line.split(": ")[1].strip() for line in said if "its password" in line), "")
+    query = "SELECT n FROM numbers ORDER BY n"
+    command = shown.replace(" -p ", " ") + " -N" if shop.kind == "mysql" else f"{shown} -At"
+    done = subprocess.run(
+        ["bash", "-c", f'{command} {"-e" if shop.kind == "mysql" else "-c"} "{query}"'],
+        capture_output=True, text=True, check=True, env={**os.environ, "MYSQL_PWD": password},
+    )  # fmt: skip
+    assert done.stdout.split() == ["1", "2", "3"]
+    look.stdin.write("\n")
+    look.stdin.close()
+    assert look.wait(120) == 0
+    assert {str(each) for each in shop.vault.rglob("*.json")} == before
+    assert subprocess.run(["bash", "-c", f"{command} </dev/null"], capture_output=True, check=False).returncode != 0
