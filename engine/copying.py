@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from engine.sweeping import begin_publishing, withdraw
 
 _SAMPLE = 64 * 1024
 PRESENT = "size+sample"
+_WAITS = (0.2, 0.4, 0.8, 1.6)
+"""Seconds between looks for data whose manifest is there: another run may be at it, or a listing lag."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Copying:
         if present is not None:
             if present != signed:
                 raise self._differs(key + names.MANIFEST_SUFFIX)
-            return self._sampled(manifest), False
+            if self._settled(manifest):
+                return self._sampled(manifest), False
         return self._send(manifest, signed, key), True
 
     def _send(self, manifest: Manifest, signed: bytes, key: str) -> Stored:
@@ -114,17 +118,43 @@ class Copying:
             raise self._differs(target)
         return Stored(target, size, part.sha256, "read-back")
 
+    def _settled(self, manifest: Manifest) -> bool:
+        """Is every part there beside its manifest, at once or a little later? False when the manifest is
+        gone meanwhile, so that all is to be copied.
+
+        Raises:
+            IntegrityError: The manifest stays, and a part stays missing.
+        """
+        missing = self._missing(manifest)
+        for seconds in _WAITS:
+            if not missing:
+                return True
+            time.sleep(seconds)
+            if self._present(self._key(manifest, manifest.file) + names.MANIFEST_SUFFIX) is None:
+                return False
+            missing = self._missing(manifest)
+        if not missing:
+            return True
+        raise IntegrityError(
+            f"{self.target.name} has the manifest of {manifest.file} but not {', '.join(missing)}, "
+            f"{sum(_WAITS):.0f} seconds later neither.",
+            kept=f"the whole backup in {self.source.name}; nothing was changed in {self.target.name}",
+            remedy="copy again when no other run is copying. If it is missing then too, find out what removed it "
+            "there (a person, a lifecycle rule); only then delete "
+            f"{manifest.file}{names.MANIFEST_SUFFIX} in {self.target.name}, and the next run copies all of it anew",
+        )
+
+    def _missing(self, manifest: Manifest) -> list[str]:
+        return [part.file for part in manifest.files if self.target.stat(self._key(manifest, part.file)) is None]
+
     def _sampled(self, manifest: Manifest) -> Stored:
         """The parts of a backup that is there already: their sizes, and samples against ours."""
         for part in manifest.files:
             target = self._key(manifest, part.file)
             info = self.target.stat(target)
-            if info is None:
-                raise IntegrityError(
-                    f"{self.target.name} has the manifest of {manifest.file} but not {part.file}.",
-                    remedy=f"delete {manifest.file}{names.MANIFEST_SUFFIX} there and copy again",
-                )
-            if info.size != part.size or any(ours != theirs for ours, theirs in self._samples(target, part)):
+            if info is None or info.size != part.size:
+                raise self._differs(target)
+            if any(ours != theirs for ours, theirs in self._samples(target, part)):
                 raise self._differs(target)
         return Stored(self._key(manifest, manifest.file), manifest.data.size, manifest.data.sha256, PRESENT)
 

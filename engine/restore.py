@@ -43,6 +43,9 @@ __all__ = [
     "run",
 ]
 
+_UNTOUCHED = "production was not touched"
+_ELSEWISE = "take an older backup, or what is whole of this one by hand"
+
 
 @dataclass(frozen=True)
 class RestoreResult:
@@ -112,8 +115,10 @@ class RestoreWork:
                 return
             except (IntegrityError, NotFound) as error:
                 if index + 1 == len(self.plan.copies):
-                    error.kept = error.kept or "production was not touched"
-                    error.remedy = error.remedy or "take an older backup, or what is whole of this one by hand"
+                    if isinstance(error, NotFound):
+                        raise _not_whole(manifest, error) from error
+                    error.kept = error.kept or _UNTOUCHED
+                    error.remedy = error.remedy or _ELSEWISE
                     raise
                 self.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
 
@@ -265,3 +270,12 @@ def run(
             if work.new_full() is not None:
                 tell("made a new full: logs cannot be replayed across a swap")
         return work.result()
+
+
+def _not_whole(manifest: Manifest, error: NotFound) -> IntegrityError:
+    """A part that the manifest speaks of is gone, and no other copy is left: that is damage."""
+    return IntegrityError(
+        f"{manifest.file} is not whole: {error.message}",
+        kept=error.kept or _UNTOUCHED,
+        remedy=error.remedy or _ELSEWISE,
+    )

@@ -10,6 +10,7 @@ from engine import names
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName, nearest
 from engine.manifest import Manifest
+from engine.restore_names import check_parts, check_request
 from engine.site import Site, Target
 from engine.source import DatabaseSource, DatabaseState, Selection
 
@@ -154,14 +155,17 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     """Find the backup and say what restoring it means. Changes nothing.
 
     Raises:
-        UnknownName: No such source, database, backup or location. ConfigError: a time without zone.
+        UnknownName: No such source, database, backup or location, or the backup lacks a table or schema asked
+            for. ConfigError: a time without zone, or a database that cannot be made.
         IntegrityError, WrongKey: The chosen backup's manifest does not hold, in every asked location.
     """
     target = find_target(site, request)
+    source = site.source(target.source)
+    check_request(source.kind, request.into, request.selection)
     notes: list[str] = []
     copies = _copies(site, request, target, notes)
     manifest = copies[0][1]
-    source = site.source(target.source)
+    check_parts(manifest, request.selection)
     replaces = request.into in (target.database, "replace")
     if replaces and request.tables and source.kind == "postgres":
         raise RestoreRefused(

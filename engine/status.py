@@ -42,10 +42,16 @@ class StatusRow:
 
 @dataclass(frozen=True)
 class Status:
-    """A whole site; ``unseen`` are the locations that could not be asked, with the reason."""
+    """A whole site.
+
+    Attributes:
+        unseen: The locations that could not be asked, with the reason.
+        bare: Sources that name no databases and of which no good backup of any database was found.
+    """
 
     rows: list[StatusRow]
     unseen: dict[str, BackupError]
+    bare: list[str] = field(default_factory=list)
 
 
 def status(site: Site, *, now: datetime | None = None) -> Status:
@@ -64,7 +70,9 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
         except BackupError as error:
             unseen[location] = error
     seen = [name for name in site.vault.locations() if name not in unseen]
-    return Status([_row(site, target, entries, seen, now) for target, entries in found.items()], unseen)
+    known = {target.source for target in found}
+    bare = [source.name for source in site.config.sources() if source.name not in known]
+    return Status([_row(site, target, entries, seen, now) for target, entries in found.items()], unseen, bare)
 
 
 def owner(site: Site, entry: Entry) -> tuple[str, str]:

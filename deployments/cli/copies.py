@@ -12,7 +12,7 @@ from deployments.cli.options import Database, Source, Tier, check_tier, location
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment, size
 from deployments.cli.windows import windows
-from engine.errors import BackupError, ConfigError
+from engine.errors import BackupError, ConfigError, UnknownName, nearest
 from engine.names import iso
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def list_(
                 if location == name:
                     raise
                 errors.append(run.refuse(error, about=f"{name} could not be listed: "))
+        if database is not None and not rows and not errors:
+            _check_database(site, source, database)
     found = sorted(rows.values(), key=lambda row: (row["taken_at"], row["file"]), reverse=True)
     if found:
         run.out.table(
@@ -86,6 +88,26 @@ def list_(
         {"backups": [{key: value for key, value in row.items() if key != "when"} for row in found]},
         exits.PARTIAL if errors else exits.OK,
         errors,
+    )
+
+
+def _check_database(site: Site, source: str | None, database: str) -> None:
+    """Raises UnknownName for a database that neither the site file nor any backup anywhere knows."""
+    known = {name for each in site.config.sources() if source in (None, each.name) for name in each.databases}
+    if database in known:
+        return
+    for name in site.vault.locations():
+        try:
+            for entry in site.vault.catalog(name).entries(source=source):
+                if entry.name.is_of(database):
+                    return
+                if not entry.name.log:
+                    known.add(entry.name.name)
+        except BackupError:
+            return  # what cannot be asked might know it
+    raise UnknownName(
+        f"Site {site.name} has no database {database!r}, and no backup of one" + (f" on {source}." if source else "."),
+        remedy=nearest(database, sorted(known)),
     )
 
 
@@ -125,8 +147,8 @@ def status(
     """For every database: the newest good backup, its age, whether it was verified, where its copies are;
     and from when to when it can be brought back to any second.
 
-    Exit code 1 when a database has no good backup (or an older one than --max-age), 3 when a replica
-    lacks one or could not be asked.
+    Exit code 1 when a database, or a whole source, has no good backup (or an older one than --max-age),
+    3 when a replica lacks one or could not be asked.
     """
     from engine.status import status as look
 
@@ -137,6 +159,11 @@ def status(
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
     problems = [problem for row in found.rows for problem in _problems(row, limit)]
+    problems += [
+        f"{name}: no good backup of any database; make one: backups backup --source {name} "
+        "(if there should be some: is this the right vault, and is its disk mounted?)"
+        for name in found.bare
+    ]
     run.out.table(
         ["source", "database", "newest good backup", "age", "stored", "verified", "in", "replicas lack"],
         [_cells(row, list(found.unseen)) for row in found.rows],

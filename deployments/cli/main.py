@@ -49,7 +49,8 @@ def run(arguments: list[str]) -> int:
                 "retryable": False,
                 "remedy": "see: backups --help",
             }
-            print(json.dumps({"ok": False, "exit_code": exits.USAGE, "error": told, "errors": [told]}, indent=2))
+            body = {"ok": False, "exit_code": exits.USAGE, "warnings": [], "error": told, "errors": [told]}
+            print(json.dumps(body, indent=2))
         else:
             error.show()
         return exits.USAGE

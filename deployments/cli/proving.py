@@ -16,7 +16,7 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Location, Source, find, locations
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import moment, size
-from engine.errors import BackupError, ConfigError, RestoreRefused, UnknownName, nearest
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, RestoreRefused, UnknownName, nearest
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
@@ -128,6 +128,7 @@ def decrypt(
     _check_output(run, output, force)
     with run.site() as site:
         manifest, place, chunks = _open(site, backup, source, database, location, role)
+        chunks = _whole(chunks, manifest)
         if output is None:
             written = _to_stdout(chunks)
             run.out.tell(f"{manifest.file} from {place}: {size(written)}")
@@ -187,6 +188,16 @@ def _open_file(site: Site, path: Path, role: str) -> tuple[Manifest, str, Iterat
     for _ in decode(_read(stored), part, site.vault.keys):
         pass  # the first pass proves it; only then does a byte come out
     return manifest, str(path.parent), decode(_read(stored), part, site.vault.keys)
+
+
+def _whole(chunks: Iterator[bytes], manifest: Manifest) -> Iterator[bytes]:
+    """The same chunks. Raises IntegrityError where the part is gone that the manifest speaks of."""
+    try:
+        yield from chunks
+    except NotFound as error:
+        raise IntegrityError(
+            f"{manifest.file} is not whole: {error.message}", remedy="use another copy of this backup (--location)"
+        ) from error
 
 
 def _part(manifest: Manifest, role: str) -> StoredFile:

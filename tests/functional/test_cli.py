@@ -281,10 +281,101 @@ def test_a_time_without_zone_is_refused_with_an_example(place: Place) -> None:
         (["list", "--location", "s33"], "'s3'"),
         (["verify", "--source", "postgre"], "'postgres'"),
         (["backup", "--source", "postgre"], "'postgres'"),
+        (["restore", "--source", "mysql", "--database", "{shop}", "--tables", "customers,emptyone"], "'empty_one'"),
+        (["restore", "--source", "postgres", "--database", "{platform}", "--tables", "events"], "'bronze.events'"),
+        (["restore", "--database", "{platform}", "--tables", "bronze.event,bronze.events"], "'bronze.events'"),
+        (["restore", "--database", "{platform}", "--schemas", "bronze,bronce"], "'bronze'"),
     ],
 )
 def test_an_unknown_name_ends_with_2_and_suggests_the_nearest(place: Place, arguments: list[str], nearest: str) -> None:
-    assert f"Did you mean {nearest}?" in place.run(*arguments, code=2).err
+    told = place.run(*(each.format(shop=place.shop, platform=place.platform) for each in arguments), code=2)
+    assert f"Did you mean {nearest}?" in told.err
+
+
+@pytest.mark.parametrize("asked", [["customers", "nope"], ["nope*", "customers"]])
+def test_a_table_that_the_backup_lacks_is_refused_and_the_others_are_not_replaced(
+    place: Place, asked: list[str]
+) -> None:
+    before = _databases(place.mariadb)
+    into = ("--into", place.shop, "--confirm", place.shop)
+    told = place.json("restore", "--database", place.shop, "--tables", ",".join(asked), *into, code=2)
+    assert told["error"]["class"] == "UnknownName" and "nope" in told["error"]["message"]
+    assert "'customers'" not in told["error"]["message"] and told["error"]["kept"] == "nothing was changed"
+    assert _databases(place.mariadb) == before
+
+
+def test_a_pattern_that_matches_is_no_unknown_name(place: Place) -> None:
+    for database, option, pattern in (
+        (place.shop, "--tables", "custom*,empty_one"),
+        (place.platform, "--tables", "bronze.*,public.settings"),
+        (place.platform, "--schemas", "br*,public"),
+    ):
+        assert place.json("restore", "--database", database, option, pattern, "--dry-run")["plan"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        ("mysql", ["--into", "x" * 70], "70 characters long"),
+        ("mysql", ["--into", "performance_schema"], "the server's own"),
+        ("mysql", ["--into", "MySQL"], "the server's own"),
+        ("mysql", ["--schemas", "bronze"], "no schemas inside a database"),
+        ("mysql", ["--tables", "nope"], "has no table 'nope'"),
+        ("postgres", ["--into", "\u00e4" * 32], "64 bytes long"),
+        ("postgres", ["--into", "template0"], "the server's own"),
+        ("postgres", ["--schemas", "bronze,nope"], "has no schema 'nope'"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_restore_could_not_do(
+    place: Place, kind: str, arguments: list[str], says: str
+) -> None:
+    database = place.shop if kind == "mysql" else place.platform
+    told = place.json("restore", "--source", kind, "--database", database, "--dry-run", *arguments, code=2)
+    assert says in told["error"]["message"] and told["error"]["kept"] == "nothing was changed"
+
+
+def test_status_of_an_empty_vault_fails_where_the_site_names_no_databases(place: Place, tmp_path: Path) -> None:
+    other = _another(place, tmp_path, replicas=False)
+    text = re.sub(r"  databases: .*\n", "", other.file.read_text())
+    other.file.write_text(re.sub(r"  port: \d+\n", "  port: 1\n", text))  # no server is asked
+    told = other.json("status", "--max-age", "26h", code=1)
+    assert not told["ok"] and told["databases"] == []
+    assert [each.split(";")[0] for each in told["problems"]] == [
+        "mysql: no good backup of any database",
+        "postgres: no good backup of any database",
+    ]
+    assert "backups backup --source postgres" in other.run("status", code=1).err
+
+
+def test_a_source_without_names_is_good_once_one_of_its_databases_is_backed_up(place: Place, tmp_path: Path) -> None:
+    other = replace(place, folder=tmp_path)
+    other.file.write_text(re.sub(r"  databases: .*\n", "", place.file.read_text()))
+    told = other.json("status")
+    assert told["problems"] == [] and {each["source"] for each in told["databases"]} == {"mysql", "postgres"}
+
+
+def test_listing_a_database_that_nobody_knows_ends_with_2_and_a_known_one_without_backups_with_0(
+    place: Place, tmp_path: Path
+) -> None:
+    told = place.json("list", "--database", place.shop + "x", code=2)
+    assert told["error"]["class"] == "UnknownName" and f"'{place.shop}'" in told["error"]["remedy"]
+    assert place.json("list", "--database", place.shop, "--tier", "monthly")["backups"] == []
+    other = _another(place, tmp_path, replicas=False)
+    assert other.json("list", "--database", place.shop)["backups"] == []
+
+
+def test_a_backup_whose_companion_is_gone_is_broken_for_every_command(place: Place, tmp_path: Path) -> None:
+    other = _another(place, tmp_path, replicas=False)
+    other.run("backup", "--source", "mysql")
+    companion = next(other.vault.rglob("*.accounts.sql.gz.enc"))
+    companion.unlink()
+    for arguments in (
+        ["verify", "--source", "mysql"],
+        ["decrypt", "latest", "--source", "mysql", "--role", "accounts", "--output", str(tmp_path / "out")],
+        ["restore", "--source", "mysql", "--database", place.shop, "--backup", other.path("mysql").name],
+    ):
+        told = other.json(*arguments, code=5)
+        assert told["error"]["class"] == "IntegrityError" and companion.name in told["error"]["message"]
 
 
 def test_decrypt_gives_the_dump_to_a_pipe_and_a_companion_by_its_role(place: Place) -> None:
@@ -440,6 +531,73 @@ def test_the_documented_commands_alone_restore_a_postgresql_backup(place: Place,
     owner = "SELECT pg_get_userbyid(datdba), datconnlimit FROM pg_database WHERE datname = '{}'"
     assert place.postgres.sql(owner.format("by_hand_postgres")) == place.postgres.sql(owner.format(place.platform))
     place.postgres.sql("DROP DATABASE by_hand_postgres")
+
+
+def test_the_documented_commands_restore_a_mariadb_sequence_under_another_name(place: Place, tmp_path: Path) -> None:
+    other = _another(place, tmp_path, replicas=False)
+    with place.mariadb.database("numbered") as old:
+        place.mysql(
+            "CREATE SEQUENCE numbers START 7; "
+            "CREATE TABLE t (id INT DEFAULT nextval(numbers) PRIMARY KEY, v VARCHAR(80)); "
+            f"INSERT INTO t (v) VALUES ('nextval(`{old}`.`numbers`)'), ('two')",
+            old,
+        )
+        other.file.write_text(other.file.read_text().replace(place.shop, old))
+        other.run("backup", "--source", "mysql")
+        rows = place.mysql("SELECT * FROM t ORDER BY id", old)
+        place.mysql("DROP DATABASE " + old, "mysql")
+        env = {**_by_hand(place, other.path("mysql"), "by_hand_numbers"), "OLD": old}
+        with pytest.raises(AssertionError, match="ERROR 1146"):
+            _bash(_documented("mysql"), env, cwd=tmp_path)
+        place.mysql("DROP DATABASE by_hand_numbers", "mysql")
+        _bash(_documented("mariadb sequences"), env, cwd=tmp_path)
+        place.mysql("INSERT INTO t (v) VALUES ('three')", "by_hand_numbers")
+        found = place.mysql("SELECT * FROM t ORDER BY id", "by_hand_numbers")
+        place.mysql("DROP DATABASE by_hand_numbers; CREATE DATABASE " + old, "mysql")
+    assert found[:2] == rows and found[2][1] == "three"
+
+
+def test_the_documented_commands_keep_the_locale_provider_of_postgresql(place: Place, tmp_path: Path) -> None:
+    other = _another(place, tmp_path, replicas=False)
+    place.postgres.sql(
+        "CREATE DATABASE sorted TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C.UTF-8'"
+    )
+    try:
+        other.file.write_text(other.file.read_text().replace(place.platform, "sorted"))
+        other.run("backup", "--source", "postgres")
+        env = _by_hand(place, other.path("postgres"), "by_hand_sorted")
+        for title in ("postgres", "postgres properties"):
+            _bash(_documented(title), env, cwd=tmp_path)
+        kept = "SELECT datlocprovider, daticulocale, datcollate, encoding FROM pg_database WHERE datname = '{}'"
+        found = place.postgres.sql(kept.format("by_hand_sorted"))
+        assert found == place.postgres.sql(kept.format("sorted")) and found[0][0] == "i"
+    finally:
+        place.postgres.sql("DROP DATABASE IF EXISTS by_hand_sorted; DROP DATABASE sorted")
+
+
+def test_the_documented_commands_load_what_a_plain_dump_has_in_the_wrong_order(place: Place, tmp_path: Path) -> None:
+    other = _another(place, tmp_path, replicas=False)
+    with place.postgres.database("ordered") as old:
+        place.postgres.sql(
+            "CREATE TABLE stock (a int); INSERT INTO stock VALUES (1); CREATE FUNCTION known(int) RETURNS boolean "
+            "LANGUAGE sql AS 'SELECT EXISTS (SELECT 1 FROM public.stock WHERE a = $1)'; "
+            "CREATE TABLE orders (b int CHECK (known(b))); INSERT INTO orders VALUES (1); "
+            "CREATE MATERIALIZED VIEW totals AS SELECT count(*) n FROM orders; CREATE FUNCTION total() RETURNS bigint "
+            "LANGUAGE sql STABLE AS 'SELECT n FROM public.totals'; "
+            "CREATE MATERIALIZED VIEW by_month AS SELECT total() n",
+            old,
+        )
+        other.file.write_text(other.file.read_text().replace(place.platform, old))
+        other.run("backup", "--source", "postgres")
+        env = _by_hand(place, other.path("postgres"), "by_hand_ordered")
+        try:
+            place.postgres.sql("CREATE DATABASE by_hand_ordered TEMPLATE template0")
+            _bash(_documented("postgres in another order"), env, cwd=tmp_path)
+            errors = (tmp_path / "errors.txt").read_text()
+            assert "violates check constraint" in errors and "has not been populated" in errors, errors
+            assert place.postgres.sql("SELECT n FROM by_month, orders, stock", "by_hand_ordered") == [("1",)]
+        finally:
+            place.postgres.sql("DROP DATABASE IF EXISTS by_hand_ordered")
 
 
 def _by_hand(place: Place, file: Path, into: str) -> dict[str, str]:

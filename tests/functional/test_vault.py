@@ -9,7 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -404,6 +406,39 @@ def test_copying_again_is_success_and_changes_nothing(copied: Vault) -> None:
     again = copied.replicate(entry, "copy0")
     assert (again.key, again.size, again.sha256) == (first.key, first.size, first.sha256)
     assert [(info.key, info.size) for info in copied.store("copy0").list()] == before
+
+
+def test_a_part_that_stays_away_beside_its_manifest_is_told_after_a_second_look(copied: Vault) -> None:
+    entry, _ = make(copied)
+    copied.replicate(entry, "copy0")
+    copied.store("copy0").delete(entry.key)
+    with pytest.raises(IntegrityError, match=f"has the manifest of {entry.file} but not {entry.file}") as caught:
+        copied.replicate(entry, "copy0")
+    assert caught.value.kept and caught.value.remedy.startswith("copy again")
+
+
+@pytest.mark.parametrize("outcome", ["arrives", "withdrawn"])
+def test_a_part_that_is_only_late_beside_its_manifest_is_no_damage(copied: Vault, outcome: str) -> None:
+    entry, manifest = make(copied)
+    copied.replicate(entry, "copy0")
+    store = copied.store("copy0")
+    data = store.get(entry.key)
+    store.delete(entry.key)
+
+    def another_run() -> None:
+        time.sleep(0.5)
+        if outcome == "withdrawn":
+            store.delete(entry.manifest_key)
+            return
+        with store.stage(entry.key) as staged:
+            staged.write(data)
+            staged.commit()
+
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(another_run)
+        copied.replicate(entry, "copy0")
+        other.result()
+    assert copied.catalog("copy0").find("mysql", "app")[1] == manifest and store.get(entry.key) == data
 
 
 def test_a_copy_that_died_before_its_manifest_is_finished_by_the_next(copied: Vault) -> None:

@@ -122,7 +122,7 @@ def test_an_unknown_option_is_a_usage_error_in_words_and_as_json() -> None:
     shown = backups("list", "--nope", "--json")
     told = json.loads(shown.stdout)
     assert (shown.returncode, told["exit_code"], told["error"]["class"]) == (2, 2, "UsageError")
-    assert "--nope" in told["error"]["message"]
+    assert "--nope" in told["error"]["message"] and told["warnings"] == []
 
 
 def test_an_unset_environment_name_ends_with_2_and_lists_all_of_them(tmp_path: Path) -> None:
