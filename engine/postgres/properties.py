@@ -124,7 +124,7 @@ def as_sql(properties: Properties) -> bytes:
     """The same for people, for ``psql -v ON_ERROR_STOP=1 -v database=NAME -f``."""
     lines = [
         "-- Owner, rights and settings of the database, for psql -v ON_ERROR_STOP=1 -v database=NAME",
-        f"-- It was created with: {create_statement(properties, 'NAME', 15)}",
+        f"-- It was created with: {create_statement(properties, 'NAME', 16 if properties['icu_rules'] else 15)}",
         *statements(properties, ':"database"'),
     ]
     return "\n".join([*(line if line.startswith("--") else f"{line};" for line in lines), ""]).encode()
