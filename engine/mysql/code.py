@@ -57,8 +57,9 @@ class CodeInstaller:
             MissingGrant: Error 1227 or 1419; the remedy holds the grant.
             RestoreRefused: A statement that could reach outside the side database.
         """
-        run(session, *self._settings, b"SET SESSION sql_notes = 1")  # a note says which events are over
         for section in (Section.ROUTINES, Section.VIEWS, Section.TRIGGERS, Section.EVENTS):
+            # each begins as the dump does, whatever was set last; a note says which events are over
+            run(session, *self._settings, b"SET SESSION sql_notes = 1")
             chosen = [piece for piece in pieces if piece.section is section]
             if section is Section.VIEWS:
                 self._views(session, chosen)

@@ -20,8 +20,10 @@ from engine.mysql.view_text import renamed
 from engine.mysql.views import create_view
 
 ROUTINE_KINDS = ("function", "procedure", "package", "package body")
-_UTF8 = b"SET NAMES utf8mb4"
-_UTC = b"SET SESSION time_zone = '+00:00'"
+NEUTRAL = b"SET NAMES utf8mb4, sql_mode = '', time_zone = '+00:00'"
+"""Settings that mean the same for every statement of ours. They follow each object, and each one that failed:
+an SQL mode left over would change what the next object's quotes and backslashes say.
+"""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def read_definitions(connection: Connection, database: str, *, tables: Iterable[
     """
     connection.select_db(database)
     reader = _Reader(connection, database)
+    reader.rows("SET SESSION sql_mode = ''")  # a view is shown in the quotes of whoever asks
     where = literal(database)
     reader.results_in("utf8mb4")
     charset, collation = reader.names(
@@ -264,14 +267,16 @@ def create(definition: Definition) -> list[bytes]:
         text = b"CREATE OR REPLACE " + text.removeprefix(b"CREATE ")
     elif definition.kind == "event":
         text = event_with_status(text, (definition.status or "DISABLE").encode())[2]
-    after = [_UTF8] + ([_UTC] if definition.time_zone else [])
-    return [_settings(definition), text, *after]
+    return [_settings(definition), text, NEUTRAL]
 
 
 def _settings(definition: Definition) -> bytes:
-    settings = [f"character_set_client = {definition.charset}", f"collation_connection = {definition.collation}"]
-    if definition.kind != "view":
-        settings.append(f"sql_mode = {literal(definition.sql_mode)}")
+    """A view has no SQL mode: the server writes its text for none at all, and it must be read under none."""
+    settings = [
+        f"character_set_client = {definition.charset}",
+        f"collation_connection = {definition.collation}",
+        f"sql_mode = {literal(definition.sql_mode)}",
+    ]
     if definition.time_zone:
         settings.append(f"time_zone = {literal(definition.time_zone)}")
     return f"SET SESSION {', '.join(settings)}".encode()
@@ -285,7 +290,7 @@ def set_event_status(event: Definition, status: str) -> list[bytes]:
     """ALTER EVENT with its definer and under its own settings: else it takes over those of the session."""
     user, _, host = event.definer.rpartition("@")
     alter = f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {quoted(event.name)} {status}".encode()
-    return [_settings(event), alter, _UTF8, _UTC]
+    return [_settings(event), alter, NEUTRAL]
 
 
 class CollationSteps:

@@ -82,7 +82,7 @@ _USES = re.compile(rb"\s*USE\s+(`(?:[^`]|``)*`|[^\s;]+)\s*\Z", re.I)
 _CREATES_DATABASE = re.compile(rb"\s*(?:/\*!\d+\s+)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.I)
 _SANDBOX = re.compile(rb"/\*M?!999999\\- ")
 _DATABASE_LINE = re.compile(rb"-- Host: .*?\sDatabase: (.*)$")
-_NO_BACKSLASH = re.compile(rb"SET\s+(?:SESSION\s+)?sql_mode\s*=\s*'([^']*)'", re.I)
+_SETS_MODE = re.compile(rb"\s*(?:/\*!\d+\s+)?SET\s+(?:SESSION\s+)?sql_mode\s*=\s*'([^']*)'", re.I)
 
 
 class DumpReader:
@@ -96,7 +96,7 @@ class DumpReader:
         self._section = Section.HEADER
         self._name = ""
         self._delimiter = b";"
-        self._backslash = True
+        self._mode = b""
 
     def pieces(self) -> Iterator[Piece]:
         """Every statement and stretch of rows, in order.
@@ -139,7 +139,7 @@ class DumpReader:
     # -- statements ------------------------------------------------------------------------------
 
     def _statement(self, line: bytes) -> bytes:
-        lexer = Lexer(self._backslash)
+        lexer = Lexer(self._mode)
         lines = [line]
         while not lexer.ends(line, self._delimiter):
             line = self._line()
@@ -152,11 +152,11 @@ class DumpReader:
         return text[:end].rstrip()
 
     def _classify(self, text: bytes) -> Piece | None:
-        mode = _NO_BACKSLASH.search(text[:400])
+        mode = _SETS_MODE.match(text)
         if mode:
-            self._backslash = b"NO_BACKSLASH_ESCAPES" not in mode[1]
+            self._mode = mode[1].upper()
         elif b"@saved_sql_mode" in text[:80] or b"@OLD_SQL_MODE" in text[:80]:
-            self._backslash = True
+            self._mode = b""
         used = _USES.match(text)
         if used:
             self._enter(unquote(used[1]))

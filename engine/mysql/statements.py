@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from engine.errors import RestoreRefused
 
-_NAME = rb"(?:`(?:[^`]|``)*`|[0-9A-Za-z_$\x80-\xff]+)"
+# Where a name stands, "..." can be nothing but a name: servers write it so under ANSI_QUOTES.
+_NAME = rb"(?:`(?:[^`]|``)*`|\"(?:[^\"]|\"\")*\"|[0-9A-Za-z_$\x80-\xff]+)"
 _GAP = rb"(?:\s|/\*(?![!M]).*?\*/|\*/|/\*!\d*)*"
 
 # What ends plain text: a quote, a comment. Version comments (/*!50003 ... */) are code.
@@ -22,18 +23,20 @@ _CLOSER = {
     b"`": re.compile(rb"[^`]*`"),
     b"/*": re.compile(rb".*?\*/", re.DOTALL),
 }
-_RAW_CLOSER = {**_CLOSER, b"'": re.compile(rb"[^']*'"), b'"': re.compile(rb'[^"]*"')}
+_RAW = {b"'": re.compile(rb"[^']*'"), b'"': re.compile(rb'[^"]*"')}
 
 
 class Lexer:
     """Follows quotes and comments over the lines of one statement.
 
     Args:
-        backslash: False where sql_mode NO_BACKSLASH_ESCAPES holds.
+        mode: The SQL mode that holds: under NO_BACKSLASH_ESCAPES a backslash is a letter like any other, under
+            ANSI_QUOTES it is one in "a name".
     """
 
-    def __init__(self, backslash: bool = True) -> None:
-        self._closers = _CLOSER if backslash else _RAW_CLOSER
+    def __init__(self, mode: bytes = b"") -> None:
+        raw = _RAW if b"NO_BACKSLASH_ESCAPES" in mode else {b'"': _RAW[b'"']} if b"ANSI_QUOTES" in mode else {}
+        self._closers = {**_CLOSER, **raw}
         self._open = b""
 
     def ends(self, line: bytes, delimiter: bytes) -> bool:
@@ -60,8 +63,9 @@ def literal(text: str) -> str:
 
 def unquote(name: bytes) -> str:
     """The identifier itself, of its quoted or bare form."""
-    if name.startswith(b"`"):
-        name = name[1:-1].replace(b"``", b"`")
+    quote = name[:1]
+    if quote in (b"`", b'"'):
+        name = name[1:-1].replace(quote * 2, quote)
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -96,7 +100,7 @@ def event_with_status(statement: bytes, status: bytes) -> tuple[str, str, bytes]
     Raises:
         RestoreRefused: The statement has not the form that servers and dumps write; its event could fire.
     """
-    name = _EVENT.search(statement)
+    name = _EVENT.search(statement, _head_end(statement))
     found = _EVENT_STATUS.search(statement, name.end()) if name else None
     if not name or not found:
         raise RestoreRefused(f"Cannot read the status of this event: {statement[:120].decode('utf-8', 'replace')}")
@@ -107,7 +111,7 @@ def event_with_status(statement: bytes, status: bytes) -> tuple[str, str, bytes]
 _TRIGGER = re.compile(
     rb"\bTRIGGER" + _GAP + rb"(?:IF\s+NOT\s+EXISTS" + _GAP + rb")?"
     rb"(?P<schema>" + _NAME + _GAP + rb"\." + _GAP + rb")?(?P<name>" + _NAME + rb")" + _GAP +
-    rb"(?:BEFORE|AFTER)\b(?P<events>[^;()'\"]*?)\bON" + _GAP +
+    rb"(?:BEFORE|AFTER)\b(?P<events>(?:[^;()'\"`]|`[^`]*`|\"[^\"]*\")*?)\bON" + _GAP +
     rb"(?P<on>" + _NAME + _GAP + rb"\." + _GAP + rb")?(?P<table>" + _NAME + rb")" + _GAP + rb"FOR" + _GAP + rb"EACH\b",
     re.I | re.DOTALL,
 )  # fmt: skip
@@ -123,7 +127,7 @@ def bare_trigger(statement: bytes) -> tuple[str, str, bytes]:
     Raises:
         RestoreRefused: The head cannot be read.
     """
-    found = _TRIGGER.search(statement)
+    found = _TRIGGER.search(statement, _head_end(statement))
     if not found:
         raise RestoreRefused(f"Cannot read the head of this trigger: {statement[:120].decode('utf-8', 'replace')}")
     changed = statement
@@ -133,10 +137,11 @@ def bare_trigger(statement: bytes) -> tuple[str, str, bytes]:
     return unquote(found["name"]), unquote(found["table"]), changed
 
 
-_CREATES = re.compile(
-    rb"\s*(?:/\*M?!\d*\s*)?CREATE\b(?P<head>.{0,600}?)\b(?P<kind>TRIGGER|EVENT|PROCEDURE|FUNCTION|PACKAGE(?:\s+BODY)?|VIEW)\s",
-    re.I | re.DOTALL,
-)
+_START = rb"\s*(?:/\*M?!\d*\s*)?CREATE\b"
+_KIND = rb"\b(?P<kind>TRIGGER|EVENT|PROCEDURE|FUNCTION|PACKAGE(?:\s+BODY)?|VIEW)(?=[\s`\"])"
+_HEAD = rb"(?:[^`'\"/]|/(?!\*(?![!M]))|`[^`]*`|'[^']*'|\"[^\"]*\"|/\*(?![!M]).*?\*/){0,600}?"
+_CREATES = re.compile(_START + _HEAD + _KIND, re.I | re.DOTALL)
+_CREATES_SOMEHOW = re.compile(_START + rb".{0,600}?" + _KIND, re.I | re.DOTALL)
 _HARMLESS = re.compile(
     rb"\s*(?:/\*M?!\d*\s*)?(?:SET\s+(?!GLOBAL|PERSIST|PASSWORD|DEFAULT|ROLE|RESOURCE)|DROP\s+(?:TRIGGER|EVENT|PROCEDURE|FUNCTION|PACKAGE|VIEW|TABLE)\b)",
     re.I,
@@ -146,8 +151,19 @@ _SERVER_WIDE = re.compile(rb"GLOBAL|PERSIST|GTID_|gtid_|SQL_LOG_BIN|sql_log_bin|
 
 def created_kind(statement: bytes) -> str | None:
     """``trigger``, ``event``, ``procedure``, ``function``, ``package``, ``package body``, ``view`` or None."""
-    found = _CREATES.match(statement)
+    found = _created(statement)
     return " ".join(found["kind"].decode().lower().split()) if found else None
+
+
+def _created(statement: bytes) -> re.Match[bytes] | None:
+    """The head up to the kind; a definer called `a VIEW b` is no kind."""
+    return _CREATES.match(statement) or _CREATES_SOMEHOW.match(statement)
+
+
+def _head_end(statement: bytes) -> int:
+    """Where the kind of what is created stands."""
+    found = _created(statement)
+    return found.start("kind") if found else 0
 
 
 def is_session_only(statement: bytes) -> bool:
@@ -164,7 +180,5 @@ _NAMES_SCHEMA = re.compile(
 
 def names_another_schema(statement: bytes) -> bool:
     """True when a CREATE gives its object a schema: in the head, before any body."""
-    created = _CREATES.match(statement)
-    if not created:
-        return False
-    return bool(_NAMES_SCHEMA.match(statement, created.start("kind")))
+    created = _created(statement)
+    return bool(created and _NAMES_SCHEMA.match(statement, created.start("kind")))

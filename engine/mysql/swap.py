@@ -21,6 +21,7 @@ from engine.manifest import Manifest
 from engine.mysql import sequences
 from engine.mysql.connection import Connection, quoted
 from engine.mysql.definitions import (
+    NEUTRAL,
     CollationSteps,
     Definition,
     Definitions,
@@ -36,6 +37,7 @@ from engine.mysql.exchange import blockers_named, exchange
 from engine.mysql.load import exists, own_sides
 from engine.mysql.plan import SwapPlan, make_plan, put_away
 from engine.mysql.queued import CANNOT_LOCK, drop_gate, make_gate
+from engine.mysql.rehearsal import rehearse
 from engine.mysql.schema import list_tables
 from engine.mysql.sessions import Sessions, packet, run, run_patiently, using
 from engine.mysql.view_text import for_lack_of_rights
@@ -83,6 +85,8 @@ def prepare(source: MySQLSource, session: Connection, plan: SwapPlan, journal: J
         _make_database(session, plan.database, plan.new)
     else:
         _make_database(session, plan.keep_as, plan.old)
+    journal.record("rehearse")
+    rehearse(session, plan.side, plan.whole)
     journal.record("side-triggers-off")
     run(session, using(plan.side), *(drop(each) for each in plan.new.triggers))
     if source.flavour == "mariadb":
@@ -191,7 +195,7 @@ def _make_trigger(session: Connection, database: str, trigger: Definition) -> No
             raise
         run(session, b"UNLOCK TABLES", *making)
     finally:
-        run(session, b"UNLOCK TABLES", after)
+        run(session, b"UNLOCK TABLES", after)  # after a failure too: the settings are those of the trigger
 
 
 def _ensure_code(session: Connection, database: str, wanted: Wanted) -> tuple[list[str], list[str]]:
@@ -238,7 +242,7 @@ def _run_groups(session: Connection, groups: list[list[bytes]]) -> list[_Problem
             run_patiently(session, *group)
         except BackupError as error:
             problems.append((error.message, group))
-            run(session, b"SET NAMES utf8mb4")
+            run(session, NEUTRAL)
     return problems
 
 

@@ -275,3 +275,33 @@ def test_rows_are_passed_on_without_being_held(row: bytes) -> None:
     assert total > 60 * len(line)
     assert largest < 200_000
     print(f"{total / seconds / 1e6:.0f} MB/s")
+
+
+def test_names_in_double_quotes_are_read_as_servers_write_them_under_ansi_quotes() -> None:
+    name, table, bare = bare_trigger(
+        b'CREATE DEFINER="a TRIGGER b"@"%" trigger "prod"."tr ""1" before insert on "prod"."t 1" for each row set @x=1'
+    )
+    assert (name, table) == ('tr "1', "t 1")
+    assert bare == b'CREATE DEFINER="a TRIGGER b"@"%" trigger "tr ""1" before insert on "t 1" for each row set @x=1'
+    event = b'CREATE DEFINER="an EVENT x"@"%" EVENT "e 1" ON SCHEDULE EVERY 1 DAY ON COMPLETION NOT PRESERVE '
+    asleep = event + b"DISABLE DO SELECT 1"
+    assert event_with_status(event + b"ENABLE DO SELECT 1", b"DISABLE") == ("e 1", "ENABLE", asleep)
+    assert names_another_schema(b'CREATE DEFINER="r"@"%" PROCEDURE "prod"."p 1"() SELECT 1')
+    assert not names_another_schema(b'CREATE DEFINER="r"@"%" PROCEDURE "p 1"() SELECT "prod"."t"."a"')
+
+
+def test_a_backslash_ends_a_name_under_ansi_quotes_and_a_body_that_sets_a_mode_changes_none() -> None:
+    dump = HEAD + (
+        b"-- Dumping routines for database 'prod'\n"
+        b"/*!50003 SET sql_mode              = 'REAL_AS_FLOAT,ANSI_QUOTES' */ ;\nDELIMITER ;;\n"
+        b'CREATE PROCEDURE "p \\"()\nSELECT 1 AS "\\";;\nDELIMITER ;\n'
+        b"/*!50003 SET sql_mode              = '' */ ;\nDELIMITER ;;\n"
+        b"CREATE PROCEDURE q()\nSET sql_mode = 'NO_BACKSLASH_ESCAPES';;\n"
+        b"CREATE PROCEDURE r()\nSELECT '\\';;\n';;\nDELIMITER ;\n"
+    ) + FOOT  # fmt: skip
+    made = [piece.data for piece in DumpReader([dump]).pieces() if created_kind(piece.data) == "procedure"]
+    assert made == [
+        b'CREATE PROCEDURE "p \\"()\nSELECT 1 AS "\\"',
+        b"CREATE PROCEDURE q()\nSET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+        b"CREATE PROCEDURE r()\nSELECT '\\';;\n'",
+    ]
