@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # The tests start a Docker engine and servers that run as their own users: that takes root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
-# Test files run side by side, each process with servers of its own: most tests wait more than they work.
+# Tests run side by side, each process with servers of its own: most of them wait more than they work.
 WORKERS ?= 4
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable \
@@ -27,15 +27,15 @@ demo-stop: ## stop what the demo left running and delete its data
 	@scripts/setup.sh run
 	@$(PYTHON) -m deployments.demo stop
 
-test: ## every test, against real servers
+test: ## every test, against real servers (of long trials a seeded sample)
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
+	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m "soak or sampled" $(ARGS)
 
 bench: ## side by side with what people use today; writes benchmarks/results.json
 	@scripts/setup.sh dev

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +14,9 @@ from pathlib import Path
 import pytest
 
 SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
+SAMPLED = os.environ.get("BACKUP_FLOWS_SAMPLE") == "1"
+SHARE = 3
+"""``make test`` takes one in so many of the trials marked ``sampled``, by the seed; ``make soak`` takes all."""
 SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261122"))
 REPORT = Path(__file__).parents[1] / "docs" / "soak.md"
 _reports: list[pytest.TestReport] = []
@@ -22,6 +27,24 @@ def trials(sample: int, full: int) -> int:
     return full if SOAK else sample
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out all but a seeded share of each file's ``sampled`` trials, where a sample is asked for."""
+    if not SAMPLED:
+        return
+    files: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if "sampled" in item.keywords:
+            files[item.path].append(item)
+    out: list[pytest.Item] = []
+    for path, trials_of in files.items():
+        kept = random.Random(f"{SEED}/{path.name}").sample(trials_of, math.ceil(len(trials_of) / SHARE))
+        out += [item for item in trials_of if item not in kept]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        left = set(map(id, out))
+        items[:] = [item for item in items if id(item) not in left]
+
+
 @pytest.fixture
 def counted_trials(record_property: Callable[[str, object], None]) -> Callable[[int], None]:
     """Tells the report how many trials one test made, where it made more than one."""
@@ -30,7 +53,11 @@ def counted_trials(record_property: Callable[[str, object], None]) -> Callable[[
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep what the trials came to."""
-    if SOAK and "soak" in report.keywords and (report.when == "call" or report.failed):
+    if (
+        SOAK
+        and ("soak" in report.keywords or "sampled" in report.keywords)
+        and (report.when == "call" or report.failed)
+    ):
         _reports.append(report)
 
 

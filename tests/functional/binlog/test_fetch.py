@@ -18,6 +18,8 @@ from engine.mysql.server import MySQLSource
 from tests.functional.binlog import kit
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 FORMATS = ("ROW", "MIXED", "STATEMENT")
 
 

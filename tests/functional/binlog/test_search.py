@@ -24,6 +24,8 @@ from tests.functional.binlog import kit
 from tests.servers import DatabaseServer
 from tests.servers.fixtures import Factory
 
+pytestmark = pytest.mark.sampled
+
 FIXTURES = {"mariadb": "own_mariadb", "mysql": "mysql9_container"}
 _LONG = 500
 _AHEAD = 600

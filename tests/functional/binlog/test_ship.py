@@ -30,6 +30,8 @@ from tests.functional.binlog import kit
 from tests.servers import DatabaseServer
 from tests.servers.fixtures import Factory
 
+pytestmark = pytest.mark.sampled
+
 SHIPS = """
 DROP DATABASE IF EXISTS ships;
 CREATE DATABASE ships;

@@ -20,6 +20,8 @@ from engine.site import Site
 from tests.functional.mysql.rolling import SMALL, Load, load, logs_from, numbers, open_site, rows_of, take_full
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 SEED = 20261122
 
 

@@ -27,6 +27,8 @@ from tests.functional.mysql.dying_scratch import Orders
 from tests.functional.mysql.rolling import SMALL, load, logs_from, open_site, rows_of, take_full
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.fixture(scope="module", params=["mariadb", "mariadb_container", "mysql9_container"])
 def server(request: pytest.FixtureRequest) -> DatabaseServer:

@@ -19,6 +19,8 @@ from engine.site import Site
 from tests.functional.mysql.restoring import source_of
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 MODES = ("ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,IGNORE_SPACE", "")
 WAYS = ("beside", "in place", "after loss")
 ODD = ("{} 1", 'say "{}"', "it's {}", "{} \\", "tick ` {}")

@@ -29,6 +29,8 @@ from tests.functional.vault_helpers import files, flip
 from tests.servers.databases import DatabaseServer
 from tests.servers.fixtures import Factory
 
+pytestmark = pytest.mark.sampled
+
 PLACE = "/var/tmp"
 ODD = 'spacé \\ "x"'
 

@@ -42,6 +42,8 @@ from tests.servers.docker import DockerEngine
 from tests.servers.fixtures import PASSWORD, Factory, _in_container
 from tests.soak import SEED, trials
 
+pytestmark = pytest.mark.sampled
+
 LOADED = 240
 ROOT = Path(__file__).parents[3]
 

@@ -46,6 +46,8 @@ from tests.functional.vault_helpers import flip
 from tests.servers.databases import DatabaseServer
 from tests.servers.fixtures import Factory
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parents[3]
 DYING = """
 import os, signal, sys
