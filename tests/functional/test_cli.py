@@ -491,6 +491,8 @@ def test_ctrl_c_ends_with_130_says_what_is_safe_and_leaves_nothing(place: Place)
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # a test session in the background ignores Ctrl-C, and would hand that down
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         time.sleep(4)  # it waits for its read lock by now, and would for a while
         assert process.poll() is None, process.communicate()
