@@ -23,12 +23,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -267,6 +268,12 @@ class MariaDB(Server):
         data.mkdir()
         self._give_away(data)
         as_user = ["--user=mysql"] if os.geteuid() == 0 else []
+        # A server that starts removes what looks like leftovers from its temporary directory: never share one.
+        with tempfile.TemporaryDirectory(prefix="backup-flows-", dir="/var/tmp") as own:
+            self._give_away(Path(own))
+            self._install(data, as_user, {**os.environ, "TMPDIR": own})
+
+    def _install(self, data: Path, as_user: list[str], env: dict[str, str]) -> None:
         _run(
             [
                 "mariadb-install-db",
@@ -275,9 +282,11 @@ class MariaDB(Server):
                 f"--datadir={data}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
-            ]
+            ],
+            env=env,
         )
-        _run(["mariadbd", "--no-defaults", *as_user, f"--datadir={data}", "--bootstrap"], self._accounts())
+        bootstrap = ["mariadbd", "--no-defaults", *as_user, f"--datadir={data}", "--bootstrap"]
+        _run(bootstrap, self._accounts(), env=env)
 
     def _accounts(self) -> str:
         """The accounts of an official image: root, by password, on the socket and from any host."""
@@ -395,10 +404,10 @@ def _require_passable(directory: Path) -> None:
             raise EmbeddedError(f"other users may not pass {parent}; use a directory elsewhere, such as /var/tmp")
 
 
-def _run(argv: Sequence[str], script: str | None = None, **identity: str | list[str]) -> None:
+def _run(argv: Sequence[str], script: str | None = None, **how: Any) -> None:
     try:
         done = subprocess.run(
-            argv, input=script or "", text=True, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **identity
+            argv, input=script or "", text=True, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how
         )
     except FileNotFoundError:
         raise EmbeddedError(f"{argv[0]} is not installed; run scripts/setup.sh") from None
