@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # The tests start a Docker engine and servers that run as their own users: that takes root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
-# Tests run side by side, each process with servers of its own: most of them wait more than they work.
+# Test files run side by side, each process with servers of its own: most of them wait more than they work.
 WORKERS ?= 4
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable \
@@ -30,7 +30,7 @@ demo-stop: ## stop what the demo left running and delete its data
 test: ## every test, against real servers (of long trials a seeded sample)
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
