@@ -1,6 +1,6 @@
 """A database as it was at any second: planned, recovered away from production, taken as a backup of its own.
 
-    plan = plan_past(site, source="mysql", database="workset", when="2026-11-22T10:00:00Z")
+    plan = plan_past(site, RestoreRequest("workset", source="mysql"), "2026-11-22T10:00:00Z")
     entry, manifest = bring_back(site, plan)
 
 What comes out is an ordinary signed backup of tier ``recovered``. Where it then goes (beside production, or
@@ -25,6 +25,8 @@ from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.recoverable import Copies, Recoverable, recoverable
 from engine.recovery import RecoveryPlan, make_plan, parse_target
+from engine.restore_names import check_request
+from engine.restore_plan import RestoreRequest, find_target
 from engine.site import Site
 
 Open = Callable[[], Iterator[bytes]]
@@ -84,16 +86,26 @@ class PastPlan:
         }
 
 
-def plan_past(site: Site, *, source: str, database: str, when: str, location: str = "auto") -> PastPlan:
+def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
     """Find what brings a database back to a moment. Changes nothing; asks stores only.
 
     Args:
+        request: What is restored, where from and where to; names no backup.
         when: A time with its zone, ``latest``, ``LOG:POSITION``, ``gtid ...`` or ``lsn ...``.
 
     Raises:
-        ConfigError: ``when`` is none of these. OutsideWindow: it cannot be had; says what can.
-        UnknownName: No such source or location.
+        ConfigError: ``when`` is none of these, a backup is named as well, or it cannot go where it is to.
+        OutsideWindow: It cannot be had; says what can. UnknownName: No such source or location.
     """
+    if request.backup != "latest":
+        raise ConfigError(
+            f"Both a moment ({when}) and a backup ({request.backup}) are given.",
+            kept="nothing was changed",
+            remedy="leave the backup out (latest): the right full or base is found by itself",
+        )
+    place = find_target(site, request)
+    source, database = place.source, place.database
+    check_request(site.source(source).kind, request.into, request.selection)  # a recovery can take hours
     target = parse_target(when)
     physical = not isinstance(site.config.source(source), MySQLConfig)
     if physical and target.kind in ("position", "gtid"):
@@ -106,7 +118,7 @@ def plan_past(site: Site, *, source: str, database: str, when: str, location: st
             f"{when!r} is a place in the logs of PostgreSQL; {source} is not.",
             remedy="give a time with its zone, latest, a position (mysql-bin.000042:1234) or a GTID (gtid 0-1-1234)",
         )
-    found = recoverable(site, source, database, location=location)
+    found = recoverable(site, source, database, location=request.location)
     plan = make_plan(found.windows, target, now=names.now())
     return PastPlan(site.name, found, plan, when)
 

@@ -20,6 +20,7 @@ from engine.manifest import Manifest
 from engine.postgres.base_facts import base_facts
 from engine.recovery import Anchor, Hole, Window, holes, windows
 from engine.site import Site
+from engine.status import found_broken
 
 Copies = list[tuple[Entry, Manifest]]
 
@@ -128,14 +129,10 @@ def _readable(site: Site, entries: Iterable[Entry], notes: list[str]) -> list[tu
 
 
 def _broken(site: Site, entry: Entry, notes: list[str]) -> bool:
-    try:
-        words = [mark["kind"] for mark in site.vault.marks(entry) if mark["kind"] in ("verified", "broken")]
-    except BackupError as error:
-        notes.append(error.message)
-        return False
-    if words[-1:] == ["broken"]:
+    broken = found_broken(site, entry, notes)
+    if broken:
         notes.append(f"{entry.file} in {entry.location} was found broken earlier and is not used")
-    return words[-1:] == ["broken"]
+    return broken
 
 
 def anchor_of(manifest: Manifest) -> Anchor | None:

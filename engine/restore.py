@@ -175,11 +175,16 @@ class RestoreWork:
         )
         return self.report
 
+    @property
+    def needs_new_full(self) -> bool:
+        """Are binary logs of this server shipped?"""
+        return self._source.kind == "mysql" and bool(ledger(self.site.vault, self.plan.target.source, names.BINLOGS))
+
     def new_full(self) -> Entry | None:
         """A full of what stands there now, where binary logs are shipped: these cannot be replayed across a
         swap, so no older full leads to any moment after it. A failure is a note: the restore is done."""
         target = self.plan.target
-        if self._source.kind != "mysql" or not ledger(self.site.vault, target.source, names.BINLOGS):
+        if not self.needs_new_full:
             return None
         try:
             entry, _ = capture(

@@ -13,6 +13,7 @@ from engine.manifest import Manifest
 from engine.restore_names import check_parts, check_request
 from engine.site import Site, Target
 from engine.source import DatabaseSource, DatabaseState, Selection
+from engine.status import found_broken
 
 _NAME_LIMIT = 63
 
@@ -258,20 +259,10 @@ def _best(site: Site, location: str, target: Target, which: str, notes: list[str
     """The backup that ``which`` means in one place; one that was found broken is passed over, with a note."""
     catalog = site.vault.catalog(location)
     for entry, manifest in catalog.candidates(target.source, target.database, which.strip()):
-        if not _found_broken(site, entry, notes):
+        if not found_broken(site, entry, notes):
             return entry, manifest
         notes.append(f"{manifest.file} in {location} was found broken earlier and is not used")
     return catalog.find(target.source, target.database, which)
-
-
-def _found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
-    """Is the last word of a verification that this copy is broken? A mark that cannot be read says nothing."""
-    try:
-        words = [mark["kind"] for mark in site.vault.marks(entry) if mark["kind"] in ("verified", "broken")]
-    except BackupError as error:
-        notes.append(error.message)
-        return False
-    return words[-1:] == ["broken"]
 
 
 def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequest) -> list[str]:

@@ -89,6 +89,16 @@ def verdict(site: Site, entry: Entry) -> bool | None:
     return checks[-1]["kind"] == "verified" if checks else None
 
 
+def found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
+    """Is the last word of a verification that this copy is broken? A mark that cannot be read says nothing,
+    and is noted."""
+    try:
+        return verdict(site, entry) is False
+    except BackupError as error:
+        notes.append(error.message)
+        return False
+
+
 def _configured(site: Site) -> list[Target]:
     return [Target(source.name, name) for source in site.config.sources() for name in source.databases]
 

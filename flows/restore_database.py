@@ -14,7 +14,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from blocks import load_site
-from engine.errors import ConfigError, ConfirmationNeeded
+from engine.errors import ConfirmationNeeded
 from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWork, check_confirmation
 from flows.outcome import outcome
 from flows.parameters import DatabaseName, Names, SiteName, Source
@@ -109,12 +109,6 @@ def _restore_past(
     Raises:
         ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
     """
-    if request.backup != "latest":
-        raise ConfigError(
-            f"Both a moment ({when}) and a backup ({request.backup}) are given.",
-            kept="nothing was changed",
-            remedy="leave backup empty (latest): the right full or base is found by itself",
-        )
     handle = SiteHandle(load_site(site))
     past = restore.plan_past(handle, request, when)
     create_markdown_artifact(
@@ -196,6 +190,7 @@ def _carry_out(site: SiteHandle, plan: RestorePlan) -> RestoreResult:
         if plan.replaces:
             restore.safety_backup(work)
             restore.swap(work)
-            restore.new_full(work)
+            if work.needs_new_full:
+                restore.new_full(work)
         progress.finish()
         return work.result()

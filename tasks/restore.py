@@ -9,7 +9,6 @@ from engine.catalog import Entry
 from engine.manifest import Manifest
 from engine.point_in_time import PastPlan
 from engine.restore import RestorePlan, RestoreRequest, RestoreWork, make_plan
-from engine.restore_plan import find_target
 from engine.source import Comparison, SwapReport
 from tasks.base import SiteHandle, step
 from tasks.progress import told
@@ -30,10 +29,7 @@ def plan(site: SiteHandle, request: RestoreRequest) -> RestorePlan:
 def plan_past(site: SiteHandle, request: RestoreRequest, when: str) -> PastPlan:
     """Find the full or base, and the logs, that bring a database back to a moment. Changes nothing."""
     with site.open() as opened:
-        target = find_target(opened, request)
-        made = point_in_time.plan_past(
-            opened, source=target.source, database=target.database, when=when, location=request.location
-        )
+        made = point_in_time.plan_past(opened, request, when)
     for line in made.lines():
         get_run_logger().info(line)
     return made

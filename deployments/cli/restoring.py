@@ -11,7 +11,6 @@ import typer
 from deployments.cli.options import Database, Location, Source, Which
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
-from engine.config import PostgresConfig
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -129,18 +128,8 @@ def _recovered(
         ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
     """
     from engine.point_in_time import bring_back, plan_past, recovered
-    from engine.restore_names import check_request
-    from engine.restore_plan import find_target
 
-    if request.backup != "latest":
-        raise ConfigError(
-            f"Both a moment ({when}) and a backup ({request.backup}) are given.",
-            kept="nothing was changed",
-            remedy="leave --backup out: the right full or base is found by itself",
-        )
-    target = find_target(site, request)
-    check_request(site.source(target.source).kind, request.into, request.selection)  # a recovery can take hours
-    plan = plan_past(site, source=target.source, database=target.database, when=when, location=request.location)
+    plan = plan_past(site, request, when)
     for line in plan.lines():
         run.out.say(line)
     facts: dict[str, Any] = {"recovery": plan.as_dict()}
@@ -148,13 +137,13 @@ def _recovered(
         return request, facts
     if look:
         with recovered(site, plan) as past:
-            _show_past(run, past, target.database)
+            _show_past(run, past, plan.found.database)
         return request, facts
     with run.out.progress() as progress:
         entry, manifest = bring_back(site, plan, progress=progress)
     run.out.say(
-        f"{target} as it was at {plan.plan.target} is a backup now: {entry.file}, {manifest.total_rows:,} rows in "
-        f"{len(manifest.rows)} tables.",
+        f"{plan.found.source}/{plan.found.database} as it was at {plan.plan.target} is a backup now: {entry.file}, "
+        f"{manifest.total_rows:,} rows in {len(manifest.rows)} tables.",
         style="bold green",
     )
     for note in plan.notes:
@@ -164,6 +153,8 @@ def _recovered(
 
 def _show_past(run: Run, past: Past, database: str) -> None:
     """How to reach the scratch server; waits for Enter, or for the end of standard input."""
+    from engine.config import PostgresConfig
+
     config = past.config
     run.out.say(f"{database} stands on a scratch server, as user {config.user}:", style="bold green")
     inside = f"docker exec -it {config.container} " if config.container else ""

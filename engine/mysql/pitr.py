@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from engine import names
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, RestoreRefused
 from engine.journal import Journal
@@ -29,8 +30,6 @@ from engine.scratch.mysql import Scratch
 from engine.site import Site
 from engine.source import Selection
 
-RECOVERED = "recovered"
-"""Tier of what a recovery brought back."""
 _REPLICA_SIDE = ("SLAVESIDE_DISABLED", "REPLICA_SIDE_DISABLED")
 
 
@@ -102,7 +101,7 @@ def export(
     *,
     source: str,
     label: str,
-    tier: str = RECOVERED,
+    tier: str = names.RECOVERED,
     recovery_point: str = "",
     progress: Progress = silent,
 ) -> tuple[Entry, Manifest]:

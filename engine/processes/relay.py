@@ -26,7 +26,7 @@ _LONGEST_TMP = 70  # a socket's path has at most 107 bytes
 # Two copiers, one a direction. The first that ends ends the other: the input when we are gone, the output
 # when the server has closed. The shell reaps both; an orphan killed by a signal would fall to the postmaster,
 # which takes that for a crash of its own.
-_SCRIPT = r"""
+CARRY = r"""
 exec 3<>"/dev/tcp/$1/$2" || exit 1
 exec 4<&0
 cat <&4 >&3 & up=$!
@@ -54,7 +54,7 @@ class Relay:
         self.directory = Path(tempfile.mkdtemp(prefix="bf-relay-", dir=None if short else "/tmp"))
         self._runner = runner
         self._command = Command(
-            ("bash", "-c", _SCRIPT, "relay", host, str(port)), feeds=True, converses=True, title="the relay (bash)"
+            ("bash", "-c", CARRY, "relay", host, str(port)), feeds=True, converses=True, title="the relay (bash)"
         )
         self._process: Process | None = None
         self._ours: socket.socket | None = None

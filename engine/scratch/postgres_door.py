@@ -11,22 +11,10 @@ from pathlib import Path
 
 from engine.errors import BackupError
 from engine.processes import Command, Process, Runner
+from engine.processes.relay import CARRY
 
 _RECEIVED = 256 * 1024
 _ENDING_SECONDS = 5.0
-# Two copiers, one a direction; the first that ends ends the other.
-_CARRY = r"""
-exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
-exec 4<&0
-cat <&4 >&3 & in=$!
-cat <&3 & out=$!
-exec 3<&- 4<&- </dev/null >/dev/null
-trap 'kill "$in" "$out" 2>/dev/null; wait; exit 143' TERM
-wait -n
-kill "$in" "$out" 2>/dev/null
-wait
-exit 0
-"""
 
 
 class Door:
@@ -41,7 +29,10 @@ class Door:
     def __init__(self, runner: Runner, directory: Path, port: int) -> None:
         self._runner = runner
         self._command = Command(
-            ("bash", "-c", _CARRY, "carry", str(port)), feeds=True, converses=True, title="a session's carrier (bash)"
+            ("bash", "-c", CARRY, "carry", "127.0.0.1", str(port)),
+            feeds=True,
+            converses=True,
+            title="a session's carrier (bash)",
         )
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()

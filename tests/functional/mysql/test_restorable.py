@@ -47,7 +47,7 @@ def site(tmp_path: Path, server: DatabaseServer) -> Iterator[Site]:
                 server.sql(f"DROP DATABASE `{left}`")
 
 
-def put_back(site: Site, *, into: str | None = None) -> RestoreResult:
+def put_back(site: Site, *, into: str = "") -> RestoreResult:
     """Restore the newest backup, beside or (``into`` its own name) in place."""
     target = site.targets()[0]
     request = RestoreRequest(database=target.database, source=target.source, into=into)
