@@ -57,7 +57,13 @@ def definitions(config: SiteConfig, file: Path | None = None) -> list[dict[str, 
 def _serves(entrypoint: str, config: SiteConfig) -> bool:
     """Has the site a server of the kind that this flow is about?"""
     flow = entrypoint.partition(":")[2]
-    kinds = {"binlog_ship": config.mysql, "wal_ship": config.postgres, "base_backup": config.postgres}
+    kinds = {
+        "binlog_ship": config.mysql,
+        "wal_ship": config.postgres,
+        "base_backup": config.postgres,
+        "restore_cluster": config.postgres,
+        "find_event": config.sources(),
+    }
     return flow not in kinds or any(source.point_in_time for source in kinds[flow])
 
 

@@ -19,12 +19,13 @@ from engine import names
 from engine.catalog import Entry
 from engine.codec import check_stored
 from engine.config import MySQLConfig, PostgresConfig
-from engine.errors import BackupError, ConfigError, IntegrityError, NotFound
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, OutsideWindow
 from engine.logs import LogFile
 from engine.manifest import Manifest
+from engine.moments import Moment, no_statements, right_before
 from engine.progress import Progress, silent
 from engine.recoverable import Copies, Recoverable, recoverable
-from engine.recovery import RecoveryPlan, make_plan, parse_target
+from engine.recovery import RecoveryPlan, Statement, Target, make_plan, parse_target
 from engine.restore_names import check_request
 from engine.restore_plan import RestoreRequest, find_target
 from engine.site import Site
@@ -40,6 +41,7 @@ class PastPlan:
         found: Everything that could be used.
         plan: Which full or base, which logs, to where.
         when: The target as the person wrote it.
+        statement: What was found, where ``when`` names a statement to stop right before; ``search``: how.
     """
 
     site: str
@@ -47,6 +49,8 @@ class PastPlan:
     plan: RecoveryPlan
     when: str
     notes: list[str] = field(default_factory=list)
+    statement: Moment | None = None
+    search: list[str] = field(default_factory=list)
 
     @property
     def manifest(self) -> Manifest:
@@ -60,15 +64,17 @@ class PastPlan:
         kind = "base backup" if manifest.tier == names.BASE else f"{manifest.tier} backup"
         read = sum(self.found.copies(log)[0][1].data.plain_size for log in logs)
         through = f"{logs[0].name} to {logs[-1].name}" if len(logs) > 1 else logs[0].name if logs else ""
+        was = self.statement
+        before = f", right before {was.what} of {names.both_zones(was.at)}" if was else ""
         return [
-            f"Brings {self.found.source}/{self.found.database} back as it was at {self.plan.target}.",
+            f"Brings {self.found.source}/{self.found.database} back as it was at {self.plan.target}{before}.",
             f"From the {kind} {manifest.file}, consistent since {names.both_zones(window.earliest)}.",
             f"Then {len(logs)} {'log is' if len(logs) == 1 else 'logs are'} replayed ({through}, {read:,} bytes), on a "
             "scratch server of its own: production is not touched."
             if logs
             else "No log needs to be replayed.",
             f"This can be had from {names.both_zones(window.earliest)} to {names.both_zones(window.latest)}.",
-            *(f"Note: {note}" for note in [*self.notes, *self.found.notes]),
+            *(f"Note: {note}" for note in [*self.search, *self.notes, *self.found.notes]),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,11 +84,12 @@ class PastPlan:
             "source": self.found.source,
             "database": self.found.database,
             "target": str(self.plan.target),
+            "statement": self.statement.facts() if self.statement else None,
             "from": self.manifest.file,
             "logs": [log.name for log in self.plan.logs],
             "earliest": names.iso(window.earliest),
             "latest": names.iso(window.latest),
-            "notes": [*self.notes, *self.found.notes],
+            "notes": [*self.search, *self.notes, *self.found.notes],
         }
 
 
@@ -91,10 +98,12 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
 
     Args:
         request: What is restored, where from and where to; names no backup.
-        when: A time with its zone, ``latest``, ``LOG:POSITION``, ``gtid ...`` or ``lsn ...``.
+        when: A time with its zone, ``latest``, ``LOG:POSITION``, ``gtid ...``, ``lsn ...``, or a statement to stop
+            right before (``before DROP TABLE users``; its form: ``engine.recovery.statement``).
 
     Raises:
-        ConfigError: ``when`` is none of these, a backup is named as well, or it cannot go where it is to.
+        ConfigError: ``when`` is none of these, a backup is named as well, or it cannot go where it is to;
+            several statements fit.
         OutsideWindow: It cannot be had; says what can. UnknownName: No such source or location.
     """
     if request.backup != "latest":
@@ -107,7 +116,18 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
     source, database = place.source, place.database
     check_request(site.source(source).kind, request.into, request.selection)  # a recovery can take hours
     target = parse_target(when)
+    refuse_foreign(site, source, target, when)
+    found = recoverable(site, source, database, location=request.location)
+    if target.statement is None:
+        return PastPlan(site.name, found, make_plan(found.windows, target, now=names.now()), when)
+    return _before_statement(site, found, target.statement, when)
+
+
+def refuse_foreign(site: Site, source: str, target: Target, when: str) -> None:
+    """Raises ConfigError for a target that only the other engine knows."""
     physical = not isinstance(site.config.source(source), MySQLConfig)
+    if physical and target.kind == "statement":
+        raise no_statements(source)
     if physical and target.kind in ("position", "gtid"):
         raise ConfigError(
             f"{when!r} is a place in the logs of MySQL; {source} is PostgreSQL.",
@@ -118,9 +138,19 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
             f"{when!r} is a place in the logs of PostgreSQL; {source} is not.",
             remedy="give a time with its zone, latest, a position (mysql-bin.000042:1234) or a GTID (gtid 0-1-1234)",
         )
-    found = recoverable(site, source, database, location=request.location)
-    plan = make_plan(found.windows, target, now=names.now())
-    return PastPlan(site.name, found, plan, when)
+
+
+def _before_statement(site: Site, found: Recoverable, statement: Statement, when: str) -> PastPlan:
+    """Look for the statement, then plan for its place, in the very row of logs in which it stands."""
+    now = names.now()
+    moment, row, notes = right_before(site, found, statement, now=now)
+    windows = [each for each in found.windows if each.logs and each.logs[0].row == row]
+    try:
+        plan = make_plan(windows, parse_target(moment.target), now=now)
+    except OutsideWindow as error:
+        error.message = f"{moment.what} of {names.both_zones(moment.at)} was found, but {error.message}"
+        raise
+    return PastPlan(site.name, found, plan, when, [moment.note] if moment.note else [], moment, notes)
 
 
 @dataclass(frozen=True)

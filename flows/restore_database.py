@@ -78,8 +78,9 @@ def restore_database(
         tables: Only these tables (schema.table for PostgreSQL; * allowed). Empty: all.
         schemas: Only these schemas (PostgreSQL). Empty: all.
         point_in_time: Instead of a backup: a time with its zone (2025-01-16T14:31:07Z), latest, a position
-            in the logs (mysql-bin.000042:1234), a GTID (gtid 0-1-1234) or an LSN (lsn 0/3000148). The database
-            is recovered to it on a scratch server first.
+            in the logs (mysql-bin.000042:1234), a GTID (gtid 0-1-1234), an LSN (lsn 0/3000148), or the statement
+            to stop right before (before DROP TABLE users; find-event lists what there is). The database is
+            recovered to it on a scratch server first.
         only_backup: With point_in_time: stop when the recovered database is a backup in the vault.
         confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
         dry_run: Only say what would be done.

@@ -7,11 +7,12 @@ import time
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from engine import names, shipping
+from engine import moments, names, shipping
 from engine.catalog import Entry
 from engine.config import MySQLConfig, PostgresConfig
 from engine.errors import BackupError, LogChainBroken, LogGap
 from engine.logs import ShipReport
+from engine.moments import Answer, Question
 from tasks.base import SiteHandle, step
 from tasks.databases import Captured
 from tasks.progress import told
@@ -87,3 +88,16 @@ def find_lacking(site: SiteHandle, replica: str) -> list[Entry]:
     """Logs and bases that a replica does not have, oldest first."""
     with site.open() as opened:
         return shipping.logs_lacking(opened, replica)
+
+
+@step(name="look through the logs", run_name="look through the logs of {site.name}")
+def look(site: SiteHandle, question: Question) -> Answer:
+    """Statements, or commits, that a person looks for. Changes nothing."""
+    with site.open() as opened, told("look through the logs") as progress:
+        answer = moments.look(opened, question, progress=progress)
+    get_run_logger().info("%s found in the logs of %s", plural(answer.total, "moment"), answer.source)
+    for each in answer.found:
+        get_run_logger().info(each.line())
+    for note in answer.notes:
+        get_run_logger().warning(note)
+    return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +9,9 @@ import typer
 from deployments.cli.options import Location, Source
 from deployments.cli.run import Outcome, Run, command
 from engine import names
-from engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.moments import Moment
-    from engine.site import Site
+    from engine.moments import Answer, Moment
 
 
 def register(app: typer.Typer) -> None:
@@ -46,57 +43,43 @@ def find_event(
 ) -> Outcome:
     """Look through the shipped logs for what happened to a table, and give the place right before it.
 
-    What is shown as «--to» goes to: backups restore --to. Restoring there stops right before the statement.
+    What is shown as «--to» goes to: backups restore --to. Restoring there stops right before the statement;
+    for PostgreSQL, whose log holds no statements, it keeps the commit that is shown and nothing later.
+
+    Where there was only one such statement: backups restore --to 'before DROP TABLE users' looks by itself.
     """
-    from engine.moments import commits_around, find_events
+    from engine.moments import Question, look
 
-    with run.site() as site:
-        name = _source(site, source, postgres=bool(around))
-        if around:
-            found = commits_around(site, name, names.parse_moment(around), location=location)
-        else:
-            found = list(
-                find_events(
-                    site,
-                    name,
-                    table=table,
-                    kinds=kind or (),
-                    since=names.parse_moment(since) if since else None,
-                    until=names.parse_moment(until) if until else None,
-                    location=location,
-                )
-            )
-    shown = found if around else found[-limit:]
-    if not shown:
+    question = Question(
+        source=source or "",
+        table=table,
+        kinds=tuple(kind or ()),
+        since=names.parse_moment(since) if since else None,
+        until=names.parse_moment(until) if until else None,
+        around=names.parse_moment(around) if around else None,
+        location=location,
+        limit=limit,
+    )
+    with run.site() as site, run.out.progress() as progress:
+        answer = look(site, question, progress=progress)
+    _show(run, answer)
+    found = [each.facts() | {"text": each.text} for each in answer.found]
+    return Outcome({"source": answer.source, "found": found, "total": answer.total})
+
+
+def _show(run: Run, answer: Answer) -> None:
+    if not answer.found:
         run.out.say("Nothing of the kind is in the shipped logs of that time.")
-    else:
-        run.out.table(["committed", "--to", "what"], [_cells(each) for each in shown])
-    if len(found) > len(shown):
-        run.out.say(f"{len(found) - len(shown):,} earlier ones are not shown; see --limit and --since.")
-    for note in {each.note for each in shown if each.note}:
+        return
+    keeps = answer.found[0].keeps
+    column = "--to (keeps it, nothing later)" if keeps else "--to (stops right before it)"
+    run.out.table(["committed", column, "what"], [_cells(each) for each in answer.found])
+    if answer.total > len(answer.found):
+        run.out.say(f"{answer.total - len(answer.found):,} earlier ones are not shown; see --limit and --since.")
+    for note in answer.notes:
         run.warn(note)
-    return Outcome({"found": [_facts(each) for each in shown], "total": len(found)})
-
-
-def _source(site: Site, source: str | None, *, postgres: bool) -> str:
-    if source is not None:
-        return site.config.source(source).name
-    known = [each.name for each in (site.config.postgres if postgres else site.config.mysql)]
-    if len(known) == 1:
-        return known[0]
-    raise ConfigError("Which server's logs?", remedy=f"add --source; the site has: {', '.join(known) or 'none'}")
 
 
 def _cells(each: Moment) -> list[str]:
-    text = each.what if len(each.what) <= 100 else each.what[:99] + "…"
-    return [names.both_zones(each.at), each.target, text]
-
-
-def _facts(each: Moment) -> dict[str, str]:
-    return {
-        "at": names.iso(each.at),
-        "second_before": names.iso(each.at.replace(microsecond=0) - timedelta(seconds=1)),
-        "to": each.target,
-        "what": each.what,
-        "note": each.note,
-    }
+    text = f"{each.what}: {each.text}" if each.text else each.what
+    return [names.both_zones(each.at), each.target, text if len(text) <= 100 else text[:99] + "…"]

@@ -16,8 +16,8 @@ from engine.binlog.statements import EVERY, Change
 from engine.binlog.transactions import Transaction, micros, moment, transactions
 from engine.errors import ConfigError, OutsideWindow
 from engine.logs import LogFile
+from engine.recovery.statement import KINDS
 
-KINDS = ("DROP", "TRUNCATE", "ALTER", "RENAME", "CREATE", "DELETE", "UPDATE", "INSERT")
 _SECOND = 1_000_000
 
 

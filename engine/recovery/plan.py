@@ -1,7 +1,8 @@
 """From a target to a plan: which full or base, which logs, from where to where.
 
 A target is a moment with its zone, ``latest``, a binlog position (``mysql-bin.000042:1234``), a GTID
-(``gtid 0-1-1234``) or an LSN (``lsn 0/3000148``).
+(``gtid 0-1-1234``), an LSN (``lsn 0/3000148``), or a statement to stop right before (``before DROP TABLE users``),
+which is a position once it was looked for.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Literal
 from engine import names
 from engine.errors import ConfigError, OutsideWindow
 from engine.logs import LogFile
+from engine.recovery.statement import Statement, is_statement, parse_statement
 from engine.recovery.window import Anchor, Window
 
-Kind = Literal["time", "latest", "position", "gtid", "lsn"]
+Kind = Literal["time", "latest", "position", "gtid", "lsn", "statement"]
 
 _POSITION = re.compile(r"^(?P<log>\S+\.(?P<number>\d{6,})):(?P<position>\d+)$")
 _GTID = re.compile(r"^gtid\s+(?P<gtid>\S+)$", re.IGNORECASE)
@@ -33,6 +35,7 @@ class Target:
         log, position: For ``position``: the log's name, and where in it to stop (before what begins there).
             For ``lsn`` the position alone.
         gtid: For ``gtid``: the last transaction that is wanted.
+        statement: For ``statement``: what is not wanted any more. No plan can be made until it was found.
     """
 
     kind: Kind
@@ -40,8 +43,11 @@ class Target:
     log: str = ""
     position: int = 0
     gtid: str = ""
+    statement: Statement | None = None
 
     def __str__(self) -> str:
+        if self.statement is not None:
+            return str(self.statement)
         if self.moment is not None:
             return names.both_zones(self.moment)
         if self.kind == "position":
@@ -80,13 +86,15 @@ def parse_target(text: str) -> Target:
         return Target("gtid", gtid=found["gtid"])
     if found := _LSN.match(text):
         return Target("lsn", position=(int(found["high"], 16) << 32) | int(found["low"], 16))
+    if is_statement(text):
+        return Target("statement", statement=parse_statement(text))
     try:
         return Target("time", moment=names.parse_moment(text))
     except ConfigError as error:
         raise ConfigError(
             error.message,
             remedy=f"{error.remedy}; or latest, a position (mysql-bin.000042:1234), a GTID (gtid 0-1-1234), "
-            "an LSN (lsn 0/3000148)",
+            "an LSN (lsn 0/3000148), or a statement (before DROP TABLE users)",
         ) from None
 
 
@@ -96,6 +104,7 @@ def make_plan(found: Sequence[Window], target: Target, *, now: datetime) -> Reco
     Args:
         found: The windows of the source.
         now: The present moment; a target after it is refused as such.
+        target: Not a ``statement``: that is looked for first.
 
     Raises:
         OutsideWindow: No window holds the target; says which moments can be had, in UTC and local time.
@@ -113,6 +122,12 @@ def make_plan(found: Sequence[Window], target: Target, *, now: datetime) -> Reco
             f"{target} cannot be recovered{_why_not(found, target)}.",
             kept="nothing was changed",
             remedy=_offer(found, target.moment),
+        )
+    if target.kind == "position" and len({each.logs[0].row for each in fitting}) > 1:
+        raise OutsideWindow(
+            f"{target} stands for two places: the server's numbering of its logs began anew.",
+            kept="nothing was changed",
+            remedy="give a time, or the statement (before DROP TABLE users, since TIME, until TIME)",
         )
     # the newest anchor leaves the least to replay
     window = max(fitting, key=lambda each: (each.anchor.number, each.anchor.position, each.earliest))

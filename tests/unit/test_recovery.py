@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError, OutsideWindow
 from engine.logs import LogFile
-from engine.recovery import Anchor, Target, holes, make_plan, merged, parse_target, windows
+from engine.recovery import Anchor, Statement, Target, holes, make_plan, merged, parse_target, windows
 
 ZERO = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 NOW = ZERO + timedelta(days=30)
@@ -148,6 +148,68 @@ def test_every_form_of_target_is_read() -> None:
     assert parse_target("2026-11-20T13:00:00.123456+01:00").moment == at(0) + timedelta(microseconds=123456)
     assert parse_target("gtid 0-1-77").gtid == "0-1-77"
     assert parse_target("16/B374D848").position == 0x16B374D848
+
+
+@pytest.mark.parametrize(
+    ("text", "meant", "pattern"),
+    [
+        ("before DROP TABLE users", Statement("DROP", "users", "table"), "shop.users"),
+        ("Before drop table if exists `users`;", Statement("DROP", "users", "table"), "shop.users"),
+        ("before DROP users", Statement("DROP", "users"), "shop.users"),
+        ("before DROP DATABASE", Statement("DROP", of="database"), "shop.*"),
+        ("before drop schema `other`", Statement("DROP", "other", "database"), "other.*"),
+        ("before delete FROM other.us*", Statement("DELETE", "other.us*"), "other.us*"),
+        ("before TRUNCATE", Statement("TRUNCATE"), "shop.*"),
+        ("before first UPDATE users", Statement("UPDATE", "users", which="first"), "shop.users"),
+        (
+            "before last DELETE users, since 2026-11-20T12:01:00Z, until 2026-11-20T13:02:00+01:00",
+            Statement("DELETE", "users", which="last", since=at(1), until=at(2)),
+            "shop.users",
+        ),
+        ("before DELETE since 2026-11-20 12:01:00 UTC", Statement("DELETE", since=at(1)), "shop.*"),
+        ("before DELETE since until 2026-11-20T12:02:00Z", Statement("DELETE", "since", until=at(2)), "shop.since"),
+    ],
+)
+def test_a_statement_to_stop_before_is_read_and_means_the_database_that_is_restored(
+    text: str, meant: Statement, pattern: str
+) -> None:
+    target = parse_target(text)
+    assert (target.kind, target.statement) == ("statement", meant)
+    assert meant.pattern("shop") == pattern
+    assert parse_target(str(meant)) == target  # as a plan shows it, it can be given back
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "before",
+        "before 2026-11-20T12:00:00Z",
+        "before VANISH users",
+        "before DELETE FROM users WHERE id = 3",
+        "before DELETE users until noon",
+        "before DELETE users until 2026-11-20T12:00:00",
+        "before DELETE users, since 2026-11-20T12:02:00Z, until 2026-11-20T12:01:00Z",
+    ],
+)
+def test_what_names_no_statement_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_target(text)
+    assert (
+        "users" in error.value.remedy or "2025-01-16T02:00:00Z" in error.value.remedy or "since" in error.value.remedy
+    )
+
+
+def test_a_day_before_the_end_is_looked_through_unless_it_is_said_otherwise() -> None:
+    assert Statement("DROP").span(at(5)) == (at(5 - 24 * 60), None)
+    assert Statement("DROP", until=at(3)).span(at(5)) == (at(3 - 24 * 60), at(3))
+    assert Statement("DROP", since=at(1)).span(at(5)) == (at(1), None)
+
+
+def test_a_position_that_stands_in_two_numberings_is_refused() -> None:
+    old, new = [log(2), log(3)], [log(2, epoch=1, minutes=110), log(3, epoch=1, minutes=115)]
+    with pytest.raises(OutsideWindow, match="two places"):
+        plan_of([full(2, 12), full(2, 113)], old + new, parse_target("mysql-bin.000003:77"))
+    assert plan_of([full(2, 12)], old, parse_target("mysql-bin.000003:77")).logs[-1].number == 3
 
 
 @given(
