@@ -46,6 +46,11 @@ class LogFile(BaseModel):
     )
     first_commit: datetime | None = None
     last_commit: datetime | None = None
+    twice: tuple[datetime, datetime] | None = Field(
+        default=None,
+        description="The server's clock was set back in this log or right before it: moments between may stand in "
+        "the logs twice.",
+    )
     transactions: int = 0
     gtids_before: str = Field(default="", description="Executed before this log began.")
     gtid_last: str = Field(default="", description="Of its last transaction.")

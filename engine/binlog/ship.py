@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from engine import names
+from engine import clocks, names
 from engine.binlog import chain, server
 from engine.binlog.chain import Seen, Work
 from engine.binlog.server import ServerLog
@@ -72,6 +72,7 @@ class _Newest:
 
     log: LogFile
     full_needed_since: datetime | None
+    clock: clocks.Reading | None
 
 
 class _Run:
@@ -87,9 +88,12 @@ class _Run:
         self.shipped: list[LogFile] = []
         self.unreadable: dict[str, BackupError] = {}
         self.bytes = self.stored_bytes = 0
+        self.clock: clocks.Reading | None = None
+        self.twice: clocks.Span | None = None
 
     def go(self, rotate: bool) -> ShipReport:
         warnings = server.preflight(self.source)
+        self.clock = clocks.Reading.beside(server.clock(self.source.session))
         rotated_at, work = None, self._work(server.listed(self.source.session))
         if rotate:
             rotated_at = self._rotate(bool(work.broken or work.missing))
@@ -97,9 +101,13 @@ class _Run:
         if rotated_at is not None:
             work = self._work(logs)
         since = self._full_needed_since(work)
+        if self.newest and not work.broken:
+            self.twice = clocks.set_back(self.newest.clock, self.clock)
         self._ship(work, logs, rotated_at, since)
         if not work.broken and not work.missing:
             warnings += self._demands(since)
+        twice = self.twice or next((log.twice for log in self.shipped if log.twice), None)
+        warnings += [clocks.warning(self.source.name, twice)] if twice else []
         known = [self.newest.log] if self.newest and not work.broken else []
         covers = [log.covers_until for log in (*known, *self.shipped) if log.covers_until]
         report = ShipReport(
@@ -117,7 +125,8 @@ class _Run:
             return None
         manifest, log = max(found, key=lambda each: (each[1].epoch, each[1].number))
         since = manifest.contents.get(FULL_NEEDED_SINCE)
-        return _Newest(log, names.parse_moment(str(since)) if since else None)
+        clock = clocks.Reading.of(manifest.contents)
+        return _Newest(log, names.parse_moment(str(since)) if since else None, clock)
 
     def _loaded(self, entry: Entry) -> list[tuple[Manifest, LogFile]]:
         """What is damaged here does not stop new logs from being shipped: verification tells it."""
@@ -190,7 +199,13 @@ class _Run:
             if self.newest is None or work.broken or log.number > self.newest.log.number:
                 # what the log before covers, this one does: a second may be shorter than a rotation
                 covers = covered = max((each for each in (covers, covered) if each), default=None)
-            self._ship_one(log, Place(*row, covers, until, since))
+            latest = self._latest_before(log, work)
+            self._ship_one(log, Place(*row, covers, until, since, self.twice, latest, self.clock))
+
+    def _latest_before(self, log: ServerLog, work: Work) -> datetime | None:
+        """The latest commit known in the logs before one, of the same row."""
+        known = [*([self.newest.log] if self.newest and not work.broken else []), *self.shipped]
+        return max((each.last_commit for each in known if each.last_commit and each.number < log.number), default=None)
 
     def _row(self, work: Work, first: ServerLog) -> tuple[str, int]:
         """Chain and epoch of what is shipped now."""

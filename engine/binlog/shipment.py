@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from engine import names
+from engine import clocks, names
 from engine.binlog.events import START, Reader
 from engine.binlog.fetch import fetch
 from engine.binlog.server import ServerLog
@@ -34,6 +34,9 @@ class Place:
         covers_until: By the server's clock; None where it is not known.
         until: No transaction of it was committed later than this, by the server's clock.
         full_needed_since: When the row began anew or lost a log, UTC; None where a full of any time will do.
+        twice: Moments that came twice, by the server's clock, as its clock and ours tell.
+        latest: The latest commit in the logs before, where the server stamps them itself.
+        clock: When this run began, by the server's clock and ours.
     """
 
     chain: str
@@ -41,6 +44,9 @@ class Place:
     covers_until: datetime | None
     until: datetime
     full_needed_since: datetime | None = None
+    twice: clocks.Span | None = None
+    latest: datetime | None = None
+    clock: clocks.Reading | None = None
 
 
 def ship_log(
@@ -60,6 +66,8 @@ def ship_log(
             reader = Reader(chunks, f"{log.name} of {source.name}", log.size)
             facts = _facts(reader, log, place)
         contents: dict[str, object] = {CONTENTS: facts.model_dump(mode="json")}
+        if place.clock is not None:
+            contents[clocks.CONTENTS] = place.clock.document()
         if place.full_needed_since is not None:
             contents[FULL_NEEDED_SINCE] = names.iso(place.full_needed_since)
         position = LogPosition(binlog_file=log.name, binlog_position=facts.end, gtid=facts.gtid_last)
@@ -95,7 +103,7 @@ def _joined(chunks: Iterable[bytes], least: int = 1 << 18) -> Iterator[bytes]:
 
 def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
     """Read the log to its end and say what recovery must know of it."""
-    span = _Span(place.until)
+    span = _Span(place.until, place.latest)
     for each in transactions(reader, changed=False):
         span.add(each)
     described = reader.format
@@ -106,14 +114,21 @@ def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
     return LogFile(
         name=log.name, number=log.number, chain=place.chain, epoch=place.epoch, start=START, end=reader.end,
         created_at=described.created_at, covers_until=covers, first_commit=span.first, last_commit=span.last,
+        twice=span.twice if span.exact and span.count else place.twice,
         transactions=span.count, gtids_before=reader.gtids_before, gtid_last=span.gtid,
     )  # fmt: skip
 
 
 class _Span:
-    """First and last commit of a log; times that a client has set to the future are left out."""
+    """First and last commit of a log; times that a client has set to the future are left out.
 
-    def __init__(self, until: datetime) -> None:
+    Args:
+        latest: The latest commit before this log. One of its own that is earlier tells that the clock was set back.
+    """
+
+    def __init__(self, until: datetime, latest: datetime | None) -> None:
+        self.twice: clocks.Span | None = None
+        self._latest = latest
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.exact = True
@@ -126,6 +141,9 @@ class _Span:
         self.gtid = each.gtid or self.gtid
         self.exact = self.exact and each.exact
         stamp = each.stamp
+        if each.exact and self._latest is not None and stamp < self._latest:
+            self.twice = min(stamp, self.twice[0] if self.twice else stamp), self._latest
+        self._latest = max(stamp, self._latest or stamp)
         if each.exact or stamp <= self._until:
             self.first = self.first or stamp
             self.last = stamp if self.last is None else max(self.last, stamp)

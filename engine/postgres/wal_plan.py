@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from engine.clocks import Reading
 from engine.errors import BackupError, LogChainBroken, LogGap
 from engine.logs import LogFile
 from engine.postgres.base_facts import BaseFacts
@@ -23,10 +24,12 @@ class Last:
 
     Attributes:
         activity: The server's transactions when it was closed, or "" when that is not known.
+        clock: The server's clock and ours at that moment, where that is known.
     """
 
     log: LogFile
     activity: str
+    clock: Reading | None = None
 
 
 def follows(last: Last | None, server: ServerState) -> bool:

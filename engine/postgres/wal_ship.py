@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
+from typing import Any
 
-from engine import logs, names
+from engine import clocks, logs, names
 from engine.catalog import Entry
 from engine.config import PostgresConfig
 from engine.errors import BackupError, ConfigError, LogChainBroken, LogGap
@@ -91,6 +92,8 @@ class _Goal:
     covers_until: datetime
     activity: str
     switched: bool
+    clock: clocks.Reading
+    twice: clocks.Span | None
 
 
 @dataclass
@@ -124,6 +127,8 @@ class Shipping:
                 raise broken
             slot = self._slot(connection, last, server)
             goal = self._goal(connection, last, server)
+            if goal.twice:
+                self._notes.append(clocks.warning(self.source, goal.twice))
             with contextlib.ExitStack() as stack:
                 self._session = lambda: stack.enter_context(replication(self._connector, self._runner))
                 session = None
@@ -144,7 +149,7 @@ class Shipping:
         if not segments:
             return None
         manifest, log = logs.load_log(self.site.vault, list(segments)[-1])
-        return Last(log, str(manifest.contents.get(ACTIVITY, "")))
+        return Last(log, str(manifest.contents.get(ACTIVITY, "")), clocks.Reading.of(manifest.contents))
 
     def _slot(self, connection: Connection, last: Last | None, server: ServerState) -> Slot:
         """Our slot, made when there is none."""
@@ -171,10 +176,14 @@ class Shipping:
         """Close the present segment if anything happened in it."""
         with translated("closing a WAL segment"):
             now = _clock(connection)
+            clock = clocks.Reading.beside(now)
+            same = last is not None and wal_plan.follows(last, server)
+            twice = clocks.set_back(last.clock if last is not None and same else None, clock)
             activity = _text(connection, _ACTIVITY)
             if not wal_plan.must_switch(last, server, activity, now):
                 # No transaction ended since: so every commit until now is in the vault.
-                return _Goal(server.position // server.segment_size * server.segment_size, now, activity, False)
+                end = server.position // server.segment_size * server.segment_size
+                return _Goal(end, now, activity, False, clock, twice)
             # A standby that is down must not hold us up; a commit after the covered time lets a recovery to
             # any time before it prove that it got there.
             connection.execute("SET synchronous_commit = local")
@@ -182,7 +191,7 @@ class Shipping:
             connection.execute(_TICK)
             activity = _text(connection, _ACTIVITY)
             switched = parse_lsn(_text(connection, "SELECT pg_switch_wal()::text"))
-        return _Goal(ends_segment(switched, server.segment_size), now, activity, True)
+        return _Goal(ends_segment(switched, server.segment_size), now, activity, True, clock, twice)
 
     def _move_on(
         self, session: Replication, connection: Connection, entry: Entry, last: Last, slot: Slot
@@ -242,8 +251,11 @@ class Shipping:
             log = LogFile(
                 name=segment.name, number=segment.number, chain=server.system_id, epoch=server.timeline,
                 start=segment.start, end=segment.end, covers_until=goal.covers_until if newest else None,
+                twice=goal.twice,
             )  # fmt: skip
-            self._publish(log, _checked(stream.take(segment.size), segment, server), goal.activity if newest else "")
+            content = _checked(stream.take(segment.size), segment, server)
+            beside = {ACTIVITY: goal.activity if newest else "", clocks.CONTENTS: goal.clock.document()}
+            self._publish(log, content, beside)
             session.confirm(segment.end)
             self.progress("ship WAL", segment.end - start, goal.end - start)
         session.stop()
@@ -260,11 +272,11 @@ class Shipping:
             name=history_name(server.timeline), number=0, chain=server.system_id, epoch=server.timeline, start=0,
             end=len(content),
         )  # fmt: skip
-        self._publish(log, iter([content]), "")
+        self._publish(log, iter([content]), {ACTIVITY: ""})
         ancestors = parse_history(content.decode("utf-8", "replace"))
         return ancestors[-1][1] if ancestors else 0
 
-    def _publish(self, log: LogFile, content: Iterator[bytes], activity: str) -> None:
+    def _publish(self, log: LogFile, content: Iterator[bytes], beside: dict[str, Any]) -> None:
         size = log.end - log.start
         with self.site.vault.begin_log(
             source=self.source, kind=logs.KIND[names.WAL], tier=names.WAL, log=log.name, estimated_bytes=size
@@ -272,7 +284,7 @@ class Shipping:
             sink = writer.data()
             for chunk in content:
                 sink.write(chunk)
-            contents = {logs.CONTENTS: log.model_dump(mode="json"), ACTIVITY: activity}
+            contents = {logs.CONTENTS: log.model_dump(mode="json"), **beside}
             _, manifest = writer.publish(
                 Facts(server=self._server, dump_format=logs.KIND[names.WAL], contents=contents)
             )

@@ -113,6 +113,7 @@ def make_plan(found: Sequence[Window], target: Target, *, now: datetime) -> Reco
         raise OutsideWindow(
             f"{target} is in the future.", kept="nothing was changed", remedy=_offer(found, target.moment)
         )
+    _refuse_twice(found, target)
     fitting = [each for each in found if _fits(each, target)]
     if target.kind == "latest":
         newest = max((each.latest for each in fitting), default=None)
@@ -132,6 +133,22 @@ def make_plan(found: Sequence[Window], target: Target, *, now: datetime) -> Reco
     # the newest anchor leaves the least to replay
     window = max(fitting, key=lambda each: (each.anchor.number, each.anchor.position, each.earliest))
     return RecoveryPlan(target, window, _needed(window, target))
+
+
+def _refuse_twice(found: Sequence[Window], target: Target) -> None:
+    """Where the server's clock was set back, a time is no place in the logs. Raises OutsideWindow."""
+    moment = target.moment
+    spans = {log.twice for window in found for log in window.logs if log.twice}
+    here = [(low, high) for low, high in spans if moment is not None and low <= moment < high]
+    if here:
+        low, high = min(one for one, _ in here), max(two for _, two in here)
+        raise OutsideWindow(
+            f"{target} may have come twice: the server's clock was set back, and what was committed between "
+            f"{names.both_zones(low)} and {names.both_zones(high)} cannot be told apart by times.",
+            kept="nothing was changed",
+            remedy="give a place in the logs instead of a time: a position (mysql-bin.000042:1234), a GTID "
+            "(gtid 0-1-1234) or an LSN (lsn 0/3000148); backups find-event shows them. Or a time outside of these",
+        )
 
 
 def _fits(window: Window, target: Target) -> bool:
