@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine import names
-from engine.config import MySQLConfig
+from engine.config import MySQLConfig, PostgresConfig
 from engine.errors import ConfigError, UnknownName
 from engine.logs import LogFile, facts_of
 from engine.progress import Progress, silent
@@ -303,8 +303,8 @@ def commits_around(
     from engine.postgres.commits import commits_near
     from engine.scratch.postgres_files import WalFile
 
-    config = site.config.source(source)
-    if isinstance(config, MySQLConfig):
+    config = site.config.server(source)
+    if not isinstance(config, PostgresConfig):
         raise ConfigError(
             f"{source!r} is no PostgreSQL server.", remedy="look for statements: backups find-event --table NAME"
         )
@@ -355,7 +355,7 @@ def _source(site: Site, question: Question) -> str:
     known = [each.name for each in (site.config.postgres if postgres else site.config.mysql)]
     if len(known) == 1:
         return known[0]
-    others = [each.name for each in site.config.sources()]
+    others = [each.name for each in [*site.config.mysql, *site.config.postgres]]
     if not known and not postgres and len(others) == 1:
         return others[0]  # whose answer says what can be asked of it
     raise ConfigError(

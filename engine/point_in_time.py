@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import names
 from engine.catalog import Entry
@@ -29,6 +29,10 @@ from engine.recovery import RecoveryPlan, Statement, Target, make_plan, parse_ta
 from engine.restore_names import check_request
 from engine.restore_plan import RestoreRequest, find_target
 from engine.site import Site
+
+if TYPE_CHECKING:
+    from engine.scratch.postgres_files import BaseBackup, WalFile
+    from engine.scratch.postgres_settings import Goal
 
 Open = Callable[[], Iterator[bytes]]
 
@@ -189,10 +193,19 @@ def recovered(site: Site, plan: PastPlan, *, progress: Progress = silent) -> Ite
     mysql = isinstance(site.config.source(plan.found.source), MySQLConfig)
     with contextlib.ExitStack() as held:
         with _nothing_of_production():
-            proven = {log.name: _proven(site, plan, log, progress) for log in plan.plan.logs}
+            proven = proven_logs(site, plan, progress)
             make = _recovered_mysql if mysql else _recovered_postgres
             past = held.enter_context(make(site, plan, proven, progress))
         yield past
+
+
+def proven_logs(site: Site, plan: PastPlan, progress: Progress = silent) -> dict[str, tuple[Entry, Manifest]]:
+    """A whole copy of every log that the plan needs, by its name, each read to its end.
+
+    Raises:
+        IntegrityError: One is damaged in every place; names the latest safe moment.
+    """
+    return {log.name: _proven(site, plan, log, progress) for log in plan.plan.logs}
 
 
 def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tuple[Entry, Manifest]:
@@ -256,14 +269,38 @@ def _stop_of(plan: PastPlan, logs: dict[str, Open]) -> tuple[str, int]:
 def _recovered_postgres(
     site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress
 ) -> Iterator[Past]:
-    from engine.postgres.base_facts import base_facts, tablespace_role
     from engine.postgres.pitr import export, recover
+
+    config = site.config.source(plan.found.source)
+    assert isinstance(config, PostgresConfig)
+    given = physical(site, plan, proven, progress)
+    name, database = plan.found.source, plan.found.database
+    with recover(
+        config, site=site.name, state=site.vault.state, base=given.base, wal=given.wal, goal=given.goal,
+        progress=progress,
+    ) as there:  # fmt: skip
+        take = partial(export, site, there, source=name, database=database, label=_label(plan), progress=progress)
+        yield Past(there.config, take, there.report.notes)
+
+
+@dataclass(frozen=True)
+class Physical:
+    """What a PostgreSQL cluster is recovered from, and to where."""
+
+    base: BaseBackup
+    wal: list[WalFile]
+    goal: Goal
+
+
+def physical(
+    site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress = silent
+) -> Physical:
+    """The base backup and log files of a plan, from places where they are whole. Raises IntegrityError, NotFound."""
+    from engine.postgres.base_facts import base_facts, tablespace_role
     from engine.postgres.wal import lsn
     from engine.scratch.postgres_files import BaseBackup, WalFile
     from engine.scratch.postgres_settings import Goal
 
-    config = site.config.source(plan.found.source)
-    assert not isinstance(config, MySQLConfig)
     entry, manifest = _whole_anchor(site, plan)
     facts = base_facts(manifest)
     base = BaseBackup(
@@ -279,12 +316,7 @@ def _recovered_postgres(
     wal += [WalFile(one.name.name, _opener(site, one, its, progress)) for one, its in plan.found.histories]
     target = plan.plan.target
     goal = Goal(time=target.moment, lsn=lsn(target.position) if target.kind == "lsn" else "")
-    name, database = plan.found.source, plan.found.database
-    with recover(
-        config, site=site.name, state=site.vault.state, base=base, wal=wal, goal=goal, progress=progress
-    ) as there:
-        take = partial(export, site, there, source=name, database=database, label=_label(plan), progress=progress)
-        yield Past(there.config, take, there.report.notes)
+    return Physical(base, wal, goal)
 
 
 def _whole_anchor(site: Site, plan: PastPlan) -> tuple[Entry, Manifest]:

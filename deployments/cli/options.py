@@ -23,6 +23,16 @@ Tier = Annotated[str | None, typer.Option(help="Only this tier: hourly, daily, m
 Location = Annotated[str, typer.Option(help="auto (local first), local, or a replica's name.")]
 Which = Annotated[str, typer.Option("--backup", help="latest, a file name, or 'before TIME' with its zone.")]
 
+PointInTime = Annotated[
+    str,
+    typer.Option(
+        "--point-in-time",
+        "--to",
+        metavar="WHEN",
+        help="A time with its zone, latest, or a place in the logs.",
+    ),
+]
+
 
 def check_tier(tier: str | None) -> None:
     """Raises UnknownName for a tier that is none."""

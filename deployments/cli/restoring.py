@@ -35,8 +35,48 @@ def register(app: typer.Typer) -> None:
         backups restore -f workset --database workset --dry-run --backup 'before 2025-01-16T02:00:00Z'
         backups restore -f workset --database workset --into workset --confirm workset --location spaces
         backups restore -f workset --database workset --to 2025-01-16T14:31:07Z
+        backups restore -f workset --database workset --to 'before DROP TABLE users' --dry-run
         backups restore -f workbench --database workbench --schemas bronze,silver --into bronze_check""",
     )(restore)
+
+
+Into = Annotated[
+    str,
+    typer.Option(
+        help="A new database of this name (default: a new one with the time in its name); the database's own name "
+        "replaces it.",
+        show_default=False,
+    ),
+]
+Confirm = Annotated[str, typer.Option(help="To replace: the database's name once more.", show_default=False)]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only these tables (commas or repeated; * allowed; PostgreSQL: schema.table).", show_default=False
+    ),
+]
+Schemas = Annotated[list[str] | None, typer.Option(help="PostgreSQL: only these schemas.", show_default=False)]
+Safety = Annotated[
+    bool, typer.Option("--safety-backup/--no-safety-backup", help="Back up what stands there before replacing it.")
+]
+Moment = Annotated[
+    str,
+    typer.Option(
+        "--point-in-time",
+        "--to",
+        metavar="WHEN",
+        show_default=False,
+        help="Not a backup but a moment: a time with its zone, latest, LOG:POSITION, 'gtid ...', 'lsn ...', or the "
+        "statement to stop right before: 'before DROP TABLE users'.",
+    ),
+]
+OnlyBackup = Annotated[
+    bool, typer.Option("--only-backup", help="With --to: stop when the recovered database is a backup.")
+]
+Look = Annotated[
+    bool, typer.Option("--look", help="With --to: leave it on its scratch server for a look, until you press Enter.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")]
 
 
 def restore(
@@ -45,52 +85,22 @@ def restore(
     database: Database = None,
     backup: Which = "latest",
     location: Location = "auto",
-    into: Annotated[
-        str,
-        typer.Option(
-            help="A new database of this name (default: a new one with the time in its "
-            "name); the database's own name replaces it.",
-            show_default=False,
-        ),
-    ] = "",
-    confirm: Annotated[str, typer.Option(help="To replace: the database's name once more.", show_default=False)] = "",
-    tables: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only these tables (commas or repeated; * allowed; PostgreSQL: schema.table).", show_default=False
-        ),
-    ] = None,
-    schemas: Annotated[
-        list[str] | None, typer.Option(help="PostgreSQL: only these schemas.", show_default=False)
-    ] = None,
-    safety_backup: Annotated[
-        bool, typer.Option("--safety-backup/--no-safety-backup", help="Back up what stands there before replacing it.")
-    ] = True,
-    point_in_time: Annotated[
-        str,
-        typer.Option(
-            "--point-in-time",
-            "--to",
-            metavar="WHEN",
-            show_default=False,
-            help="Not a backup but a moment: a time with its zone, latest, LOG:POSITION, 'gtid ...' or 'lsn ...'.",
-        ),
-    ] = "",
-    only_backup: Annotated[
-        bool, typer.Option("--only-backup", help="With --to: stop when the recovered database is a backup.")
-    ] = False,
-    look: Annotated[
-        bool,
-        typer.Option("--look", help="With --to: leave it on its scratch server for a look, until you press Enter."),
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
+    into: Into = "",
+    confirm: Confirm = "",
+    tables: Tables = None,
+    schemas: Schemas = None,
+    safety_backup: Safety = True,
+    point_in_time: Moment = "",
+    only_backup: OnlyBackup = False,
+    look: Look = False,
+    dry_run: DryRun = False,
 ) -> Outcome:
     """Restore a backup beside production, compare it with its manifest and, if asked, swap it in.
 
     Without --into nothing of production changes: the copy comes up as a new database. A replacement
     keeps the previous data under another name until you drop it.
     """
-    from engine.restore import RestoreRequest, check_confirmation, make_plan
+    from engine.restore import RestoreRequest
 
     with run.site(sweep=not dry_run) as site:
         request = RestoreRequest(
@@ -108,13 +118,22 @@ def restore(
             request, past = _recovered(run, site, request, point_in_time, dry_run, look)
             if dry_run or only_backup or look:
                 return Outcome({"dry_run": dry_run, **past})
-        plan = make_plan(site, request)
-        for line in plan.lines():
-            run.out.say(line)
-        if dry_run:
-            return Outcome({"dry_run": True, "plan": plan.as_dict()})
-        approved = check_confirmation(plan, confirm or _ask(run, plan))
-        result = _run(run, site, plan, approved)
+        return _restored(run, site, request, confirm, dry_run, past)
+
+
+def _restored(
+    run: Run, site: Site, request: RestoreRequest, confirm: str, dry_run: bool, past: dict[str, Any]
+) -> Outcome:
+    """An ordinary restore, of a backup that stands in the vault."""
+    from engine.restore import check_confirmation, make_plan
+
+    plan = make_plan(site, request)
+    for line in plan.lines():
+        run.out.say(line)
+    if dry_run:
+        return Outcome({"dry_run": True, "plan": plan.as_dict()})
+    approved = check_confirmation(plan, confirm or _ask(run, plan))
+    result = _run(run, site, plan, approved)
     _show(run, request, plan, result)
     return Outcome({"dry_run": False, "plan": plan.as_dict(), **past, **_facts(plan, result)})
 

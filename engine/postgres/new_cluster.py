@@ -1,30 +1,43 @@
-"""A whole PostgreSQL server brought back into an empty data directory: for a new machine, or a new start."""
+"""A whole PostgreSQL server brought back into an empty place: for a new machine, or a new start.
+
+It is left shut down. Until all of it is there, each of its directories holds a file that says so
+(``engine.postgres.grounds.UNFINISHED``), and ``recovery.signal``, without which no server starts on it as it is.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import hashlib
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
+from engine import names
 from engine.config import PostgresConfig
-from engine.errors import RestoreRefused
+from engine.errors import BackupError, IntegrityError
+from engine.locks import held
+from engine.postgres.grounds import UNFINISHED, Ground
 from engine.postgres.quoting import ident
+from engine.processes import Command
 from engine.progress import Progress, silent
-from engine.scratch import here, leftovers
+from engine.scratch import leftovers
 from engine.scratch.postgres import Cluster, Recovered
-from engine.scratch.postgres_files import ASIDE, AUTO, BaseBackup, WalFile
-from engine.scratch.postgres_place import PORT, LocalPlace, identity, refuse_without_room
-from engine.scratch.postgres_settings import Goal, as_text
+from engine.scratch.postgres_files import ASIDE, AUTO, BaseBackup, Found, WalFile, data_members, text_member
+from engine.scratch.postgres_place import PORT, Place
+from engine.scratch.postgres_settings import Goal, as_text, preloaded
 
 _OF_ANOTHER_LIFE = re.compile(r"^\s*(recovery_\w+|restore_command|archive_cleanup_command|primary_\w+|promote_\w+)\b")
-Locations = Callable[[dict[str, str]], dict[str, str]]
-_KEPT = "nothing that stood there was touched"
+_SEGMENT = 16 * 1024 * 1024
+_AT_THE_FRONT = 3
+"""A base backup's label and map of tablespaces are its first files."""
+_EMPTY = 'for each in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$each" ] || [ -L "$each" ] && rm -rf -- "$each"; done; :'
+_COLLATIONS = """
+SELECT datname FROM pg_database WHERE datallowconn AND datcollversion IS NOT NULL
+AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid) ORDER BY 1
+"""
 
 
 @dataclass(frozen=True)
@@ -32,171 +45,210 @@ class NewCluster:
     """A restored server: left stopped, shut down cleanly.
 
     Attributes:
-        data_directory: Where it is.
+        where: Where it is, in words.
         steps: What a person must do next, in order.
     """
 
-    data_directory: Path
+    where: str
     report: Recovered
     steps: list[str]
+
+
+@dataclass
+class _Seen:
+    """What was found in the restored server, for the steps that follow."""
+
+    disabled: list[str] = field(default_factory=list)
+    other_collations: list[str] = field(default_factory=list)
+    configured: bool = False
+    libraries: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
 
 def restore_cluster(
     config: PostgresConfig,
     *,
-    site: str,
     state: Path,
+    ground: Ground,
     base: BaseBackup,
     wal: Sequence[WalFile],
     goal: Goal,
-    data_directory: Path,
-    tablespaces: Path | None = None,
-    work_directory: Path | None = None,
     progress: Progress = silent,
 ) -> NewCluster:
-    """Recover a whole cluster into an empty data directory on this host, and shut it down cleanly.
+    """Recover a whole cluster into an empty place, and shut it down cleanly. Nothing listens on a network.
 
     Args:
-        data_directory: Absolute; absent, or an empty directory.
-        tablespaces: Directory below which they are put, one a folder by oid; None: where they stood.
-        work_directory: For what is needed meanwhile (the log, the socket).
+        config: The source as its site describes it; the server itself is not spoken to.
+        state: The vault's state directory, for the journal.
 
     Raises:
-        RestoreRefused: The data directory, or where a tablespace must go, is not empty.
+        RestoreRefused: A directory is not empty. LockHeld: another run restores there.
         And what ``engine.postgres.pitr.recover`` raises; then all that was put there is gone again.
     """
-    _refuse_full(data_directory, "The data directory")
-    journal = leftovers.begin(state, config.name, "host")
+    spaces = ground.spaces(tablespaces_of(base))
     with contextlib.ExitStack() as last:
+        last.enter_context(held(_lock(state, ground), f"the new server in {ground.describe()}"))
+        ground.check(base.major, spaces, base.bytes)
+        journal = leftovers.begin(state, config.name, ground.kind)
         last.callback(leftovers.clear, journal)
-        place = LocalPlace(base.major, here.parents(work_directory, state), tools_path=config.tools_path)
-        place.make(journal, len(wal) * 16 * 1024 * 1024)
-        data_directory.parent.mkdir(parents=True, exist_ok=True)
-        refuse_without_room(data_directory.parent, base.bytes)
-        made = last.enter_context(_emptied_on_failure(data_directory))
-
-        def locations(old: dict[str, str]) -> dict[str, str]:
-            found = {oid: str(tablespaces / oid) if tablespaces else path for oid, path in old.items()}
-            for path in map(Path, found.values()):
-                _refuse_full(path, "The directory of a tablespace")
-                made.append(path)
-                _adopt(path)
-            return found
-
-        _adopt(data_directory)
-        cluster = Cluster(place, base.major, data=str(data_directory), durable=True)
+        place = ground.open(base.major, spaces)
+        last.callback(place.close)
+        place.make(journal, len(wal) * _SEGMENT)
+        directories = [ground.data, *spaces.values()]
+        seen = _Seen(again=_begun_before(place, directories))
+        journal.record("cluster", kind=ground.kind, where=ground.describe(), mark=f"{ground.data}/{UNFINISHED}")
+        last.enter_context(_claimed(place, ground, directories, str(goal)))
+        cluster = Cluster(place, base.major, data=ground.data, durable=True)
         cluster.timeout_seconds = config.timeout_seconds
         last.callback(cluster.stop)
-        cluster.fill(base, wal, progress, _once(locations))
+        cluster.fill(base, wal, progress, lambda old: _same(old, spaces))
         report = cluster.recover(goal, config.user, progress)
-        disabled = _disable_subscriptions(place.work, report)
+        progress("close the server", 0, None)
+        _look(place, cluster, report, seen)
         cluster.stop("fast")
-        _settle(data_directory)
-        return NewCluster(data_directory, report, _steps(data_directory, base.major, report, disabled))
+        _settle(place, ground.data)
+        _release(place, directories)
+        return NewCluster(ground.describe(), report, _steps(ground, base.major, report, seen))
 
 
-def _once(locations: Locations) -> Locations:
-    """Asked again, the answer is the same, though the directories are no longer empty."""
-    answers: list[dict[str, str]] = []
-
-    def ask(old: dict[str, str]) -> dict[str, str]:
-        if not answers:
-            answers.append(locations(old))
-        return answers[0]
-
-    return ask
+def tablespaces_of(base: BaseBackup) -> dict[str, str]:
+    """Where each tablespace stood, by oid: read from the beginning of the base backup."""
+    found = Found()
+    with contextlib.closing(data_members(base.data(), found, lambda old: old)) as members:  # type: ignore[type-var]
+        for _ in zip(range(_AT_THE_FRONT), members, strict=False):
+            if found.tablespaces():
+                break
+    return found.tablespaces()
 
 
-def _refuse_full(path: Path, what: str) -> None:
-    if not path.is_absolute():
-        raise RestoreRefused(f"{what} {path} is not an absolute path.", kept=_KEPT, remedy="write it from the start")
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise RestoreRefused(f"{what} {path} is no directory.", kept=_KEPT, remedy="name an empty one")
-    if path.is_dir() and (found := next(path.iterdir(), None)) is not None:
-        raise RestoreRefused(
-            f"{what} {path} is not empty: it holds {found.name}.",
-            kept=_KEPT,
-            remedy="stop what runs there and move it away, or name an empty directory",
+def _same(old: Mapping[str, str], spaces: dict[str, str]) -> dict[str, str]:
+    """Asked while the base is unpacked: its tablespaces must be those that were asked for and looked at."""
+    if old.keys() != spaces.keys():
+        raise IntegrityError(
+            "The base backup does not begin with its map of tablespaces.",
+            kept="what was put there is taken away again",
+            remedy="use another base backup",
         )
+    return spaces
 
 
-def _adopt(path: Path) -> None:
-    """Make the directory the server's own; others are kept out."""
-    path.mkdir(parents=True, exist_ok=True)
-    who = identity()
-    if who.changes:
-        os.chown(path, who.uid, who.gid)
-    path.chmod(0o700)
+def _lock(state: Path, ground: Ground) -> Path:
+    return state / f"new-server-{hashlib.sha256(ground.describe().encode()).hexdigest()[:16]}.lock"
+
+
+def _shell(place: Place, script: str, *arguments: str) -> str:
+    words = place.runner.run(Command(("/bin/sh", "-c", script, "sh", *arguments), title="a look around"), timeout=None)
+    return words.stdout.decode("utf-8", "surrogateescape")
+
+
+def _begun_before(place: Place, directories: Sequence[str]) -> list[str]:
+    """Empty what a restore that died left behind; when those had begun."""
+    found = []
+    for path in directories:
+        mark = _shell(place, '[ ! -f "$1" ] || head -c 1000 "$1"', f"{path}/{UNFINISHED}")
+        if mark:
+            found.append(mark.splitlines()[0])
+            _shell(place, _EMPTY, path)
+    return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager
-def _emptied_on_failure(data: Path) -> Iterator[list[Path]]:
-    """What is put into these directories, which were empty, goes again when the work fails."""
-    made = [data]
+def _claimed(place: Place, ground: Ground, directories: Sequence[str], goal: str) -> Iterator[None]:
+    """Directories of ours, marked as unfinished; emptied again when the work fails."""
+    words = (
+        f"A restore to {goal}, begun {names.iso(names.now().replace(microsecond=0))}, is not finished.\n"
+        "This is no server yet. Run the same restore again: it begins anew. Or empty the directory.\n"
+    )
     try:
-        yield made
-    except BaseException:
-        for path in made:
-            for each in path.iterdir() if path.is_dir() else ():
-                if each.is_dir() and not each.is_symlink():
-                    shutil.rmtree(each, ignore_errors=True)
-                else:
-                    each.unlink(missing_ok=True)
+        for path in directories:
+            ground.adopt(place, path)
+            place.put(path, [text_member(UNFINISHED, words)])
+        yield
+    except BaseException as error:
+        try:
+            for path in directories:
+                _shell(place, _EMPTY, path)
+        except BackupError:
+            if isinstance(error, BackupError):
+                error.kept = f"{ground.describe()} holds an unfinished server, marked by the file {UNFINISHED}; " + (
+                    error.kept or "nothing else was touched"
+                )
         raise
 
 
-def _disable_subscriptions(socket: str, report: Recovered) -> list[str]:
-    """Two servers that subscribe alike would take each other's changes: these are disabled."""
-    done = []
+def _release(place: Place, directories: Sequence[str]) -> None:
+    """Now it is a server: the marks go, that of the data directory last, once everything is on the disk."""
+    _shell(place, "sync")
+    for path in reversed(directories):
+        _shell(place, 'rm -f -- "$1"', f"{path}/{UNFINISHED}")
+    _shell(place, "sync")
+
+
+def _look(place: Place, cluster: Cluster, report: Recovered, seen: _Seen) -> None:
+    """Come into every database once, see what a person must know, and disable subscriptions.
+
+    Two servers that subscribe alike would take each other's changes.
+    """
+    texts = [cluster.found.texts.get(name, "") for name in ("postgresql.conf", AUTO)]
+    seen.libraries = preloaded(texts)
+    seen.configured = "postgresql.conf" in cluster.found.texts
     for database in report.databases:
-        where = {"host": socket, "port": PORT, "user": report.user, "dbname": database, "passfile": "/nonexistent"}
+        where = {"host": place.work, "port": PORT, "user": report.user, "dbname": database, "passfile": "/nonexistent"}
         with psycopg.connect(**where, autocommit=True) as connection:  # type: ignore[arg-type]
+            if not seen.other_collations:
+                seen.other_collations = [str(name) for (name,) in connection.execute(_COLLATIONS).fetchall()]
             found = connection.execute(
                 "SELECT subname FROM pg_subscription WHERE subenabled AND subdbid = "
                 "(SELECT oid FROM pg_database WHERE datname = current_database())"
             ).fetchall()
             for (name,) in found:
                 connection.execute(f"ALTER SUBSCRIPTION {ident(name)} DISABLE".encode())
-                done.append(f"{name} in {database}")
-    return done
+                seen.disabled.append(f"{name} in {database}")
 
 
-def _settle(data: Path) -> None:
+def _settle(place: Place, data: str) -> None:
     """Give the cluster its own settings back, without those of a standby, and with archiving off."""
-    aside = data / ASIDE
-    lines = aside.read_text(errors="surrogateescape").splitlines() if aside.exists() else []
+    lines = _shell(place, '[ ! -f "$1" ] || cat "$1"', f"{data}/{ASIDE}").splitlines()
     kept = [line for line in lines if not _OF_ANOTHER_LIFE.match(line) and not line.startswith("archive_mode")]
-    text = "\n".join([*kept, as_text({"archive_mode": "off"})])
-    auto = data / AUTO
-    auto.write_text(text, errors="surrogateescape")
-    auto.chmod(0o600)
-    owner = data.stat()
-    os.chown(auto, owner.st_uid, owner.st_gid)
-    for name in (ASIDE, "postmaster.opts"):
-        with contextlib.suppress(FileNotFoundError):
-            (data / name).unlink()
+    _shell(place, 'rm -f -- "$@"', *(f"{data}/{name}" for name in (AUTO, ASIDE, "postmaster.opts")))
+    place.put(data, [text_member(AUTO, "\n".join([*kept, as_text({"archive_mode": "off"})]))])
 
 
-def _steps(data: Path, major: int, report: Recovered, disabled: Sequence[str]) -> list[str]:
-    steps = []
-    if not (data / "postgresql.conf").exists():
+def _steps(ground: Ground, major: int, report: Recovered, seen: _Seen) -> list[str]:
+    steps = [f"An earlier restore there had not ended, and was begun anew: {each}" for each in seen.again]
+    if seen.configured:
         steps.append(
-            f"Write postgresql.conf and pg_hba.conf for {data}: on the source they stood outside the data directory "
-            f"(Debian: /etc/postgresql/{major}/main). Bring them back from the configuration's backup."
+            f"Look through postgresql.conf and pg_hba.conf in {ground.data}: addresses, paths and memory are those of "
+            "the old machine."
         )
     else:
         steps.append(
-            f"Look through postgresql.conf and pg_hba.conf in {data}: addresses, paths, memory, and libraries with "
-            "jobs of their own (pg_cron) are those of the old machine."
+            f"Write postgresql.conf and pg_hba.conf for {ground.data}: on the source they stood outside the data "
+            f"directory (Debian: /etc/postgresql/{major}/main). Bring them back from the configuration's backup."
         )
-    steps.append(f"Start it as the owner of {data}: pg_ctl -D {data} start (or by its service).")
+    if seen.libraries:
+        steps.append(
+            f"It preloads {', '.join(seen.libraries)}: they must be installed there, and jobs of their own (pg_cron) "
+            "run as soon as it is started. Take out of shared_preload_libraries what must not."
+        )
+    steps += ground.starting()
+    steps.append(
+        "Roles and passwords are those of that time; POSTGRES_PASSWORD and the like of a container change nothing in a "
+        "directory that holds data."
+    )
     steps.append(
         f"It is on timeline {report.timeline}, with archiving off. Once archiving has a place of its own: "
-        "ALTER SYSTEM RESET archive_mode; and restart."
+        "ALTER SYSTEM RESET archive_mode; and restart. It has no replication slots: standbys and subscribers of the "
+        "old server need new ones."
     )
-    if disabled:
+    if seen.disabled:
         steps.append(
-            f"Subscriptions were disabled: {', '.join(disabled)}. Enable them only when the old server is gone."
+            f"Subscriptions were disabled: {', '.join(seen.disabled)}. Enable them only when the old server is gone."
+        )
+    if seen.other_collations:
+        steps.append(
+            f"This system sorts text differently from the old one (in {', '.join(seen.other_collations)}): REINDEX "
+            "DATABASE, then ALTER DATABASE ... REFRESH COLLATION VERSION, before anybody uses them."
         )
     steps.append("Point its users there, and take a base backup at once: the old ones end with the old timeline.")
     return [*steps, *report.notes]

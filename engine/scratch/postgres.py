@@ -118,6 +118,8 @@ class Cluster:
                 yield chunk
 
         moved = locations or (lambda old: {oid: f"{self.place.work}/tablespaces/{oid}" for oid in old})
+        # first of all: whoever starts a half-filled directory is told that it still has to be recovered
+        self.place.put(self.data, [text_member("recovery.signal", "")])
         self.place.put(self.data, data_members(counted(base.data()), self.found, moved))
         self._check(base)
         for oid, location in moved(self.found.tablespaces()).items():
@@ -186,7 +188,6 @@ class Cluster:
         postgres_log.refuse_before(goal.time, self.control)
         goal = replace(goal, timeline=self._timeline(goal))
         to_the_end = goal.kind == "end"
-        self.place.put(self.data, [text_member("recovery.signal", "")])
         connection = self._recovery(goal, kept, user, progress)
         if connection is None:
             self._refuse_beyond(goal)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from docker.types import Mount
 
 from engine.errors import ConfigError, ToolMissing
 from engine.journal import Journal
@@ -35,14 +37,27 @@ class ContainerPlace:
         image: On that engine; never pulled.
         docker_host: The engine.
         parents: Where the directory on this host may stand that holds the way in.
+        mounts: Volumes of somebody else's that it works on as well; they stay.
+        user: Whom the server runs as, as the image names it; empty: the image's own, else ``postgres``.
     """
 
-    def __init__(self, major: int, image: str, docker_host: str | None, parents: Iterable[Path]) -> None:
+    def __init__(
+        self,
+        major: int,
+        image: str,
+        docker_host: str | None,
+        parents: Iterable[Path],
+        *,
+        mounts: Sequence[Mount] = (),
+        user: str = "",
+    ) -> None:
+        self._mounts, self._wanted_user = list(mounts), user
         self._major = major
         self._image = image
         self._docker_host = docker_host
         self._path = suitable(parents, passable=False) / leftovers.new_name()
         self.work = str(self._path)
+        self._roots = [PurePosixPath(self.work)]
         self._name = self._path.name
         self._client = docker_client(docker_host)
         self._container: Any = None
@@ -67,7 +82,7 @@ class ContainerPlace:
         with engine_errors(f"Making a scratch container from image {self._image}"):
             user = self._user(journal)
             journal.record("container", name=self._name, docker_host=self._docker_host)
-            self._container = self._create(self._name, f"{user[0]}:{user[1]}", journal)
+            self._container = self._create(self._name, f"{user[0]}:{user[1]}", journal, self._mounts)
             self._owner = user
             self.put("", ())
             self._container.start()
@@ -79,6 +94,10 @@ class ContainerPlace:
                 kept="production and the backups were not touched",
                 remedy=f"recover on a host with PostgreSQL {self._major} instead",
             )
+
+    def also(self, root: str) -> None:
+        """Directories from here on are made, and become the server's user's, like those below ``work``."""
+        self._roots.append(PurePosixPath(root))
 
     def put(self, below: str, members: Iterable[Member]) -> None:
         """Stream files and directories into the container, the server's user's own."""
@@ -117,7 +136,7 @@ class ContainerPlace:
             self._door.close()
         self._client.close()
 
-    def _create(self, name: str, user: str, journal: Journal) -> Any:
+    def _create(self, name: str, user: str, journal: Journal, mounts: Sequence[Mount] = ()) -> Any:
         return self._client.containers.create(
             self._image,
             entrypoint=["/bin/sh", "-c", _IDLE],
@@ -128,6 +147,7 @@ class ContainerPlace:
             environment={},
             labels={leftovers.LABEL: str(journal.facts.get("source", ""))},
             volumes=[self.work],
+            mounts=list(mounts),
             healthcheck={"test": ["NONE"]},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
@@ -139,7 +159,8 @@ class ContainerPlace:
         journal.record("container", name=name, docker_host=self._docker_host)
         looked = self._create(name, "0", journal)
         try:
-            wanted = str((self._client.images.get(self._image).attrs["Config"] or {}).get("User") or "postgres")
+            own = (self._client.images.get(self._image).attrs["Config"] or {}).get("User")
+            wanted = self._wanted_user or str(own or "postgres")
             stream, _ = looked.get_archive("/etc/passwd")
             with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
                 file = tar.extractfile("passwd")
@@ -164,10 +185,9 @@ class ContainerPlace:
         yield b"\0" * (2 * _BLOCK)
 
     def _directories(self, path: PurePosixPath) -> Iterator[bytes]:
-        """Headers of the directories on the way from ``work`` that were not sent yet."""
-        work = PurePosixPath(self.work)
+        """Headers of the directories on the way from ``work`` (or another root) that were not sent yet."""
         for each in reversed([path, *path.parents]):
-            if each.is_relative_to(work) and each not in self._made:
+            if each not in self._made and any(each.is_relative_to(root) for root in self._roots):
                 self._made.add(each)
                 yield self._header(each, 0, directory=True)
 

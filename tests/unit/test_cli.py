@@ -21,6 +21,8 @@ COMMANDS = [
     "verify",
     "decrypt",
     "restore",
+    "restore-cluster",
+    "find-event",
     "adopt",
     "check",
     "sweep",
