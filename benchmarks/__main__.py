@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backup
+from benchmarks import backup, logs, recoveries
 from benchmarks.measure import Figure, save, show
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -15,6 +15,10 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "postgres.backup": lambda directory: backup.run(backup.OnPostgres(directory)),
     "mariadb.memory": lambda directory: backup.memory(backup.OnMariaDB(directory)),
     "postgres.memory": lambda directory: backup.memory(backup.OnPostgres(directory)),
+    "mariadb.ship": logs.run_mariadb,
+    "postgres.ship": logs.run_postgres,
+    "mariadb.recover": lambda directory: recoveries.run(recoveries.OnMariaDBLogs, directory),
+    "postgres.recover": lambda directory: recoveries.run(recoveries.OnPostgresLogs, directory),
 }
 
 
