@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -91,3 +93,23 @@ def test_a_lost_table_comes_back_in_place_with_its_trigger(
     assert _orders(server, boxed.shop) == before
     server.sql("INSERT INTO orders (customer) VALUES (1)", boxed.shop)
     assert server.sql("SELECT note FROM orders ORDER BY id DESC LIMIT 1", boxed.shop) == [("new",)]
+
+
+def test_a_table_dropped_since_comes_back_to_the_second_before(
+    prefect: Installation, boxed: Site, server: DatabaseServer
+) -> None:
+    """Logs fetched from the container, replayed in a scratch container of the same image."""
+    server.sql("INSERT INTO orders (customer, note) VALUES (1, 'in no full')", boxed.shop)
+    wanted = _orders(server, boxed.shop)
+    time.sleep(1.1)
+    moment = datetime.now(UTC).replace(microsecond=0)
+    time.sleep(1.1)
+    server.sql("DROP TABLE orders", boxed.shop)
+    shipped = prefect.run(f"binlog-ship/{boxed.name}")
+    assert shipped.state == "COMPLETED", shipped.message
+    run = prefect.run(
+        f"restore-database/{boxed.name}", source="mysql", database=boxed.shop, into=boxed.shop, confirm=boxed.shop,
+        point_in_time=moment.isoformat(),
+    )  # fmt: skip
+    assert run.state == "COMPLETED", run.message
+    assert _orders(server, boxed.shop) == wanted

@@ -1,17 +1,4 @@
-"""Private database servers, for the demo, the benchmarks and the tests.
-
-Each lives in one directory, listens on a free port of 127.0.0.1 and on a socket inside the directory,
-and is stopped by its process id. Nothing on the standard ports is touched, so a machine that has its
-own servers is safe. Uses the programs of Debian's ``mariadb-server`` and ``postgresql``; run as root, the
-servers themselves run as ``mysql`` and ``postgres``.
-
-    with MariaDB(Path("/var/tmp/demo/mariadb"), password="...") as server:
-        print(server.port, server.socket)
-
-Without ``with``, ``start`` leaves the server running after this process has ended; another process that
-names the same directory can ``stop`` it. ``start`` on a stopped directory brings the same data back on
-the same port.
-"""
+"""What both kinds of private server share: one directory, one process, started and stopped by its id."""
 
 from __future__ import annotations
 
@@ -23,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -169,7 +155,7 @@ class Server(ABC):
             self._initialise(fresh)
         else:
             self._fill_template(self.template)
-            _run(["cp", "-a", "--reflink=auto", str(self.template), str(fresh)])
+            run(["cp", "-a", "--reflink=auto", str(self.template), str(fresh)])
         # Only a complete data directory ever has the final name.
         fresh.rename(self.data)
 
@@ -252,159 +238,13 @@ class Server(ABC):
         return "\n".join(lines[-15:])
 
 
-class MariaDB(Server):
-    """A private MariaDB: binlog on, ROW format, 32 MB buffer pool; ``root`` by password from anywhere."""
-
-    user = "root"
-    system_user = "mysql"
-    stop_signal = signal.SIGTERM
-
-    @property
-    def socket(self) -> Path:
-        """The socket file; root needs the password there too."""
-        return self.run_directory / "s.sock"
-
-    def _initialise(self, data: Path) -> None:
-        data.mkdir()
-        self._give_away(data)
-        as_user = ["--user=mysql"] if os.geteuid() == 0 else []
-        # A server that starts removes what looks like leftovers from its temporary directory: never share one.
-        with tempfile.TemporaryDirectory(prefix="backup-flows-", dir="/var/tmp") as own:
-            self._give_away(Path(own))
-            self._install(data, as_user, {**os.environ, "TMPDIR": own})
-
-    def _install(self, data: Path, as_user: list[str], env: dict[str, str]) -> None:
-        _run(
-            [
-                "mariadb-install-db",
-                "--no-defaults",
-                *as_user,
-                f"--datadir={data}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ],
-            env=env,
-        )
-        bootstrap = ["mariadbd", "--no-defaults", *as_user, f"--datadir={data}", "--bootstrap"]
-        _run(bootstrap, self._accounts(), env=env)
-
-    def _accounts(self) -> str:
-        """The accounts of an official image: root, by password, on the socket and from any host."""
-        password = self.password.replace("\\", "\\\\").replace("'", "\\'")
-        return f"""
-            FLUSH PRIVILEGES;
-            DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');
-            FLUSH PRIVILEGES;
-            ALTER USER root@localhost IDENTIFIED BY '{password}';
-            CREATE USER root@'%' IDENTIFIED BY '{password}';
-            GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
-        """.replace("\n", " ").replace("; ", ";\n")
-
-    def _argv(self) -> list[str]:
-        return [
-            shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "/usr/sbin/mariadbd",
-            "--no-defaults",
-            f"--datadir={self.data}",
-            f"--socket={self.socket}",
-            f"--pid-file={self.run_directory}/mariadbd.pid",
-            f"--tmpdir={self.run_directory}",  # a server that starts clears leftovers of others out of a shared one
-            f"--port={self.port}",
-            f"--bind-address={self.host}",
-            "--log-bin=mysql-bin",
-            "--server-id=1",
-            "--binlog-format=ROW",
-            "--innodb-buffer-pool-size=32M",
-            "--innodb-log-file-size=8M",
-            "--skip-name-resolve",
-            "--character-set-server=utf8mb4",
-            *self.options,
-        ]
-
-    def _answers(self) -> bool:
-        ping = ["mariadb-admin", "--no-defaults", f"--socket={self.socket}", "--connect-timeout=2", "ping"]
-        # It says "alive" with exit status 0 also where the password is missing.
-        return self.socket.exists() and subprocess.run(ping, capture_output=True).returncode == 0
-
-
-class PostgreSQL(Server):
-    """A private PostgreSQL: scram over TCP, trust on the socket for its own user; 32 MB of buffers.
-
-    ``options`` are settings, ``name=value``.
-    """
-
-    user = "postgres"
-    system_user = "postgres"
-    stop_signal = signal.SIGINT
-
-    @property
-    def socket(self) -> Path:
-        """The directory of the socket (what clients call the host)."""
-        return self.run_directory
-
-    def _initialise(self, data: Path) -> None:
-        # initdb reads the password from a file that its own user must be able to open.
-        secret = data.with_name(f"{data.name}.pw")
-        data.mkdir(mode=0o700)
-        self._give_away(data)
-        secret.touch(mode=0o600)
-        self._give_away(secret)
-        secret.write_text(f"{self.password}\n")
-        try:
-            _run(
-                [
-                    str(postgres_programs() / "initdb"),
-                    f"--pgdata={data}",
-                    f"--username={self.user}",
-                    f"--pwfile={secret}",
-                    "--auth-local=trust",
-                    "--auth-host=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--locale=C.UTF-8",
-                    "--no-sync",
-                ],
-                **self._identity(),
-            )
-        finally:
-            secret.unlink()
-
-    def _argv(self) -> list[str]:
-        settings = [
-            f"port={self.port}",
-            f"listen_addresses={self.host}",
-            f"unix_socket_directories={self.run_directory}",
-            "shared_buffers=32MB",
-            "wal_level=replica",
-            "timezone=UTC",
-            "log_timezone=UTC",
-            *self.options,
-        ]
-        arguments = [part for setting in settings for part in ("-c", setting)]
-        return [str(postgres_programs() / "postgres"), "-D", str(self.data), *arguments]
-
-    def _answers(self) -> bool:
-        probe = [str(postgres_programs() / "pg_isready"), "-q", "-h", str(self.socket), "-p", str(self.port), "-t", "2"]
-        return subprocess.run(probe, capture_output=True).returncode == 0
-
-
-def postgres_programs() -> Path:
-    """The directory of the newest PostgreSQL server's programs on this host.
-
-    Raises:
-        EmbeddedError: None is installed.
-    """
-    found = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")}
-    if not found:
-        raise EmbeddedError("no PostgreSQL server on this host; install the package postgresql")
-    return found[max(found)]
-
-
 def _require_passable(directory: Path) -> None:
     for parent in (directory, *directory.parents):
         if not parent.stat().st_mode & 0o001:
             raise EmbeddedError(f"other users may not pass {parent}; use a directory elsewhere, such as /var/tmp")
 
 
-def _run(argv: Sequence[str], script: str | None = None, **how: Any) -> None:
+def run(argv: Sequence[str], script: str | None = None, **how: Any) -> None:
     try:
         done = subprocess.run(
             argv, input=script or "", text=True, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how
