@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from engine import names
@@ -131,15 +132,10 @@ def plan_cluster(site: Site, request: ClusterRequest) -> ClusterPlan:
         RestoreRefused: The place is not empty, in use, or cannot be reached. WrongTool, ToolMissing: there is no
             PostgreSQL of that version. DiskFull, UnknownName, Unreachable: see the message.
     """
-    from engine.postgres.grounds import choose
-
     config = _source(site, request.source)
     target = parse_target(request.when)
     refuse_foreign(site, config.name, target, request.when)
-    ground = choose(
-        config, site.vault.state, directory=request.directory, container=request.container,
-        tablespaces=request.tablespaces,
-    )  # fmt: skip
+    ground = _ground(config, site.vault.state, request)
     found = recoverable(site, config.name, "", location=request.location)
     past = PastPlan(site.name, found, make_plan(found.windows, target, now=names.now()), request.when)
     facts = base_facts(past.manifest)
@@ -185,3 +181,23 @@ def _source(site: Site, name: str) -> PostgresConfig:
             remedy="restore its databases one by one: backups restore --database NAME --to WHEN",
         )
     return config
+
+
+def _ground(config: PostgresConfig, state: Path, request: ClusterRequest) -> Ground:
+    """The place that was named. Raises ConfigError: none, or both, or a path that does not begin at the root."""
+    from engine.postgres.grounds import ContainerGround, HostGround
+    from engine.scratch import here
+
+    if bool(request.directory) == bool(request.container):
+        raise ConfigError(
+            "A whole server goes into a directory or into a container: name one of them.",
+            kept=_KEPT,
+            remedy="--directory /var/lib/postgresql/15/main (empty or absent), or --container NAME (not started yet)",
+        )
+    for each in filter(None, (request.directory, request.tablespaces)):
+        if not PurePosixPath(each).is_absolute() or ".." in PurePosixPath(each).parts:
+            raise ConfigError(f"{each} is not an absolute path.", kept=_KEPT, remedy="write it from the start")
+    below = Path(request.tablespaces) if request.tablespaces else None
+    if request.container:
+        return ContainerGround(request.container, config.docker_host, below, here.parents(None, state))
+    return HostGround.of(config, Path(request.directory), state, tablespaces=below)

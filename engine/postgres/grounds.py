@@ -12,14 +12,14 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Protocol
 
 import docker.errors
 from docker.types import Mount
 
 from engine.config import PostgresConfig
-from engine.errors import ConfigError, RestoreRefused, ToolMissing, UnknownName, WrongTool, nearest
+from engine.errors import RestoreRefused, ToolMissing, UnknownName, WrongTool, nearest
 from engine.processes import LocalRunner
 from engine.processes.place import PROJECT, SERVICE, docker_client
 from engine.scratch import here
@@ -59,6 +59,10 @@ class Ground(Protocol):
             RestoreRefused: Not empty, not to be reached, in use. WrongTool, ToolMissing: no server of that
                 version. DiskFull. UnknownName, Unreachable: no such container or engine.
         """
+        ...
+
+    def check_space(self, path: str) -> None:
+        """Look whether a tablespace can be put there. Raises RestoreRefused."""
         ...
 
     def open(self, major: int, spaces: Mapping[str, str]) -> Place:
@@ -107,11 +111,14 @@ class HostGround:
     def check(self, major: int, spaces: Mapping[str, str], needed: int = 0) -> None:
         _refuse_full(Path(self.data), "The data directory")
         for path in spaces.values():
-            _refuse_full(Path(path), "The directory of a tablespace")
-            _refuse_within(path, self.data)
+            self.check_space(path)
         find_program(LocalRunner(self._tools), "postgres", major, self._config.tools_path)
         if needed:
             refuse_without_room(next(each for each in Path(self.data).parents if each.exists()), needed)
+
+    def check_space(self, path: str) -> None:
+        _refuse_full(Path(path), "The directory of a tablespace")
+        _refuse_within(path, self.data)
 
     @property
     def _tools(self) -> list[str]:
@@ -148,7 +155,7 @@ class ContainerGround:
     kind = "container"
 
     def __init__(
-        self, container: str, docker_host: str | None, tablespaces: PurePosixPath | None, parents: Sequence[Path]
+        self, container: str, docker_host: str | None, tablespaces: PurePath | None, parents: Sequence[Path]
     ) -> None:
         self.name, self._docker_host = container, docker_host
         self._tablespaces, self._parents = tablespaces, list(parents)
@@ -181,12 +188,19 @@ class ContainerGround:
                 raise self._wrong(major, f"it is of {said}")
             self._refuse_full(self.data, "The data directory")
             for path in spaces.values():
-                self._refuse_full(path, "The directory of a tablespace")
-                _refuse_within(path, self.data)
+                self.check_space(path)
+
+    def check_space(self, path: str) -> None:
+        self._mount_of(path)
+        self._refuse_full(path, "The directory of a tablespace")
+        _refuse_within(path, self.data)
 
     def open(self, major: int, spaces: Mapping[str, str]) -> Place:
         attributes = self._target.attrs
-        mounts = {str(each["Destination"]): each for each in self._mounts([self.data, *spaces.values()])}
+        # every volume, for the log may make a tablespace on another; of directories of the host, only what is needed
+        needed = self._mounts([self.data, *spaces.values()])
+        needed += [each for each in attributes["Mounts"] if each["Type"] == "volume" and each.get("RW", True)]
+        mounts = {str(each["Destination"]): each for each in needed}
         return _Helper(
             self._wrong,
             major,
@@ -325,36 +339,13 @@ class _Helper(ContainerPlace):
             raise self._wrong(self._major, error.message) from None
 
 
-def choose(
-    config: PostgresConfig, state: Path, *, directory: str, container: str, tablespaces: str
-) -> HostGround | ContainerGround:
-    """The ground that a person named.
-
-    Raises:
-        ConfigError: None, or both; a path does not begin at the root. And what ``ContainerGround`` raises.
-    """
-    if bool(directory) == bool(container):
-        raise ConfigError(
-            "A whole server goes into a directory or into a container: name one of them.",
-            kept="nothing was changed",
-            remedy="--directory /var/lib/postgresql/15/main (empty or absent), or --container NAME (not started yet)",
-        )
-    for each in filter(None, (directory, tablespaces)):
-        if not PurePosixPath(each).is_absolute() or ".." in PurePosixPath(each).parts:
-            raise ConfigError(f"{each} is not an absolute path.", kept=KEPT, remedy="write it from the start")
-    if container:
-        below = PurePosixPath(tablespaces) if tablespaces else None
-        return ContainerGround(container, config.docker_host, below, here.parents(None, state))
-    return HostGround.of(config, Path(directory), state, tablespaces=Path(tablespaces) if tablespaces else None)
-
-
 def _refuse_full(path: Path, what: str) -> None:
     if not path.is_absolute():
         raise RestoreRefused(f"{what} {path} is not an absolute path.", kept=KEPT, remedy="write it from the start")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise RestoreRefused(f"{what} {path} is no directory.", kept=KEPT, remedy="name an empty one")
     for parent in path.parents:
-        if identity().changes and parent.exists() and not parent.stat().st_mode & 0o001:
+        if parent.exists() and not _passable(parent):
             raise RestoreRefused(
                 f"{what} {path} cannot be reached by the user {identity().name}, whom the server runs as: {parent} is "
                 "closed to others.",
@@ -369,6 +360,13 @@ def _refuse_full(path: Path, what: str) -> None:
             kept=KEPT,
             remedy="stop what runs there and move it away, or name an empty directory",
         )
+
+
+def _passable(directory: Path) -> bool:
+    """May the user that the server runs as go through it?"""
+    who, found = identity(), directory.stat()
+    mine = (found.st_uid == who.uid and found.st_mode & 0o100) or (found.st_gid == who.gid and found.st_mode & 0o010)
+    return not who.changes or bool(found.st_mode & 0o001 or mine)
 
 
 def _refuse_within(path: str, data: str) -> None:

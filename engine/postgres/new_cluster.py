@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,8 +97,16 @@ def restore_cluster(
         directories = [ground.data, *spaces.values()]
         seen = _Seen(again=_begun_before(place, directories))
         journal.record("cluster", kind=ground.kind, where=ground.describe(), mark=f"{ground.data}/{UNFINISHED}")
-        last.enter_context(_claimed(place, ground, directories, str(goal)))
-        cluster = Cluster(place, base.major, data=ground.data, durable=True)
+        claim = last.enter_context(_claimed(place, ground, directories, str(goal)))
+
+        def space(path: str) -> None:
+            """A tablespace that was made after the base backup stands where it stood, and nowhere else."""
+            ground.check_space(path)
+            seen.again.extend(_begun_before(place, [path]))
+            directories.append(path)
+            claim(path)
+
+        cluster = Cluster(place, base.major, data=ground.data, durable=True, space=space)
         cluster.timeout_seconds = config.timeout_seconds
         last.callback(cluster.stop)
         cluster.fill(base, wal, progress, lambda old: _same(old, spaces))
@@ -153,26 +161,29 @@ def _begun_before(place: Place, directories: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _claimed(place: Place, ground: Ground, directories: Sequence[str], goal: str) -> Iterator[None]:
-    """Directories of ours, marked as unfinished; emptied again when the work fails."""
+def _claimed(place: Place, ground: Ground, directories: Sequence[str], goal: str) -> Iterator[Callable[[str], None]]:
+    """Directories of ours, marked as unfinished; emptied again when the work fails. What claims one more is given."""
     words = (
         f"A restore to {goal}, begun {names.iso(names.now().replace(microsecond=0))}, is not finished.\n"
         "This is no server yet. Run the same restore again: it begins anew. Or empty the directory.\n"
     )
+
+    def claim(path: str) -> None:
+        ground.adopt(place, path)
+        place.put(path, [text_member(UNFINISHED, words)])
+
     try:
         for path in directories:
-            ground.adopt(place, path)
-            place.put(path, [text_member(UNFINISHED, words)])
-        yield
+            claim(path)
+        yield claim
     except BaseException as error:
         try:
             for path in directories:
                 _shell(place, _EMPTY, path)
         except BackupError:
             if isinstance(error, BackupError):
-                error.kept = f"{ground.describe()} holds an unfinished server, marked by the file {UNFINISHED}; " + (
-                    error.kept or "nothing else was touched"
-                )
+                left = f"{ground.describe()} holds an unfinished server, marked by the file {UNFINISHED}"
+                error.kept = f"{left}; {error.kept or 'nothing else was touched'}"
         raise
 
 

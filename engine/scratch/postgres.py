@@ -23,6 +23,7 @@ from engine.scratch.postgres_files import (
     Found,
     Member,
     WalFile,
+    as_number,
     data_members,
     end_of,
     exactly,
@@ -34,6 +35,7 @@ from engine.scratch.postgres_files import (
 from engine.scratch.postgres_look import notes, superuser, texts
 from engine.scratch.postgres_place import PORT, Place, Running, server_command
 from engine.scratch.postgres_settings import NEEDED, Goal, as_text, control_facts, harmless, preloaded
+from engine.scratch.postgres_spaces import made_by_log
 
 _NAP = 0.2
 _LOOK = 5
@@ -77,15 +79,25 @@ class Cluster:
         major: Version of PostgreSQL.
         data: The data directory; empty: below the place.
         durable: The data is to be kept; write it safely.
+        space: Makes a directory ready in which the log makes a tablespace; as the place does it, when left out.
     """
 
-    def __init__(self, place: Place, major: int, *, data: str = "", durable: bool = False) -> None:
+    def __init__(
+        self,
+        place: Place,
+        major: int,
+        *,
+        data: str = "",
+        durable: bool = False,
+        space: Callable[[str], None] | None = None,
+    ) -> None:
         self.place = place
         self.data = data or f"{place.work}/data"
         self.control: dict[str, str] = {}
         self.found = Found()
         self._major = major
         self._durable = durable
+        self._space = space or place.make_space
         self._server: Running | None = None
         self.timeout_seconds = 6 * 3600.0
         self._starts = 0
@@ -186,6 +198,7 @@ class Cluster:
         named = preloaded(texts)
         kept = [*(each for each in named if each in NEEDED), *libraries]
         postgres_log.refuse_before(goal.time, self.control)
+        self._make_spaces(goal)
         goal = replace(goal, timeline=self._timeline(goal))
         to_the_end = goal.kind == "end"
         connection = self._recovery(goal, kept, user, progress)
@@ -203,6 +216,14 @@ class Cluster:
         if left_out:
             report.notes.append(f"Libraries the source preloads that were left out: {', '.join(left_out)}.")
         return report
+
+    def _make_spaces(self, goal: Goal) -> None:
+        """Tablespaces that were made after the base backup. Raises RestoreRefused where they may not be made."""
+        made = made_by_log(self.place, f"{self.data}/pg_wal", self.found.segments())
+        made |= made_by_log(self.place, f"{self.place.work}/wal", self._wal)
+        for path, at in made.items():
+            if at >= as_number(self.found.start) and (goal.kind != "lsn" or at <= as_number(goal.lsn)):
+                self._space(path)
 
     def log(self) -> str:
         """The end of the server's log since it was started last."""
@@ -332,9 +353,8 @@ class Cluster:
         """A position past all that was given is no goal that the log's end could stand for."""
         if goal.kind != "lsn":
             return
-        high, _, low = goal.lsn.partition("/")
         end = end_of(self._last_segment, int(self.control[_SEGMENT_LABEL]))
-        if (int(high, 16) << 32) + int(low, 16) > end:
+        if as_number(goal.lsn) > end:
             raise OutsideWindow(
                 f"Position {goal.lsn} lies past the end of the log given, {end >> 32:X}/{end & 0xFFFFFFFF:X}.",
                 kept="production and the backups were not touched",

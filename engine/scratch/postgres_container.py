@@ -105,6 +105,11 @@ class ContainerPlace:
         with engine_errors(f"Copying files into container {self._name}"):
             self._container.put_archive("/", self._tar(target, members))
 
+    def make_space(self, path: str) -> None:
+        """In the container: nobody else's is there."""
+        self.also(path)
+        self.put(path, ())
+
     def program(self, name: str) -> str:
         """Path of one of PostgreSQL's programs in the image."""
         if name not in self._programs:

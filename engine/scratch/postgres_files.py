@@ -76,14 +76,24 @@ class Found:
     @property
     def start_segment(self) -> str:
         """The first file of the log that recovery reads. Raises IntegrityError: no backup_label."""
-        label = re.search(r"^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)", self.texts.get("backup_label", ""), re.M)
+        return self._label[2]
+
+    @property
+    def start(self) -> str:
+        """The position of the log where recovery begins, such as ``0/2000028``. Raises as ``start_segment``."""
+        return self._label[1]
+
+    @property
+    def _label(self) -> re.Match[str]:
+        text = self.texts.get("backup_label", "")
+        label = re.search(r"^START WAL LOCATION: (\S+) \(file ([0-9A-F]{24})\)", text, re.M)
         if not label:
             raise IntegrityError(
                 "The base backup holds no backup_label: a server started on it would take a torn copy for a whole one.",
                 kept="nothing was started",
                 remedy="use another base backup",
             )
-        return label[1]
+        return label
 
     def segments(self) -> list[str]:
         """Segments of the log that the base itself holds."""
@@ -253,6 +263,12 @@ def refuse_gaps(start: str, names: Iterable[str], segment_size: int) -> str:
 def end_of(segment: str, segment_size: int) -> int:
     """The log position (a number) right after a segment."""
     return (_number(segment, 0x1_0000_0000 // segment_size) + 1) * segment_size
+
+
+def as_number(lsn: str) -> int:
+    """A position of the log, such as ``0/3000148``, as a number."""
+    high, _, low = lsn.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
 
 
 def _number(segment: str, per: int) -> int:

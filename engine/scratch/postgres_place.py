@@ -21,6 +21,7 @@ from engine.journal import Journal
 from engine.processes import Command, LocalRunner, Process, Runner
 from engine.scratch import leftovers
 from engine.scratch.postgres_files import Member
+from engine.scratch.postgres_spaces import refusal
 
 PORT = 5432
 """Of the socket's name only: nothing listens on TCP."""
@@ -54,6 +55,14 @@ class Place(Protocol):
 
     def put(self, below: str, members: Iterable[Member]) -> None:
         """Make files and directories below ``work/<below>``; private to the server's user."""
+        ...
+
+    def make_space(self, path: str) -> None:
+        """Make a directory at exactly that path, in which the log is about to make a tablespace.
+
+        Raises:
+            RestoreRefused: That may be somebody else's.
+        """
         ...
 
     def program(self, name: str) -> str:
@@ -185,6 +194,10 @@ class LocalPlace:
     def put(self, below: str, members: Iterable[Member]) -> None:
         """Make files and directories below ``work/<below>``."""
         write_members(self._path / below, members, self._give_away)
+
+    def make_space(self, path: str) -> None:
+        """Never here: on the source's own host it is production's."""
+        raise refusal(path)
 
     def program(self, name: str) -> str:
         """Path of one of PostgreSQL's programs."""

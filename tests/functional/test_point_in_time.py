@@ -161,3 +161,70 @@ def test_a_look_at_the_scratch_server_ends_with_enter_and_leaves_nothing(shop: S
     assert look.wait(120) == 0
     assert {str(each) for each in shop.vault.rglob("*.json")} == before
     assert subprocess.run(["bash", "-c", f"{command} </dev/null"], capture_output=True, check=False).returncode != 0
+
+
+def test_right_before_a_statement_is_found_by_itself_where_there_was_one_and_listed_where_there_were_several(
+    tmp_path: Path, mariadb: DatabaseServer
+) -> None:
+    tmp_path.chmod(0o755)
+    shop = Shop("mysql", mariadb, tmp_path)
+    shop.add(1, 2, 3)
+    shop.anchor()
+    shop.add(4)
+    mariadb.sql("DELETE FROM numbers WHERE n = 1", shop.database)
+    shop.add(5)
+    mariadb.sql("DELETE FROM numbers WHERE n = 2", shop.database)
+    wanted = shop.numbers()
+    mariadb.sql("DROP TABLE numbers", shop.database)
+    with mariadb.database("beside") as other:  # the same statement, in a database that is not restored
+        mariadb.sql("CREATE TABLE numbers (n int); DROP TABLE numbers", other)
+    to = ("restore", "--database", shop.database, "--to")
+    error = shop.backups(*to, "before DROP TABLE numbers", code=2)["error"]
+    assert "every commit is shipped until" in error["message"] and "backups ship" in error["remedy"]
+    shop.backups("ship")
+
+    plan = shop.backups(*to, "before DROP TABLE numbers", "--dry-run")["recovery"]
+    assert plan["statement"]["what"] == f"DROP {shop.database}.numbers"
+    assert plan["target"] == plan["statement"]["position"]
+    for when, rows in (
+        ("before drop table numbers", wanted),
+        ("before first DELETE numbers", [1, 2, 3, 4]),
+        ("before last DELETE", [2, 3, 4, 5]),
+    ):
+        side = f"{shop.database}_{rows[0]}_{len(rows)}"
+        shop.backups(*to, when, "--into", side)
+        assert shop.numbers(side) == rows, when
+        mariadb.sql(f"DROP DATABASE {side}")
+
+    error = shop.backups(*to, "before DELETE numbers", code=2)["error"]
+    listed = [line for line in error["remedy"].splitlines() if line.startswith("  ")]
+    assert "2 statements fit" in error["message"] and len(listed) == 2 and all("UTC" in line for line in listed)
+    found = shop.backups("find-event", "--table", f"{shop.database}.numbers", "--kind", "delete")["found"]
+    assert [each["to"] in line for each, line in zip(found, listed, strict=True)] == [True, True]
+    assert shop.backups(*to, found[0]["to"], "--dry-run")["recovery"]["target"] == found[0]["to"]
+    before = found[1]["at"]
+    assert shop.backups(*to, f"before last DELETE numbers, until {before}", "--dry-run")["recovery"]["statement"]
+    error = shop.backups(*to, f"before DELETE numbers, since {datetime.now(UTC).isoformat()}", code=2)["error"]
+    assert "Nothing in the shipped logs" in error["message"]
+
+
+def test_postgres_refuses_a_statement_and_shows_the_commits_around_a_time(
+    tmp_path: Path, postgres15: DatabaseServer
+) -> None:
+    tmp_path.chmod(0o755)
+    shop = Shop("postgres", postgres15, tmp_path)
+    shop.anchor()
+    shop.add(1)
+    moment = quiet_moment()
+    shop.add(2)
+    shop.backups("ship")
+    to = ("restore", "--database", shop.database, "--to")
+    error = shop.backups(*to, "before DROP TABLE numbers", code=2)["error"]
+    assert "not statements" in error["message"] and "find-event --source postgres --around" in error["remedy"]
+    found = shop.backups("find-event", "--around", moment.isoformat())["found"]
+    kept = [each for each in found if each["at"] <= moment.isoformat().replace("+00:00", "Z")][-1]
+    assert kept["keeps"]
+    side = f"{shop.database}_lsn"
+    shop.backups(*to, kept["to"], "--into", side)  # that commit is kept, the next one is not
+    assert shop.numbers(side) == [1]
+    postgres15.sql(f"DROP DATABASE {side}")

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from tests.functional.postgres.pitr_kit import running
 from tests.integration.installation import Installation, Site
 from tests.servers.databases import DatabaseServer
 
@@ -126,3 +128,39 @@ def test_logs_stand_at_the_replica_too(prefect: Installation, site: Site) -> Non
 
         found = json.loads(done.stdout)["backups"]
         assert found and all(set(each["locations"]) == {"local", "s3"} for each in found)
+
+
+def test_the_statement_is_found_by_a_flow_and_a_restore_can_be_asked_for_right_before_it(
+    prefect: Installation, site: Site
+) -> None:
+    shop = prefect.mariadb
+    shop.sql("CREATE TABLE precious (id int PRIMARY KEY); INSERT INTO precious VALUES (1), (2)", site.shop)
+    shop.sql("DROP TABLE precious", site.shop)
+    _ship(prefect, site, "mysql")
+    run = prefect.run(f"find-event/{site.name}", source="mysql", table="precious", kinds=["drop"])
+    assert run.state == "COMPLETED" and f"DROP {site.shop}.precious" in run.first_line, run.message
+    (row,) = prefect.table(run, f"{site.name}-events")
+    assert row["point_in_time"] in run.first_line and row["committed (UTC)"].endswith("Z")
+    run = prefect.run(
+        f"restore-database/{site.name}", source="mysql", database=site.shop, dry_run=True,
+        point_in_time="before DROP TABLE precious",
+    )  # fmt: skip
+    assert run.state == "COMPLETED" and row["point_in_time"] in run.first_line, run.message
+    assert f"DROP {site.shop}.precious" in prefect.markdown(run.id, f"{site.name}-recovery-plan")
+    run = prefect.run(f"restore-database/{site.name}", database=site.platform, point_in_time="before DROP TABLE x")
+    assert run.state == "FAILED" and "around=TIME" in run.message, run.message
+
+
+def test_a_whole_server_comes_back_in_an_empty_directory_by_a_flow(
+    prefect: Installation, site: Site, servers_directory: Path
+) -> None:
+    directory = servers_directory / "new-server" / "data"
+    run = prefect.run(f"restore-cluster/{site.name}", directory=str(directory))
+    assert run.state == "COMPLETED" and str(directory) in run.first_line, run.message
+    story = prefect.markdown(run.id, f"{site.name}-cluster")
+    assert "pg_ctl" in story and "Roles and passwords are those of that time" in story
+    with running(directory, site.platform) as connection:
+        found = connection.execute("SELECT count(*) FROM silver.daily").fetchone()
+    assert found == (300,)
+    run = prefect.run(f"restore-cluster/{site.name}", directory=str(directory))
+    assert run.state == "FAILED" and "not empty" in run.first_line, run.message

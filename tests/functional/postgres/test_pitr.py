@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import IntegrityError, LogGap, OutsideWindow, RestoreRefused
 from engine.postgres import PostgresSource
 from engine.postgres.commits import commits_near
+from engine.postgres.grounds import HostGround
 from engine.postgres.new_cluster import restore_cluster
 from engine.postgres.pitr import Past, export, recover
 from engine.scratch.postgres_files import BaseBackup, WalFile
@@ -86,12 +88,12 @@ def _live(server: DatabaseServer, directory: Path) -> Story:
     return Story(server, base, wal, commits, before, commits[-1], directory, place)
 
 
-def _tablespace(server: DatabaseServer, directory: Path) -> str:
+def _tablespace(server: DatabaseServer, directory: Path, name: str = "far") -> str:
     if server.container:
-        inside(server, "sh", "-c", "mkdir /var/lib/postgresql/far && chown postgres /var/lib/postgresql/far")
-        return "/var/lib/postgresql/far"
+        inside(server, "sh", "-c", f"mkdir /var/lib/postgresql/{name} && chown postgres /var/lib/postgresql/{name}")
+        return f"/var/lib/postgresql/{name}"
     assert server.data_directory is not None
-    place = server.data_directory.parent / "far"
+    place = server.data_directory.parent / name
     place.mkdir()
     same_owner(place, server.data_directory)
     return str(place)
@@ -295,11 +297,10 @@ def test_a_whole_cluster_comes_back_in_an_empty_directory_and_runs(story15: Stor
     root = story15.server.data_directory.parent / "new-machine"
     data = root / "data"
     config = config_of(story15.server)
-    arguments = {"site": "x", "state": tmp_path, "base": story15.base, "wal": story15.wal}
+    arguments: dict[str, Any] = {"state": tmp_path, "base": story15.base, "wal": story15.wal}
     moment = story15.dropped.at - timedelta(microseconds=1)
-    done = restore_cluster(
-        config, **arguments, goal=Goal(time=moment), data_directory=data, tablespaces=root / "spaces"
-    )  # type: ignore[arg-type]
+    ground = HostGround.of(config, data, tmp_path, tablespaces=root / "spaces")
+    done = restore_cluster(config, **arguments, goal=Goal(time=moment), ground=ground)
     assert done.steps
     with running(data, "app") as connection:
         assert connection.execute("SELECT count(*) FROM precious").fetchone() == (777,)
@@ -320,11 +321,40 @@ def test_a_whole_cluster_comes_back_in_an_empty_directory_and_runs(story15: Stor
             assert _rows(past)[-1] == last
             assert past.report.timeline == 3
     with pytest.raises(RestoreRefused, match="not empty"):
-        restore_cluster(config, **arguments, goal=Goal(), data_directory=data)  # type: ignore[arg-type]
+        restore_cluster(config, **arguments, goal=Goal(), ground=HostGround.of(config, data, tmp_path))
     with pytest.raises(RestoreRefused, match="tablespace"):  # where it stood, production's still is
-        restore_cluster(config, **arguments, goal=Goal(), data_directory=root / "again")  # type: ignore[arg-type]
-    assert list((root / "again").iterdir()) == []
+        restore_cluster(config, **arguments, goal=Goal(), ground=HostGround.of(config, root / "again", tmp_path))
+    assert not (root / "again").exists()
     assert _nothing_left(tmp_path)
+
+
+def test_a_tablespace_made_after_the_base_backup_never_leads_a_replay_into_production(
+    story: Story, tmp_path: Path
+) -> None:
+    server, config = story.server, config_of(story.server)
+    place = _tablespace(server, story.directory, "late")
+    server.sql(f"CREATE TABLESPACE late LOCATION '{place}'")
+    server.sql("CREATE TABLE latest TABLESPACE late AS SELECT n FROM generate_series(1, 999) n", "app")
+    wal = copy_wal(server, tmp_path / "wal")
+    server.sql("UPDATE latest SET n = -n; CHECKPOINT", "app")  # what a replay into these files would undo
+    given: dict[str, Any] = {"state": tmp_path, "base": story.base, "wal": wal, "goal": Goal()}
+    if server.container:  # nobody else's is at that path in a scratch container
+        with recover(config, site="x", **given) as past:
+            assert _rows(past, "SELECT n FROM latest ORDER BY n") == list(range(1, 1000))
+    else:
+        with pytest.raises(RestoreRefused, match=f"{place}.* may be production's"):
+            with recover(config, site="x", **given):
+                raise AssertionError("it must not come so far")
+        third = Path(place).parent / "third"
+        ground = HostGround.of(config, third / "data", tmp_path, tablespaces=third / "spaces")
+        with pytest.raises(RestoreRefused, match="not empty"):
+            restore_cluster(config, **given, ground=ground)
+        assert list((third / "data").iterdir()) == []
+        with recover(config, site="x", **{**given, "goal": Goal(lsn=story.before_drop)}) as past:  # before it was made
+            assert _rows(past) == list(range(LOADED))
+    assert server.sql("SELECT min(n), count(*) FROM latest", "app") == [("-999", "999")]
+    server.sql("DROP TABLE latest", "app")
+    server.sql("DROP TABLESPACE late")
 
 
 @pytest.mark.faults
