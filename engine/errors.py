@@ -23,6 +23,7 @@
       StoreError                    a store failed in a way that may pass          retryable
         NotFound                    a key is not in the store                      permanent
         StoreRefused                the store will never accept this request       permanent
+          Retained                  an object lock keeps it from being deleted     permanent
       Cancelled                     stopped on request                             permanent
 
 ``retryable`` answers one question: can doing exactly the same again help?
@@ -161,6 +162,10 @@ class StoreRefused(StoreError):
     """The store will not accept this request, however often it is made."""
 
     retryable = False
+
+
+class Retained(StoreRefused):
+    """An object lock keeps the object from being deleted, for now."""
 
 
 class Cancelled(BackupError):

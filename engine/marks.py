@@ -8,32 +8,53 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from engine import names
 from engine.catalog import Entry
 from engine.codec import KeyRing
 from engine.errors import ConfigError, IntegrityError
-from engine.layout import Layout
+from engine.layout import MARKS, Layout
 from engine.signed import seal, unseal
 from engine.stores.base import Store
 
 TYPE = "mark"
 _KIND = re.compile(r"^[a-z][a-z-]*$")
 _REST = re.compile(r"^[a-z][a-z-]*\.\d{8}_\d{6}-[0-9a-f]{8}\.json$")
+_NAMED = re.compile(r"^(?P<of>.+)\.(?P<kind>[a-z][a-z-]*)\.(?P<stamp>\d{8}_\d{6})-[0-9a-f]{8}\.json$")
 
 
-def add(store: Store, layout: Layout, keys: KeyRing, entry: Entry, kind: str, facts: Mapping[str, object]) -> str:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mark as its name tells: of which backup (its data's key), what, and when (UTC). Nothing is proven by it."""
+
+    of: str
+    kind: str
+    at: datetime
+
+
+def add(
+    store: Store,
+    layout: Layout,
+    keys: KeyRing,
+    entry: Entry,
+    kind: str,
+    facts: Mapping[str, object],
+    at: datetime | None = None,
+) -> str:
     """Write one mark; its key.
 
     Args:
         kind: What was learnt: ``verified``, ``broken``, ``copied``, ``pinned``, ``released``...
         facts: JSON values; no secrets.
+        at: When it was learnt; now when None.
     """
     if not _KIND.match(kind):
         raise ConfigError(f"{kind!r} is no kind of mark: lower-case letters and dashes.")
-    at = names.now()
+    at = at or names.now()
     key = f"{layout.marks_prefix(entry.key)}{kind}.{at:{names.STAMP}}-{secrets.token_hex(4)}.json"
     body = {
         "type": TYPE,
@@ -63,6 +84,28 @@ def read(store: Store, layout: Layout, keys: KeyRing, entry: Entry) -> list[dict
         if _REST.match(info.key.removeprefix(prefix))
     ]
     return sorted(found, key=lambda mark: str(mark["at"]))
+
+
+def named(store: Store, layout: Layout) -> Iterator[Named]:
+    """Every mark of a store by its name alone, in key order: claims that ``read`` proves."""
+    base = f"{layout.base}/" if layout.base else ""
+    folder = f"{base}{MARKS}/"
+    for info in store.list(folder):
+        found = _NAMED.match(info.key.removeprefix(folder))
+        if found is None:
+            continue
+        try:
+            at = datetime.strptime(found["stamp"], names.STAMP).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        yield Named(base + found["of"], found["kind"], at)
+
+
+def remove(store: Store, layout: Layout, key: str) -> None:
+    """Delete every mark of a backup that is gone."""
+    prefix = layout.marks_prefix(key)
+    for each in [info.key for info in store.list(prefix) if _REST.match(info.key.removeprefix(prefix))]:
+        store.delete(each)
 
 
 def _open(store: Store, layout: Layout, keys: KeyRing, entry: Entry, key: str) -> dict[str, Any]:

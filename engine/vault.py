@@ -24,11 +24,12 @@ from engine.config import SiteConfig
 from engine.copying import Copying, is_lacking
 from engine.errors import BackupError, DiskFull, UnknownName, nearest
 from engine.journal import Journal, living
-from engine.layout import layouts
+from engine.layout import Layout, layouts
 from engine.locks import held, waited_for
 from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.progress import Progress, silent
+from engine.removal import finish_abandoned
 from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
 from engine.spool import sweep_spools, verified_chunks
@@ -80,6 +81,24 @@ class Vault:
     @property
     def _spools(self) -> Path:
         return self.state / "spool"
+
+    @property
+    def removals(self) -> Path:
+        """Where removals under way keep their journals."""
+        return self.state / "removals"
+
+    def layout(self, location: str) -> Layout:
+        """How backups are called in that location. Raises UnknownName."""
+        self.store(location)
+        return self._layouts[location]
+
+    def pruning(self) -> AbstractContextManager[None]:
+        """One prune at a time; LockHeld names who has it."""
+        return self._held("prune", f"the pruning of {self.site}")
+
+    def finish_removals(self) -> list[str]:
+        """Finish what a prune that died had begun to remove; says what went."""
+        return list(finish_abandoned(self.removals, self.store, self.layout))
 
     def check(self) -> None:
         """The root exists (made 0700) or says why not; writable; stage area on the same file system.
@@ -250,10 +269,13 @@ class Vault:
 
     def lock(self, source: str, database: str) -> AbstractContextManager[None]:
         """flock under ``state``: one run at a time per source and database; LockHeld names pid and since."""
+        return self._held(f"{source}.{names.encode(database)}", f"{source}/{database} of {self.site}")
+
+    def _held(self, name: str, what: str) -> AbstractContextManager[None]:
         folder = make_private(self.root, self.state) / "locks"
         with speaking_of("write to", self.state, self.root):
             folder.mkdir(exist_ok=True, mode=0o700)
-        return held(folder / f"{source}.{names.encode(database)}.lock", f"{source}/{database} of {self.site}")
+        return held(folder / f"{name}.lock", what)
 
     def sweep(self) -> list[str]:
         """Remove what dead runs left in every store (best effort on replicas): staged files, data
@@ -262,6 +284,7 @@ class Vault:
             return []
         done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
         done += withdraw_abandoned(self._publishing, self.store)
+        done += self.finish_removals()
         for location in self.locations():
             try:
                 age = 0.0 if location == LOCAL else UPLOADS_DIE_AFTER.total_seconds()

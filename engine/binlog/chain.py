@@ -67,13 +67,17 @@ def is_break(logs: Sequence[ServerLog], newest: LogFile, seen: Seen | None) -> s
 def work(logs: Sequence[ServerLog], newest: LogFile | None, known: Collection[str]) -> Work:
     """What to ship when nothing is broken.
 
+    Logs from before the oldest that the vault holds are left alone: retention has removed them there, and the
+    server may keep its own for longer.
+
     Args:
         known: Names of every log in the vault.
     """
     closed = logs[:-1]
     if newest is None:
         return Work(ship=list(closed), missing=_between(closed))
-    ship = [log for log in closed if log.number > newest.number or log.name not in known]
+    oldest = min((int(name.rpartition(".")[2]) for name in known), default=newest.number)
+    ship = [log for log in closed if log.number > newest.number or (log.name not in known and log.number > oldest)]
     later = [log.number for log in logs if log.number > newest.number]
     missing = [_called(newest.name, each) for each in range(newest.number + 1, min(later, default=0))]
     return Work(ship=ship, missing=missing + _between([log for log in logs if log.number > newest.number]))

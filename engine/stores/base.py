@@ -135,6 +135,10 @@ class Store(Protocol):
         """Remove an object; one that is not there is success."""
         ...
 
+    def retained_until(self, key: str) -> datetime | None:
+        """Until when an object lock keeps this object (UTC; the end of time for a legal hold), or None."""
+        ...
+
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Remove what dead runs left unfinished (staged files, multipart uploads); names what went.
 

@@ -109,6 +109,9 @@ class LocalStore:
                 return
             sync_directory(path.parent)
 
+    def retained_until(self, key: str) -> datetime | None:
+        return None
+
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Remove what dead writers staged. Age does not matter here: a lock tells who lives."""
         with speaking_of("sweep", self.staging, self.root):

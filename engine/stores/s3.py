@@ -96,6 +96,9 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._bucket.delete(check_key(key))
 
+    def retained_until(self, key: str) -> datetime | None:
+        return self._bucket.retained_until(check_key(key))
+
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Abort old unfinished uploads of this package.
 

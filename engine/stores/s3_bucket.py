@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -148,6 +148,19 @@ class Bucket:
         except (boto.ClientError, boto.BotoCoreError) as error:
             if code_of(error) != "NoSuchKey":
                 raise in_words(error, f"delete {key}", self.place) from None
+
+    def retained_until(self, key: str) -> datetime | None:
+        """Until when an object lock keeps it. An endpoint that has none, or does not tell us, says None."""
+        try:
+            answer = self.client.head_object(**self._target(key))
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if status_of(error) == 404:
+                return None
+            raise in_words(error, f"look at {key}", self.place) from None
+        if answer.get("ObjectLockLegalHoldStatus") == "ON":
+            return datetime.max.replace(tzinfo=UTC)
+        until = answer.get("ObjectLockRetainUntilDate")
+        return until.astimezone(UTC) if until else None
 
     def checks_sha256(self) -> bool:
         """Whether the endpoint really compares digests: it must refuse one that is wrong. Asked once.

@@ -10,7 +10,7 @@ from typing import Any
 from botocore import exceptions as boto
 from urllib3.exceptions import HTTPError
 
-from engine.errors import BackupError, CredentialsRefused, NotFound, StoreError, StoreRefused, Unreachable
+from engine.errors import BackupError, CredentialsRefused, NotFound, Retained, StoreError, StoreRefused, Unreachable
 
 _KEY_ID = {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"}
 _SECRET = {"SignatureDoesNotMatch"}
@@ -98,7 +98,7 @@ def _refused(error: boto.ClientError, what: str, place: Place) -> BackupError:
             'wait until head-object shows ongoing-request="false", then run this again.',
         )
     if _is_locked(said):
-        return StoreRefused(
+        return Retained(
             f"{what}: the object is retained by object lock ({said}).",
             kept="the object.",
             remedy="nothing, unless it must go sooner: it can be deleted when its retention ends.",

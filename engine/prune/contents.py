@@ -1,0 +1,201 @@
+"""What a place holds, as retention judges it: backups and marks by their names, proof where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from engine import marks
+from engine.catalog import Entry
+from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
+from engine.logs import LogFile, load_log
+from engine.manifest import Manifest
+from engine.recovery.window import Anchor
+from engine.retention.judge import Claim, Item
+from engine.vault import Vault
+
+EXPIRED, REPRIEVED = "expired", "reprieved"
+"""Kinds of marks: to go a day later; kept after all."""
+VERIFIED, BROKEN, COPIED = "verified", "broken", "copied"
+PINNED, UNPINNED, RELEASED = "pinned", "unpinned", "released"
+_SIDE_BY_SIDE = 8
+_DAMAGE = (IntegrityError, WrongKey, NotFound)
+"""What says of a backup that it does not hold; anything else says that the place could not be asked."""
+
+
+@dataclass(slots=True)
+class _Claims:
+    """The latest word of the marks of one backup, by their names."""
+
+    verdict: str = ""
+    judged_at: datetime | None = None
+    expired: str = ""
+    expiry_at: datetime | None = None
+    pinned: str = ""
+    pinned_at: datetime | None = None
+    released: bool = False
+
+    def add(self, mark: marks.Named) -> None:
+        if mark.kind in (VERIFIED, BROKEN, COPIED):
+            if _is_later(mark, self.judged_at, wins_tie=mark.kind == BROKEN):
+                self.verdict, self.judged_at = mark.kind, mark.at
+        elif mark.kind in (EXPIRED, REPRIEVED):
+            if _is_later(mark, self.expiry_at, wins_tie=mark.kind == REPRIEVED):
+                self.expired, self.expiry_at = mark.kind, mark.at
+        elif mark.kind in (PINNED, UNPINNED):
+            if _is_later(mark, self.pinned_at, wins_tie=mark.kind == PINNED):
+                self.pinned, self.pinned_at = mark.kind, mark.at
+        elif mark.kind == RELEASED:
+            self.released = True
+
+    @property
+    def claim(self) -> Claim:
+        if self.verdict == BROKEN:
+            return "broken"
+        return "good" if self.verdict else "unproven"
+
+
+def _is_later(mark: marks.Named, than: datetime | None, *, wins_tie: bool) -> bool:
+    return than is None or mark.at > than or (mark.at == than and wins_tie)
+
+
+@dataclass
+class Contents:
+    """One place.
+
+    Attributes:
+        entries: By the data's key.
+        copied: Keys that only a copy's own proof speaks for.
+    """
+
+    location: str
+    entries: dict[str, Entry] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    copied: set[str] = field(default_factory=set)
+
+
+def contents(vault: Vault, location: str) -> Contents:
+    """Everything in one place, newest first, from two listings. Raises what the store does."""
+    found = Contents(location)
+    claims: dict[str, _Claims] = {}
+    for mark in marks.named(vault.store(location), vault.layout(location)):
+        claims.setdefault(mark.of, _Claims()).add(mark)
+    nothing = _Claims()
+    for entry in vault.catalog(location).entries():
+        said = claims.get(entry.key, nothing)
+        found.entries[entry.key] = entry
+        found.items.append(item_of(entry, said))
+        if said.verdict == COPIED:
+            found.copied.add(entry.key)
+    return found
+
+
+def broken_files(vault: Vault, location: str) -> set[str]:
+    """Names of what was found broken in a place, from the names of its marks; nothing where it cannot be asked."""
+    claims: dict[str, _Claims] = {}
+    try:
+        for mark in marks.named(vault.store(location), vault.layout(location)):
+            claims.setdefault(mark.of, _Claims()).add(mark)
+    except BackupError:
+        return set()
+    return {key.rsplit("/", 1)[-1] for key, said in claims.items() if said.claim == "broken"}
+
+
+def item_of(entry: Entry, said: _Claims | None = None) -> Item:
+    """A backup as its names and the names of its marks tell."""
+    said = said or _Claims()
+    return Item(
+        entry.key, entry.source, entry.tier, entry.name.name, entry.name.taken_at, said.claim,
+        pinned=said.pinned == PINNED, released=said.released,
+        expired_at=said.expiry_at if said.expired == EXPIRED else None,
+    )  # fmt: skip
+
+
+class SignedEvidence:
+    """The evidence of one place: what its signed manifests and marks say, each asked once.
+
+    Args:
+        suspect: Names of backups that were found broken in some place: a mere copy of one is not good.
+        known_logs: Facts of logs by file name, shared between places: a copy's manifest is the same signed bytes.
+    """
+
+    def __init__(
+        self, vault: Vault, held: Contents, suspect: Iterable[str] = (), known_logs: dict[str, LogFile] | None = None
+    ) -> None:
+        self._vault = vault
+        self._held = held
+        self._suspect = frozenset(suspect)
+        self._known_logs = {} if known_logs is None else known_logs
+        self._manifests: dict[str, Manifest | None] = {}
+        self._proven: dict[str, bool] = {}
+
+    def proven(self, item: Item) -> bool:
+        """See ``Evidence.proven``."""
+        if item.key not in self._proven:
+            self._proven[item.key] = self._is_whole(item)
+        return self._proven[item.key]
+
+    def released(self, item: Item) -> bool:
+        """See ``Evidence.released``."""
+        return any(mark["kind"] == RELEASED for mark in self._marks(item))
+
+    def anchor(self, item: Item) -> Anchor | None:
+        """See ``Evidence.anchor``."""
+        from engine.recoverable import anchor_of
+
+        manifest = self._manifest(item)
+        if manifest is None:
+            return None
+        try:
+            return anchor_of(manifest)
+        except IntegrityError:
+            return None
+
+    def logs(self, items: list[Item]) -> Mapping[str, LogFile]:
+        """See ``Evidence.logs``."""
+        wanted = [each for each in items if each.file not in self._known_logs]
+        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="prune") as pool:
+            for item, log in pool.map(lambda each: (each, self._log(each)), wanted):
+                if log is not None:
+                    self._known_logs[item.file] = log
+        return {each.key: self._known_logs[each.file] for each in items if each.file in self._known_logs}
+
+    def _log(self, item: Item) -> LogFile | None:
+        try:
+            return load_log(self._vault, self._held.entries[item.key])[1]
+        except _DAMAGE:
+            return None
+
+    def _is_whole(self, item: Item) -> bool:
+        entry, manifest = self._held.entries[item.key], self._manifest(item)
+        if manifest is None or manifest.data.size != entry.size:
+            return False
+        if item.key in self._held.copied and item.file in self._suspect:
+            return False
+        store = self._vault.store(self._held.location)
+        for part in manifest.files[1:]:
+            info = store.stat(entry.beside(part.file))
+            if info is None or info.size != part.size:
+                return False
+        verdicts = [mark for mark in self._marks(item) if mark["kind"] in (VERIFIED, BROKEN, COPIED)]
+        if not verdicts or verdicts[-1]["kind"] == BROKEN:
+            return False
+        return bool(verdicts[-1]["facts"].get("sha256", manifest.data.sha256) == manifest.data.sha256)
+
+    def _manifest(self, item: Item) -> Manifest | None:
+        if item.key not in self._manifests:
+            try:
+                entry = self._held.entries[item.key]
+                self._manifests[item.key] = self._vault.catalog(self._held.location).load(entry)
+            except _DAMAGE:
+                self._manifests[item.key] = None
+        return self._manifests[item.key]
+
+    def _marks(self, item: Item) -> list[dict[str, Any]]:
+        try:
+            return self._vault.marks(self._held.entries[item.key])
+        except _DAMAGE:
+            return []

@@ -1,0 +1,50 @@
+"""What the last prune left in each place, for the next one to compare with. A note of this machine, no promise:
+without it a prune is only more careful."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+from engine.retention.brakes import LastRun
+from engine.stores.local_errors import speaking_of
+
+FILE = "last-prune.json"
+
+
+def last_runs(state: Path) -> dict[str, LastRun]:
+    """By place; empty where nothing can be read."""
+    try:
+        told = json.loads((state / FILE).read_bytes())
+        return {
+            str(location): LastRun(
+                datetime.fromisoformat(each["at"]), {str(group): int(count) for group, count in each["left"].items()}
+            )
+            for location, each in told.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def remember(state: Path, runs: dict[str, LastRun]) -> None:
+    """Write them down, whole or not at all. Raises DiskFull, StoreError."""
+    told = {
+        location: {"at": run.at.isoformat(), "left": dict(run.left)}
+        for location, run in runs.items()
+        if run.at is not None
+    }
+    path = state / FILE
+    fresh = path.with_suffix(f".{os.getpid()}")
+    with speaking_of("write to", path, state):
+        try:
+            with fresh.open("wb") as file:
+                file.write(json.dumps(told, indent=1, sort_keys=True).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        finally:
+            with contextlib.suppress(OSError):
+                fresh.unlink()

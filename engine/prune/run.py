@@ -1,0 +1,142 @@
+"""Doing what a prune has planned: marks first, removal a day later, one place after the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+
+from engine import marks, names
+from engine.catalog import Entry
+from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
+from engine.progress import Progress, silent
+from engine.prune.contents import EXPIRED, REPRIEVED, Contents
+from engine.prune.plan import ALL, GRACE, PlacePlan, Planned, look
+from engine.prune.record import last_runs, remember
+from engine.removal import remove
+from engine.retention.brakes import LastRun, group_of
+from engine.site import Site
+from engine.vault import Vault
+
+_LOCKS = {names.BINLOGS: "@binlogs", names.WAL: "wal shipping", names.BASE: "base backup"}
+"""What the runs that write these hold; for any other tier the database's own name."""
+
+
+def prune(
+    site: Site,
+    *,
+    location: str = ALL,
+    source: str = "",
+    confirmed: bool = False,
+    now: datetime | None = None,
+    progress: Progress = silent,
+) -> list[PlacePlan]:
+    """Judge every place and carry it out; the plans say what was done, and what could not be.
+
+    A removal that an earlier run broke off is finished first. See ``look`` for the arguments.
+
+    Raises:
+        LockHeld: Another prune is at work. UnknownName. ConfigError: the vault cannot be written to.
+    """
+    vault = site.vault
+    vault.check()
+    with vault.pruning():
+        vault.finish_removals()
+        plans = look(site, location=location, source=source, confirmed=confirmed, now=now)
+        runs = last_runs(vault.state)
+        for plan in plans:
+            if plan.contents is None or plan.error is not None:
+                continue
+            try:
+                _carry_out(vault, plan, plan.contents, progress)
+            except BackupError as error:
+                plan.error = error
+                continue
+            if not plan.brake:
+                runs[plan.location] = _left(plan, runs.get(plan.location, LastRun()))
+        remember(vault.state, runs)
+    return plans
+
+
+def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, progress: Progress) -> None:
+    todo = [each for each in plan.planned if each.action in ("expire", "reprieve", "remove")]
+    groups: dict[str, list[Planned]] = {}
+    for number, each in enumerate(todo):
+        progress(f"prune {plan.location}", number, len(todo))
+        if each.action == "remove":
+            groups.setdefault(group_of(each.item), []).append(each)
+        else:
+            kind = EXPIRED if each.action == "expire" else REPRIEVED
+            _mark(vault, plan, held.entries[each.item.key], kind, each.reason)
+            if kind == EXPIRED:
+                each.until = plan.now + GRACE
+    for group in groups.values():
+        with _locked(vault, group) as busy:
+            for each in group:
+                if busy:
+                    each.action, each.reason = "in use", f"{each.reason}; {busy}"
+                else:
+                    _remove(vault, plan, held.entries[each.item.key], each)
+
+
+def _mark(vault: Vault, plan: PlacePlan, entry: Entry, kind: str, reason: str) -> None:
+    layout = vault.layout(plan.location)
+    marks.add(vault.store(plan.location), layout, vault.keys, entry, kind, {"reason": reason}, at=plan.now)
+
+
+@contextlib.contextmanager
+def _locked(vault: Vault, group: list[Planned]) -> Iterator[str]:
+    """No backup and no restore of this database while its files go; gives why not, where one is under way."""
+    item = group[0].item
+    try:
+        lock = vault.lock(str(item.source), _LOCKS.get(str(item.tier), item.name))
+        lock.__enter__()
+    except LockHeld as error:
+        yield error.message
+        return
+    try:
+        yield ""
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _remove(vault: Vault, plan: PlacePlan, entry: Entry, each: Planned) -> None:
+    """One backup goes, if its own signed documents agree."""
+    store = vault.store(plan.location)
+    try:
+        manifest = vault.catalog(plan.location).load(entry)
+        _require_marked(vault, entry, plan.now)
+    except NotFound:
+        each.reason = f"{each.reason}; it was gone already"
+        return
+    except (IntegrityError, WrongKey) as error:
+        each.action, each.reason = "keep", f"it cannot be judged: {error.message}"
+        return
+    keys = [entry.beside(part.file) for part in manifest.files]
+    until = max((locked for key in (entry.manifest_key, *keys) if (locked := store.retained_until(key))), default=None)
+    if until is not None and until > names.now():
+        each.action, each.until = "retained", until
+        return
+    try:
+        remove(vault.removals, store, vault.layout(plan.location), entry.key, keys)
+    except Retained as error:
+        each.action, each.reason = "retained", f"{each.reason}; {error.message}"
+
+
+def _require_marked(vault: Vault, entry: Entry, now: datetime) -> None:
+    """Raises IntegrityError unless a signed mark says that it expired a day ago."""
+    words = [mark for mark in vault.marks(entry) if mark["kind"] in (EXPIRED, REPRIEVED)]
+    if not words or words[-1]["kind"] != EXPIRED or datetime.fromisoformat(words[-1]["at"]) > now - GRACE:
+        raise IntegrityError(f"no signed mark says that {entry.file} expired a day ago.")
+
+
+def _left(plan: PlacePlan, before: LastRun) -> LastRun:
+    """How many of each group stay."""
+    left: dict[str, int] = {}
+    for each in plan.planned:
+        if each.item.source is not None:
+            group = group_of(each.item)
+            left[group] = left.get(group, 0) + (each.action in ("keep", "reprieve", "held"))
+    for group in plan.held:
+        left[group] = before.left.get(group, left.get(group, 0))
+    return LastRun(plan.now, {**before.left, **left})

@@ -1,0 +1,216 @@
+"""Keep or expire: a decision for every backup of one place, each with its reason.
+
+Rules above the policy, in this order: what cannot be judged is kept; the last good backup of a database is kept;
+so is the full or base that the kept logs are replayed on. Broken backups count for nothing: they protect no other
+and fill no count. Each place is judged on what it holds itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from engine import names
+from engine.logs import LogFile
+from engine.recovery.window import Anchor
+from engine.retention.policy import PRE_DEPLOYMENT, Policy, Rule
+
+Claim = Literal["good", "broken", "unproven"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One backup in one place, as its names tell.
+
+    Attributes:
+        source, tier: None where only a manifest could tell, and it cannot be read.
+        name: The database, or the log as its server calls it.
+        taken_at: UTC, by the clock of the machine that made it. Of a log: when it was shipped.
+        claim: What the names of its marks say of it. Before anything leans on ``good``, the evidence is asked.
+        released: A mark says that the deployment it was taken for is over.
+        expired_at: When it was marked as expired, UTC; None when it is not.
+    """
+
+    key: str
+    source: str | None
+    tier: str | None
+    name: str
+    taken_at: datetime
+    claim: Claim = "unproven"
+    pinned: bool = False
+    released: bool = False
+    expired_at: datetime | None = None
+
+    @property
+    def is_log(self) -> bool:
+        return self.tier in names.LOGS
+
+    @property
+    def file(self) -> str:
+        return self.key.rsplit("/", 1)[-1]
+
+
+class Evidence(Protocol):
+    """What signed documents say, asked only where a decision leans on it."""
+
+    def proven(self, item: Item) -> bool:
+        """Its manifest holds, its parts are there, and a signed mark says that it was found whole."""
+        ...
+
+    def released(self, item: Item) -> bool:
+        """A signed mark says that it was released."""
+        ...
+
+    def anchor(self, item: Item) -> Anchor | None:
+        """Where logs can be replayed on it; None where they cannot, or its manifest does not hold."""
+        ...
+
+    def logs(self, items: list[Item]) -> Mapping[str, LogFile]:
+        """Facts of these logs by key; one whose manifest does not hold is left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Keep or expire, and why."""
+
+    item: Item
+    keep: bool
+    reason: str
+
+
+def judge(
+    items: Iterable[Item],
+    policy: Policy,
+    *,
+    now: datetime,
+    evidence: Evidence,
+    databases: Mapping[str, frozenset[str]] | None = None,
+) -> list[Decision]:
+    """A decision for each backup of one place, in the order given.
+
+    Args:
+        now: The present moment.
+        databases: Of each source the databases that the site names (encoded as in file names); empty for all.
+    """
+    from engine.retention.logs import judge_logs
+
+    now = now.astimezone(UTC)  # in a zone with summer time, a day less is not 24 hours less
+    items = list(items)
+    kept: dict[str, str] = {}
+    gone: dict[str, str] = {}
+    series: dict[tuple[str, str], list[Item]] = {}
+    logs: dict[str, list[Item]] = {}
+    for item in items:
+        if item.source is None or item.tier is None:
+            kept[item.key] = "its manifest cannot be read, so nobody can tell what it is"
+        elif item.is_log:
+            logs.setdefault(item.source, []).append(item)
+        else:
+            name = f"/{names.BASE}" if item.tier == names.BASE else item.name
+            series.setdefault((item.source, name), []).append(item)
+    for group in series.values():
+        group.sort(key=lambda each: (each.taken_at, each.key), reverse=True)
+        _judge_series(group, policy, now, evidence, kept, gone)
+    for source, shipped in logs.items():
+        own = {name: group for (of, name), group in series.items() if of == source}
+        rule = policy.of(source, str(shipped[0].tier))
+        judged = judge_logs(source, shipped, own, rule, now, evidence, databases, frozenset(gone))
+        kept |= judged.kept
+        gone |= judged.gone
+        for key, reason in judged.needed.items():
+            if gone.pop(key, None) is not None:
+                kept[key] = reason
+    return [Decision(item, item.key in kept, kept[item.key] if item.key in kept else gone[item.key]) for item in items]
+
+
+def _judge_series(
+    group: list[Item], policy: Policy, now: datetime, evidence: Evidence, kept: dict[str, str], gone: dict[str, str]
+) -> None:
+    """The backups of one database (or the bases of one server), newest first."""
+    tiers: dict[str, list[Item]] = {}
+    for item in group:
+        tiers.setdefault(str(item.tier), []).append(item)
+    leaving: dict[str, str] = {}
+    for tier, series in tiers.items():
+        rule = policy.of(str(series[0].source), tier)
+        counted = 0
+        newest_released = True
+        for item in series:
+            reason = _by_policy(item, rule, now, counted)
+            if not reason and tier == PRE_DEPLOYMENT:
+                reason, newest_released = _by_release(item, evidence, newest_released, policy)
+            if reason:
+                kept[item.key] = reason
+            else:
+                leaving[item.key] = _past(item, rule, now)
+            if counted < rule.count and is_good(item, evidence):
+                counted += 1
+    for key, reason in (_protected(group, evidence) if leaving else {}).items():
+        if leaving.pop(key, None) is not None:
+            kept[key] = reason
+    gone |= leaving
+
+
+def _by_policy(item: Item, rule: Rule, now: datetime, counted: int) -> str:
+    """Why the policy keeps it; empty when it does not."""
+    if item.pinned:
+        return "pinned by a person"
+    if item.tier == PRE_DEPLOYMENT and rule.forever:
+        return ""  # kept by not being released
+    if rule.forever:
+        return f"{item.tier} backups are never removed by themselves"
+    if rule.age is not None and now - item.taken_at <= rule.age:
+        return f"{item.tier} backups are kept for {rule.text}"
+    if counted < rule.count:
+        return f"among the newest {rule.count} good {item.tier} backups ({rule.text})"
+    return ""
+
+
+def _by_release(item: Item, evidence: Evidence, newest: bool, policy: Policy) -> tuple[str, bool]:
+    """A snapshot taken before a deployment stays until released, and the newest released one stays too."""
+    if not item.released or not evidence.released(item):
+        return "its deployment has not been released", newest
+    if newest and is_good(item, evidence):
+        return "the newest snapshot whose deployment was released", False
+    return "", newest
+
+
+def _past(item: Item, rule: Rule, now: datetime) -> str:
+    if item.tier == PRE_DEPLOYMENT:
+        return "released: a newer deployment succeeded"
+    return f"{_age(now, item.taken_at)} old; {item.tier} backups are kept for {rule.text}"
+
+
+def _protected(group: list[Item], evidence: Evidence) -> dict[str, str]:
+    """What no rule takes away: the newest good backup, and where none is known to be good the newest that
+    is not known to be broken, and where all are broken every one of them."""
+    regular = [each for each in group if each.tier not in names.NEVER_LATEST or each.tier == names.BASE]
+    aside = [each for each in group if each.tier in names.NEVER_LATEST and each.tier != names.BASE]
+    what = f"{group[0].source}/{group[0].name}"
+    for items in (regular, aside):
+        good = next((each for each in items if is_good(each, evidence)), None)
+        if good is not None:
+            unsure = {} if items is regular else _newest_unproven(regular, what)
+            return {good.key: f"the last good backup of {what} here", **unsure}
+    unsure = _newest_unproven(regular, what) | _newest_unproven(aside, what)
+    if unsure:
+        return unsure
+    return {each.key: f"every backup of {what} here was found broken: a person has to look" for each in group}
+
+
+def _newest_unproven(items: list[Item], what: str) -> dict[str, str]:
+    found = next((each for each in items if each.claim != "broken"), None)
+    return {found.key: f"the newest backup of {what} here, and none is known to be good"} if found else {}
+
+
+def is_good(item: Item, evidence: Evidence) -> bool:
+    """Was it proven whole, by a mark that holds?"""
+    return item.claim == "good" and evidence.proven(item)
+
+
+def _age(now: datetime, taken_at: datetime) -> str:
+    hours = (now - taken_at).total_seconds() / 3600
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
