@@ -15,16 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from engine import names
 from engine.catalog import Entry
 from engine.config import PostgresConfig
 from engine.errors import UnknownName, nearest
 from engine.manifest import Manifest
+from engine.postgres import dropped
+from engine.postgres.connection import translated
 from engine.postgres.places import scratch
 from engine.postgres.server import PostgresSource
 from engine.progress import Progress, silent
 from engine.scratch.postgres import Cluster, Recovered
-from engine.scratch.postgres_files import BaseBackup, WalFile
+from engine.scratch.postgres_files import SEGMENT, BaseBackup, WalFile
 from engine.scratch.postgres_place import PORT, Place
 from engine.scratch.postgres_settings import Goal
 from engine.site import Site
@@ -76,20 +80,51 @@ def recover(
         OutsideWindow, LogGap, IntegrityError: The goal cannot be reached from what was given.
         ToolMissing, WrongTool, UnknownName, Unreachable, DiskFull, ToolFailed: see the message.
     """
-    needed = base.bytes + (len(wal) + 4) * _SEGMENT
-    with scratch(config, site=site, state=state, major=base.major, image=image, parent=work_directory) as (
-        journal,
-        place,
-    ):
-        place.make(journal, needed)
-        cluster = Cluster(place, base.major)
-        cluster.timeout_seconds = config.timeout_seconds
-        try:
-            cluster.fill(base, wal, progress)
-            report = cluster.recover(goal, config.user, progress, libraries=libraries)
-            yield Past(_pointed_at(place, config, report.user), report, cluster)
-        finally:
-            cluster.stop()
+
+    @contextlib.contextmanager
+    def once(to: Goal) -> Iterator[Past]:
+        needed = base.bytes + (len(wal) + 4) * _SEGMENT
+        with scratch(config, site=site, state=state, major=base.major, image=image, parent=work_directory) as (
+            journal,
+            place,
+        ):
+            place.make(journal, needed)
+            cluster = Cluster(place, base.major)
+            cluster.timeout_seconds = config.timeout_seconds
+            try:
+                cluster.fill(base, wal, progress)
+                report = cluster.recover(to, config.user, progress, libraries=libraries)
+                yield Past(_pointed_at(place, config, report.user), report, cluster)
+            finally:
+                cluster.stop()
+
+    with once(goal) as first:
+        gone = _without_files(first) if goal.kind == "time" else []
+        if not gone:
+            yield first
+            return
+        segments = [each.name for each in wal if SEGMENT.match(each.name)]
+        earlier = dropped.right_before(first.cluster.place, segments, gone, goal)
+    with once(earlier) as second:
+        report = dropped.accept(first.report, second.report, gone)
+        with _entered(second) as connection:
+            dropped.revive(connection, gone)
+        yield replace(second, report=report)
+
+
+def _without_files(past: Past) -> list[dropped.Dropped]:
+    with _entered(past) as connection:
+        return dropped.without_files(connection)
+
+
+def _entered(past: Past) -> psycopg.Connection[object]:
+    """A session as the cluster's superuser, on its socket; closed with its block."""
+    config = past.config
+    with translated("entering the recovered cluster"):
+        return psycopg.connect(
+            host=config.host, port=config.port, user=config.user, dbname=config.maintenance_database, password="",
+            passfile="/nonexistent", connect_timeout=10, autocommit=True,
+        )  # fmt: skip
 
 
 def _pointed_at(place: Place, config: PostgresConfig, user: str) -> PostgresConfig:
