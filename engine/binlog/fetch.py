@@ -28,6 +28,9 @@ SEND_ANNOTATIONS = 0x02
 """MariaDB: the statements' texts beside their rows, as the file holds them."""
 _PACKET_OK, _PACKET_EOF, _PACKET_ERROR = 0x00, 0xFE, 0xFF
 _FULL_PACKET = 0xFFFFFF
+_EVENT_PACKET = struct.Struct("<HBBBIBIIIH")
+"""A packet's length (in two parts) and number, a byte of status, and the header of the event in it."""
+_CLOSER_LOOK = kinds.HEARTBEATS | {kinds.ROTATE}
 _PIECE = 1 << 20
 _CAPABILITY_GTID = 4
 
@@ -86,6 +89,9 @@ def _events(packets: _Packets, name: str) -> Iterator[bytes]:
         position += size
         if sent != size:
             raise IntegrityError(f"The server sent {sent} of {size} bytes of the event of {name} before {position}.")
+        if more := packets.plain_events():
+            yield more
+            position += len(more)
 
 
 def _made_up(kind: int, following: int, flags: int) -> bool:
@@ -115,6 +121,23 @@ class _Packets:
         if status == _PACKET_ERROR:
             raise_mysql_exception(packet)
         raise ToolFailed(f"The server sent a packet of an unknown kind ({status}).")
+
+    def plain_events(self) -> bytes:
+        """The events that have come in whole, together, up to the first that wants a closer look: thousands of small
+        ones at a time."""
+        chunk, at = self._feed.held
+        found, last = [], len(chunk) - _EVENT_PACKET.size
+        while at <= last:
+            low, high, _, status, _, kind, _, size, following, flags = _EVENT_PACKET.unpack_from(chunk, at)
+            stop = at + 5 + size
+            if status or low + (high << 16) != size + 1 or stop > len(chunk) or size >= _FULL_PACKET - 1:
+                break
+            if flags & kinds.ARTIFICIAL or not following or kind in _CLOSER_LOOK:
+                break
+            found.append(chunk[at + 5 : stop])
+            at = stop
+        self._feed.skip_to(at)
+        return b"".join(found)
 
     def rest(self) -> Iterator[bytes]:
         """Further packets of that event."""

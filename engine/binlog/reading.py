@@ -39,6 +39,15 @@ class Feed:
         self._at += len(part)
         return part
 
+    @property
+    def held(self) -> tuple[bytes, int]:
+        """What has come in, and from where in it nothing has been taken: for who reads many small things at once."""
+        return self._chunk, self._at
+
+    def skip_to(self, at: int) -> None:
+        """Everything of ``held`` before that place has been taken."""
+        self._at = at
+
     def pieces(self, count: int, most: int) -> Iterator[bytes]:
         """The next ``count`` bytes in pieces of at most ``most``; fewer bytes only at the end."""
         while count > 0:

@@ -15,6 +15,8 @@ from engine.errors import IntegrityError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
 _SHOWN = 300
+_CHANGES_ALONE = frozenset({*kinds.ROWS, kinds.MARIADB_ANNOTATE_ROWS})
+"""Where a transaction begins and ends shows without these."""
 _BEGINS = (b"BEGIN", b"START TRANSACTION", b"XA START")
 _END = re.compile(rb"(?i)(COMMIT|ROLLBACK)(?!\s+TO\b)\b")
 _ACCOUNTS = re.compile(
@@ -73,6 +75,8 @@ def transactions(reader: Reader, changed: bool = True) -> Iterator[Transaction]:
         IntegrityError: The log is damaged, or ends inside a transaction: names log and position.
     """
     group: _Group | None = None
+    if not changed:
+        reader.unwanted = _CHANGES_ALONE
     for event in reader:
         if event.kind in kinds.BEGINS:
             _refuse_open(reader, group)
