@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments import site_file
+from engine.cluster import ClusterRequest, plan_cluster
+from engine.errors import RestoreRefused, UnknownName, WrongTool
 from engine.postgres.grounds import UNFINISHED
+from engine.site import Site
 from tests.functional.postgres.pitr_kit import running
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import Container, DockerEngine
@@ -75,55 +81,63 @@ def _quiet_moment() -> datetime:
     return moment
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def in_container(dockerd: DockerEngine, postgres17_container: DatabaseServer, servers_directory: Path) -> Installed:
-    subprocess.run(
-        ["docker", "--host", dockerd.host, "exec", postgres17_container.container, "sh", "-c",
-         f"mkdir -p {FAR} && chown postgres {FAR}"],
-        check=True,
-    )  # fmt: skip
-    return Installed(postgres17_container, servers_directory / "whole17")
+    """A server with roles, two databases and a tablespace, and a base backup of it."""
+    old = postgres17_container
+    inside = ["docker", "--host", dockerd.host, "exec", old.container, "sh", "-c"]
+    subprocess.run([*inside, f"mkdir -p {FAR} && chown postgres {FAR}"], check=True)
+    old.sql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}-app'; CREATE ROLE readers; GRANT readers TO app")
+    old.sql(f"CREATE TABLESPACE far LOCATION '{FAR}'")
+    old.sql("CREATE DATABASE whole OWNER app")
+    old.sql("CREATE DATABASE second")
+    old.sql("CREATE TABLE distant TABLESPACE far AS SELECT n, md5(n::text) h FROM generate_series(1, 3000) n", "whole")
+    installed = Installed(old, servers_directory / "whole17")
+    installed.backups("base")
+    return installed
 
 
-def _create(engine: DockerEngine, name: str, **volumes: str) -> Container:
-    client = engine.client()
-    return client.containers.create(
-        engine.load("postgres17"),
-        name=name,
-        environment={"POSTGRES_PASSWORD": "FAKE-another-password"},
-        labels={"com.docker.compose.project": "new", "com.docker.compose.service": name},
-        volumes=[f"{volume}:{path}" for volume, path in volumes.items()],
+def _create(engine: DockerEngine, recipe: str, name: str, environment: dict[str, str], *volumes: str) -> Container:
+    labels = {"com.docker.compose.project": "new", "com.docker.compose.service": name}
+    return engine.client().containers.create(
+        engine.load(recipe), name=name, environment=environment, labels=labels, volumes=list(volumes)
     )
+
+
+def _half_done(*names: str) -> bytes:
+    """A tar of small files, as a restore that was killed leaves them."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 5
+            tar.addfile(member, io.BytesIO(b"begun"))
+    return data.getvalue()
 
 
 def test_a_whole_server_comes_back_in_a_new_container_as_it_was_at_a_second(
     in_container: Installed, dockerd: DockerEngine
 ) -> None:
     old = in_container.server
-    old.sql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}-app'; CREATE ROLE readers; GRANT readers TO app")
-    old.sql(f"CREATE TABLESPACE far LOCATION '{FAR}'")
-    old.sql("CREATE DATABASE whole OWNER app")
-    old.sql("CREATE DATABASE second")
-    old.sql("CREATE TABLE distant TABLESPACE far AS SELECT n, md5(n::text) h FROM generate_series(1, 3000) n", "whole")
-    in_container.backups("base")
-    old.sql(
-        "CREATE TABLE later AS SELECT n FROM generate_series(1, 500) n; UPDATE distant SET h = 'x' WHERE n < 9", "whole"
-    )
+    old.sql("CREATE TABLE later AS SELECT n FROM generate_series(1, 500) n", "whole")
+    old.sql("UPDATE distant SET h = 'x' WHERE n < 9", "whole")
     old.sql("CREATE TABLE beside (n int); INSERT INTO beside VALUES (7)", "second")
     tables = [("distant", "whole"), ("later", "whole"), ("beside", "second")]
     wanted = {table: _rows(old, table, database) for table, database in tables} | {"roles": old.sql(ROLES)}
     moment = _quiet_moment()
     old.sql("DELETE FROM distant; DROP TABLE later; ALTER ROLE app PASSWORD 'FAKE-changed'", "whole")
     in_container.backups("ship")
-    new = _create(dockerd, "anew", far_of_new=FAR)
+    environment = {"POSTGRES_PASSWORD": "FAKE-another-password"}
+    new = _create(dockerd, "postgres17", "anew", environment, f"far_of_new:{FAR}")
+    new.put_archive("/var/lib/postgresql/data", _half_done(UNFINISHED, "PG_VERSION", ".hidden"))
     to = ("--container", "anew", "--to", moment.isoformat())
-    plan = in_container.backups("restore-cluster", *to, "--dry-run")["plan"]
-    assert plan["tablespaces"] == {FAR: FAR} and "whole" in plan["databases"]
     done = in_container.backups("restore-cluster", *to)
+    assert done["plan"]["tablespaces"] == {FAR: FAR} and "whole" in done["plan"]["databases"]
     new.reload()
     assert new.status == "created" and {"whole", "second"} <= set(done["databases"]) and done["timeline"] == 2
     text = "\n".join(done["steps"])
     assert "docker start anew" in text and "those of that time" in text and "archiving off" in text
+    assert "begun anew: begun" in text
     assert not [each.name for each in dockerd.client().containers.list(all=True) if "scratch" in str(each.name)]
     new.start()
     there = _in_container("postgres", dockerd, new, 5432, "postgres")  # lets in with the password of that time
@@ -131,8 +145,6 @@ def test_a_whole_server_comes_back_in_a_new_container_as_it_was_at_a_second(
     assert there.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'") == [(FAR,)]
     assert there.sql("SHOW archive_mode") == [("off",)]
     there.sql("INSERT INTO later VALUES (501)", "whole")
-    told = in_container.backups("restore-cluster", *to, code=4)["error"]
-    assert "anew is running" in told["message"]
     there.stop()
     told = in_container.backups("restore-cluster", *to, code=4)["error"]
     assert "not empty" in told["message"]
@@ -142,32 +154,29 @@ def test_a_container_that_cannot_take_the_server_is_refused_before_anything_is_d
     in_container: Installed, dockerd: DockerEngine
 ) -> None:
     old = in_container.server
-    if not old.sql("SELECT 1 FROM pg_tablespace WHERE spcname = 'far'"):
-        old.sql(f"CREATE TABLESPACE far LOCATION '{FAR}'")
-    in_container.backups("base")
-    bare = _create(dockerd, "bare")
-    client = dockerd.client()
-    other = client.containers.create(
-        dockerd.load("busybox"), name="other", environment={"PGDATA": "/data", "PG_MAJOR": "15"},
-        volumes=["other_data:/data", f"other_far:{FAR}"],
-    )  # fmt: skip
-    shared = client.containers.create(
-        dockerd.load("busybox"), name="shared", environment={"PGDATA": "/data"},
-        volumes=["busy_data:/data", f"other_far:{FAR}"],
-    )  # fmt: skip
-    user = client.containers.run(
-        dockerd.load("busybox"), ["sleep", "600"], name="user", volumes=["busy_data:/x"], detach=True
-    )
-    for name, code, words in (
-        ("bare", 4, "on no volume"),
-        ("other", 1, "not one of PostgreSQL 17"),
-        ("shared", 4, "in use by user"),
-        (old.container, 4, "is running"),
-        ("nobody", 2, "There is no container"),
-    ):
-        told = in_container.backups("restore-cluster", "--container", name, code=code)["error"]
-        assert words in told["message"] and told["remedy"], told
-    for each in (bare, other, shared, user):
+    elsewhere = {"PGDATA": "/data"}
+    made = [
+        _create(dockerd, "postgres17", "bare", {}),
+        _create(dockerd, "busybox", "older", elsewhere | {"PG_MAJOR": "15"}, "older_data:/data", f"other_far:{FAR}"),
+        _create(dockerd, "busybox", "shared", elsewhere, "shared_data:/data", f"other_far:{FAR}"),
+        _create(dockerd, "busybox", "nowhere", {}),
+        dockerd.client().containers.run(
+            dockerd.load("busybox"), ["sleep", "600"], name="user", volumes=["shared_data:/x"], detach=True
+        ),
+    ]
+    with Site(site_file.load(in_container.file)) as site:
+        for name, kind, words in (
+            ("bare", RestoreRefused, "on no volume"),
+            ("older", WrongTool, "not one of PostgreSQL 17"),
+            ("shared", RestoreRefused, "in use by user"),
+            ("nowhere", RestoreRefused, "does not say where its data is"),
+            (old.container, RestoreRefused, "is running"),
+            ("nobody", UnknownName, "There is no container"),
+        ):
+            with pytest.raises(kind, match=words) as refused:
+                plan_cluster(site, ClusterRequest(container=name))
+            assert refused.value.kept and refused.value.remedy
+    for each in made:
         each.remove(force=True, v=True)
 
 

@@ -16,6 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments import site_file
+from engine.errors import ConfigError, UnknownName
+from engine.point_in_time import plan_past
+from engine.restore_plan import RestoreRequest
+from engine.shipping import ship
+from engine.site import Site
 from tests.servers.databases import DatabaseServer
 
 KEY = "FAKE-encryption-key-of-the-tests-0123456789"
@@ -55,6 +61,14 @@ class Shop:
         assert done.returncode == code, done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+
+    def site(self) -> Site:
+        """Opened in this process."""
+        return Site(site_file.load(self.file))
+
+    @property
+    def request(self) -> RestoreRequest:
+        return RestoreRequest(self.database)
 
     def anchor(self) -> None:
         """What logs are replayed on."""
@@ -179,33 +193,30 @@ def test_right_before_a_statement_is_found_by_itself_where_there_was_one_and_lis
     with mariadb.database("beside") as other:  # the same statement, in a database that is not restored
         mariadb.sql("CREATE TABLE numbers (n int); DROP TABLE numbers", other)
     to = ("restore", "--database", shop.database, "--to")
-    error = shop.backups(*to, "before DROP TABLE numbers", code=2)["error"]
-    assert "every commit is shipped until" in error["message"] and "backups ship" in error["remedy"]
-    shop.backups("ship")
+    with shop.site() as site:
+        with pytest.raises(UnknownName, match="no log is shipped"):
+            plan_past(site, shop.request, "before DROP TABLE numbers")
+        ship(site, "mysql")
+        for when, rows in (("before drop table numbers", wanted), ("before first DELETE numbers", [1, 2, 3, 4])):
+            side = f"{shop.database}_{rows[0]}"
+            done = shop.backups(*to, when, "--into", side)["recovery"]
+            assert shop.numbers(side) == rows, when
+            assert done["target"] == done["statement"]["to"]
+            mariadb.sql(f"DROP DATABASE {side}")
 
-    plan = shop.backups(*to, "before DROP TABLE numbers", "--dry-run")["recovery"]
-    assert plan["statement"]["what"] == f"DROP {shop.database}.numbers"
-    assert plan["target"] == plan["statement"]["position"]
-    for when, rows in (
-        ("before drop table numbers", wanted),
-        ("before first DELETE numbers", [1, 2, 3, 4]),
-        ("before last DELETE", [2, 3, 4, 5]),
-    ):
-        side = f"{shop.database}_{rows[0]}_{len(rows)}"
-        shop.backups(*to, when, "--into", side)
-        assert shop.numbers(side) == rows, when
-        mariadb.sql(f"DROP DATABASE {side}")
-
-    error = shop.backups(*to, "before DELETE numbers", code=2)["error"]
-    listed = [line for line in error["remedy"].splitlines() if line.startswith("  ")]
-    assert "2 statements fit" in error["message"] and len(listed) == 2 and all("UTC" in line for line in listed)
-    found = shop.backups("find-event", "--table", f"{shop.database}.numbers", "--kind", "delete")["found"]
-    assert [each["to"] in line for each, line in zip(found, listed, strict=True)] == [True, True]
-    assert shop.backups(*to, found[0]["to"], "--dry-run")["recovery"]["target"] == found[0]["to"]
-    before = found[1]["at"]
-    assert shop.backups(*to, f"before last DELETE numbers, until {before}", "--dry-run")["recovery"]["statement"]
-    error = shop.backups(*to, f"before DELETE numbers, since {datetime.now(UTC).isoformat()}", code=2)["error"]
-    assert "Nothing in the shipped logs" in error["message"]
+        error = shop.backups(*to, "before DELETE numbers", code=2)["error"]
+        listed = [line for line in error["remedy"].splitlines() if line.startswith("  ")]
+        assert "2 statements fit" in error["message"] and len(listed) == 2 and all("UTC" in line for line in listed)
+        found = shop.backups("find-event", "--table", f"{shop.database}.numbers", "--kind", "delete")["found"]
+        assert [each["to"] in line for each, line in zip(found, listed, strict=True)] == [True, True]
+        for when, target in (
+            (found[0]["to"], found[0]["to"]),
+            (f"before last DELETE, until {found[1]['at']}", found[1]["to"]),
+            ("before first DELETE numbers", found[0]["to"]),
+        ):
+            assert str(plan_past(site, shop.request, when).plan.target) == target
+        with pytest.raises(UnknownName, match="every commit is shipped until"):
+            plan_past(site, shop.request, f"before DELETE numbers, since {datetime.now(UTC).isoformat()}")
 
 
 def test_postgres_refuses_a_statement_and_shows_the_commits_around_a_time(
@@ -219,8 +230,9 @@ def test_postgres_refuses_a_statement_and_shows_the_commits_around_a_time(
     shop.add(2)
     shop.backups("ship")
     to = ("restore", "--database", shop.database, "--to")
-    error = shop.backups(*to, "before DROP TABLE numbers", code=2)["error"]
-    assert "not statements" in error["message"] and "find-event --source postgres --around" in error["remedy"]
+    with shop.site() as site, pytest.raises(ConfigError, match="not statements") as refused:
+        plan_past(site, shop.request, "before DROP TABLE numbers")
+    assert "find-event --source postgres --around" in refused.value.remedy
     found = shop.backups("find-event", "--around", moment.isoformat())["found"]
     kept = [each for each in found if each["at"] <= moment.isoformat().replace("+00:00", "Z")][-1]
     assert kept["keeps"]
