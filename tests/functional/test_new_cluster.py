@@ -21,8 +21,9 @@ import yaml
 
 from deployments import site_file
 from engine.cluster import ClusterRequest, plan_cluster
-from engine.errors import RestoreRefused, UnknownName, WrongTool
+from engine.errors import ConfigError, RestoreRefused, UnknownName, WrongTool
 from engine.postgres.grounds import UNFINISHED
+from engine.shipping import base, ship
 from engine.site import Site
 from tests.functional.postgres.pitr_kit import running
 from tests.servers.databases import DatabaseServer
@@ -55,6 +56,10 @@ class Installed:
     @property
     def file(self) -> Path:
         return self.folder / "site.yaml"
+
+    def site(self) -> Site:
+        """Opened in this process."""
+        return Site(site_file.load(self.file))
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(self.file), "--json"]
@@ -93,7 +98,8 @@ def in_container(dockerd: DockerEngine, postgres17_container: DatabaseServer, se
     old.sql("CREATE DATABASE second")
     old.sql("CREATE TABLE distant TABLESPACE far AS SELECT n, md5(n::text) h FROM generate_series(1, 3000) n", "whole")
     installed = Installed(old, servers_directory / "whole17")
-    installed.backups("base")
+    with installed.site() as site:
+        base(site, "postgres")
     return installed
 
 
@@ -126,7 +132,8 @@ def test_a_whole_server_comes_back_in_a_new_container_as_it_was_at_a_second(
     wanted = {table: _rows(old, table, database) for table, database in tables} | {"roles": old.sql(ROLES)}
     moment = _quiet_moment()
     old.sql("DELETE FROM distant; DROP TABLE later; ALTER ROLE app PASSWORD 'FAKE-changed'", "whole")
-    in_container.backups("ship")
+    with in_container.site() as site:
+        ship(site, "postgres")
     environment = {"POSTGRES_PASSWORD": "FAKE-another-password"}
     new = _create(dockerd, "postgres17", "anew", environment, f"far_of_new:{FAR}")
     new.put_archive("/var/lib/postgresql/data", _half_done(UNFINISHED, "PG_VERSION", ".hidden"))
@@ -164,7 +171,7 @@ def test_a_container_that_cannot_take_the_server_is_refused_before_anything_is_d
             dockerd.load("busybox"), ["sleep", "600"], name="user", volumes=["shared_data:/x"], detach=True
         ),
     ]
-    with Site(site_file.load(in_container.file)) as site:
+    with in_container.site() as site:
         for name, kind, words in (
             ("bare", RestoreRefused, "on no volume"),
             ("older", WrongTool, "not one of PostgreSQL 17"),
@@ -190,9 +197,10 @@ def test_a_restore_that_was_killed_is_no_server_and_the_next_run_begins_anew(on_
     server, data = on_host.server, on_host.folder / "new" / "data"
     name = str(server.sql("SELECT datname FROM pg_database WHERE datname LIKE 'whole%'")[0][0])
     server.sql("CREATE TABLE rows AS SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n", name)
-    on_host.backups("base")
-    server.sql("INSERT INTO rows VALUES (20001, 'late')", name)
-    on_host.backups("ship")
+    with on_host.site() as site:
+        base(site, "postgres")
+        server.sql("INSERT INTO rows VALUES (20001, 'late')", name)
+        ship(site, "postgres")
     wanted = _rows(server, "rows", name)
     arguments = ("restore-cluster", "--directory", str(data))
     run = subprocess.Popen(on_host.command(*arguments), stdout=subprocess.DEVNULL, env=_environment())
@@ -212,5 +220,7 @@ def test_a_restore_that_was_killed_is_no_server_and_the_next_run_begins_anew(on_
     assert [(str(n), text) for n, text in found] == wanted
     told = on_host.backups(*arguments, code=4)["error"]
     assert "not empty" in told["message"]
-    for wrong, words in (([], "name one of them"), (["--directory", "relative"], "not an absolute path")):
-        assert words in on_host.backups("restore-cluster", *wrong, code=2)["error"]["message"]
+    with on_host.site() as site:
+        for wrong, words in (({}, "name one of them"), ({"directory": "relative"}, "not an absolute path")):
+            with pytest.raises(ConfigError, match=words):
+                plan_cluster(site, ClusterRequest(**wrong))
