@@ -5,6 +5,7 @@ defaults are inherited from ``engine.config``, so a site file and a block can ne
 Slugs are fixed for good: documents and site files refer to them.
 """
 
+from blocks.config_files import ConfigFiles
 from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
@@ -12,7 +13,17 @@ from blocks.postgres_server import PostgresServer
 from blocks.site import Site, load_site
 from blocks.vault import Vault
 
-ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, Site)
+ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, ConfigFiles, Site)
 """Every block type, in the order in which they can be registered and saved."""
 
-__all__ = ["ALL", "KeyRing", "MySQLServer", "ObjectStore", "PostgresServer", "Site", "Vault", "load_site"]
+__all__ = [
+    "ALL",
+    "ConfigFiles",
+    "KeyRing",
+    "MySQLServer",
+    "ObjectStore",
+    "PostgresServer",
+    "Site",
+    "Vault",
+    "load_site",
+]

@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from pydantic import ConfigDict, Field, ValidationError
 
 from blocks.base import LENIENT
+from blocks.config_files import ConfigFiles
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
@@ -17,6 +18,7 @@ from engine.config import SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
+_SOURCES = (MySQLServer, PostgresServer, ConfigFiles)
 
 
 class Site(Block):
@@ -31,7 +33,8 @@ class Site(Block):
     sources: list[str] = Field(
         default_factory=list,
         title="Sources",
-        description="Blocks of its servers, such as mysql-server/workset-mysql or postgres-server/workbench-postgres.",
+        description="Blocks of what is backed up, such as mysql-server/workset-mysql, "
+        "postgres-server/workbench-postgres or config-files/workbench-config.",
     )
 
     def to_config(self, name: str) -> SiteConfig:
@@ -44,8 +47,9 @@ class Site(Block):
         stores = [_load(ObjectStore, each).to_config() for each in vault.replicas]
         mysql = [_load(MySQLServer, each).to_config() for each in self._of(MySQLServer)]
         postgres = [_load(PostgresServer, each).to_config() for each in self._of(PostgresServer)]
+        config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
         try:
-            return SiteConfig(site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres)
+            return SiteConfig(site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres, config=config)
         except ValidationError as error:
             raise ConfigError(
                 f"The blocks of site {name!r} do not fit together: {error.errors(include_input=False)[0]['msg']}.",
@@ -55,10 +59,10 @@ class Site(Block):
     def _of(self, kind: type[Block]) -> list[str]:
         slug = kind.get_block_type_slug()
         for each in self.sources:
-            if each.split("/")[0] not in {MySQLServer.get_block_type_slug(), PostgresServer.get_block_type_slug()}:
+            if each.split("/")[0] not in {kind.get_block_type_slug() for kind in _SOURCES}:
                 raise ConfigError(
-                    f"The site names a source {each!r}, which is no server block.",
-                    remedy="write it as mysql-server/<name> or postgres-server/<name>",
+                    f"The site names a source {each!r}, which is no block of a source.",
+                    remedy="write it as mysql-server/<name>, postgres-server/<name> or config-files/<name>",
                 )
         return [each for each in self.sources if each.split("/")[0] == slug]
 

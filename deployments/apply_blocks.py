@@ -8,14 +8,21 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Secret, SecretStr
 
-from blocks import KeyRing, MySQLServer, ObjectStore, PostgresServer, Site, Vault
+from blocks import ConfigFiles, KeyRing, MySQLServer, ObjectStore, PostgresServer, Site, Vault
 from blocks.base import document_name, plain
 from deployments.merge import merge
 from deployments.report import ApplyReport
-from engine.config import MySQLConfig, SiteConfig
+from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig
 
 if TYPE_CHECKING:
     from deployments.apply import Memory
+
+
+_BLOCKS: dict[type, type[Block]] = {
+    MySQLConfig: MySQLServer,
+    PostgresConfig: PostgresServer,
+    ConfigFilesConfig: ConfigFiles,
+}
 
 
 def documents(site: SiteConfig) -> list[tuple[str, Block]]:
@@ -34,7 +41,7 @@ def documents(site: SiteConfig) -> list[tuple[str, Block]]:
     found.append((site.site, Vault(**{**values, "keys": ring, "replicas": stores})))
     sources = []
     for source in site.sources():
-        kind = MySQLServer if isinstance(source, MySQLConfig) else PostgresServer
+        kind = _BLOCKS[type(source)]
         name = document_name(site.site, source.name)
         sources.append(f"{kind.get_block_type_slug()}/{name}")
         found.append((name, kind(**_fields(source))))

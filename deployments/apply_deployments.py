@@ -25,6 +25,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from deployments.apply import Memory
 
+_OF_FILES = ("flows/restore_config.py:restore_config",)
 TEMPLATE_SITES = ("workbench", "workset")
 
 
@@ -45,7 +46,7 @@ def definitions(config: SiteConfig, file: Path | None = None) -> list[dict[str, 
         ) from None
     own = [entry for entry in entries if entry["name"] == config.site]
     if own:
-        return own
+        return [entry for entry in own if entry["entrypoint"] not in _OF_FILES or _serves(entry["entrypoint"], config)]
     chosen: dict[str, dict[str, Any]] = {}
     for template in TEMPLATE_SITES:
         for entry in (each for each in entries if each["name"] == template):
@@ -55,14 +56,16 @@ def definitions(config: SiteConfig, file: Path | None = None) -> list[dict[str, 
 
 
 def _serves(entrypoint: str, config: SiteConfig) -> bool:
-    """Has the site a server of the kind that this flow is about?"""
+    """Has the site a source of the kind that this flow is about?"""
     flow = entrypoint.partition(":")[2]
+    if entrypoint in _OF_FILES:
+        return bool(config.config)
     kinds = {
         "binlog_ship": config.mysql,
         "wal_ship": config.postgres,
         "base_backup": config.postgres,
         "restore_cluster": config.postgres,
-        "find_event": config.sources(),
+        "find_event": [*config.mysql, *config.postgres],
     }
     return flow not in kinds or any(source.point_in_time for source in kinds[flow])
 

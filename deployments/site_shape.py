@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deployments.yaml_lines import Path_, dotted
 from engine.errors import nearest
 from engine.names import TIERS
+from engine.retention.policy import parse
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -21,8 +21,7 @@ Problem = tuple[Path_, str]
 """Where in the file, and what is wrong there."""
 
 KINDS = ("mysql", "postgres", "volumes", "buckets", "n8n", "config")
-_AGE = re.compile(r"^[1-9]\d*\s*[hdwmy]$")
-_SERVERS = ("mysql", "postgres")
+_ONE_OR_MANY = ("mysql", "postgres", "config")
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Shaped:
 def normalise(data: dict[str, Any]) -> Shaped:
     """Write out the short forms: empty settings, one server instead of a list, a flat key ring."""
     shaped = Shaped(_without_empty(data))
-    for name in _SERVERS:
+    for name in _ONE_OR_MANY:
         if isinstance(shaped.data.get(name), dict):
             shaped.data[name] = [shaped.data[name]]
             shaped.origin[(name, 0)] = (name,)
@@ -105,12 +104,19 @@ def _write_out_keys(vault: dict[str, Any], shaped: Shaped) -> None:
 
 
 def _check_ages(vault: dict[str, Any], shaped: Shaped) -> None:
+    """Each rule at its own line. One that is wrong is not looked at again."""
     retention = vault.get("retention")
-    for tier, age in retention.items() if isinstance(retention, dict) else ():
+    for tier, rule in list(retention.items()) if isinstance(retention, dict) else ():
         at: Path_ = ("vault", "retention", tier)
+        known = len(shaped.problems)
         _check_tier(tier.rsplit("/", 1)[-1], at, shaped)
-        if isinstance(age, str) and not _AGE.match(age):
-            shaped.problems.append((at, f"{dotted(at)} must be an age such as 24h, 30d, 13w or 12m"))
+        if isinstance(rule, str):
+            try:
+                parse(rule)
+            except ValueError as error:
+                shaped.problems.append((at, f"{dotted(at)} {error}"))
+        if len(shaped.problems) > known:
+            del retention[tier]
 
 
 def _check_directories(vault: dict[str, Any], shaped: Shaped) -> None:
@@ -151,7 +157,7 @@ def _sentence(error: ErrorDetails, at: Path_, *, quote: bool) -> str:
         return f"{name} is missing" + (f": {about[0].lower()}{about[1:]}" if about else "")
     if kind == "value_error":
         return error["msg"].removeprefix("Value error, ")
-    allowed = "a mapping of settings, or a list of such" if at in [("mysql",), ("postgres",)] else _allowed(error)
+    allowed = "a mapping of settings, or a list of such" if len(at) == 1 and at[0] in _ONE_OR_MANY else _allowed(error)
     return f"{name} must be {allowed}" + (f", not {_found(error.get('input'))}" if quote else _kind(error.get("input")))
 
 

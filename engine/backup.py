@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from engine import archive, stopping
 from engine.catalog import Entry
 from engine.errors import BackupError
+from engine.file_source import Source
 from engine.manifest import Manifest
 from engine.names import BINLOGS
 from engine.progress import Progress, silent
@@ -41,7 +43,7 @@ class CopyResult:
 def preflight(site: Site, target: Target) -> Preflight:
     """Everything that can be known before the dump: vault writable, server, tools, grants, engines."""
     site.vault.check()
-    return site.source(target.source).preflight(target.database)
+    return site.any_source(target.source).preflight(target.database)
 
 
 def capture(
@@ -53,18 +55,24 @@ def capture(
     recovery_point: str = "",
     progress: Progress = silent,
     locked: bool = False,
+    source: Source | None = None,
 ) -> tuple[Entry, Manifest]:
-    """Dump one database into the local vault and publish it.
+    """Dump one database (or archive the files of a source) into the local vault and publish it.
 
     Args:
+        recovery_point: What all backups of one run share; see ``engine.names.recovery_point``.
         locked: The caller already holds this database's locks.
+        source: Instead of the site's source of that name: one of its kind that captures something else.
 
     Raises:
         LockHeld: Another run works on this database. DiskFull: no room. And what the source raises.
     """
-    source = site.source(target.source)
+    source = source or site.any_source(target.source)
+    progress = stopping.heeding(progress, f"backup of {target}")
+    stopping.check(f"backup of {target}")
     with contextlib.nullcontext() if locked else locks(site, target):
-        found = preflight(site, target)
+        site.vault.check()
+        found = source.preflight(target.database)
         with site.vault.begin(
             source=target.source,
             kind=source.kind,
@@ -76,7 +84,8 @@ def capture(
             estimated_bytes=found.estimated_bytes,
         ) as writer:
             facts = source.capture(target.database, writer, progress)
-            warnings = [*found.warnings, *(each for each in facts.warnings if each not in found.warnings)]
+            told = dict.fromkeys((*found.warnings, *facts.warnings))
+            warnings = [each for each in told if each not in facts.incomplete]
             return writer.publish(replace(facts, warnings=warnings))
 
 
@@ -88,13 +97,14 @@ def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyRe
     """
     manifest = site.vault.catalog(entry.location).load(entry)
     config = site.config.source(manifest.source)
+    progress = stopping.heeding(progress, f"verification of {entry.file}")
     if entry.name.log == BINLOGS:
         return verify_backup(site.vault, entry.location, entry, inspect_log, recent=[], progress=progress)
     return verify_backup(
         site.vault,
         entry.location,
         entry,
-        site.source(manifest.source).inspect,
+        None if manifest.dump_format == archive.DUMP_FORMAT else site.source(manifest.source).inspect,
         recent=recent_sizes(site.vault, entry, manifest),
         floor_bytes=config.floor_bytes,
         progress=progress,
@@ -141,10 +151,18 @@ def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult
     return results
 
 
-def backup_one(site: Site, target: Target, *, tier: str, label: str = "", progress: Progress = silent) -> BackupResult:
+def backup_one(
+    site: Site,
+    target: Target,
+    *,
+    tier: str,
+    label: str = "",
+    recovery_point: str = "",
+    progress: Progress = silent,
+) -> BackupResult:
     """Capture and verify one database, locally. Replicas are a step of their own."""
     begun = time.monotonic()
-    entry, manifest = capture(site, target, tier=tier, label=label, progress=progress)
+    entry, manifest = capture(site, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress)
     report = verify(site, entry, progress=progress)
     return BackupResult(entry, manifest, report, time.monotonic() - begun)
 
@@ -152,5 +170,5 @@ def backup_one(site: Site, target: Target, *, tier: str, label: str = "", progre
 @contextlib.contextmanager
 def locks(site: Site, target: Target) -> Iterator[None]:
     """One run at a time per database: a flock on the vault and the server's own advisory lock."""
-    with site.vault.lock(target.source, target.database), site.source(target.source).lock(target.database):
+    with site.vault.lock(target.source, target.database), site.any_source(target.source).lock(target.database):
         yield

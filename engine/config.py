@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from engine.errors import ConfigError
+from engine.names import BINLOGS, WAL
+from engine.retention import policy
 
 MIN_KEY_LENGTH = 32
 
@@ -66,13 +68,27 @@ class VaultConfig(Model):
         description="Value of {directory} by source/tier, such as mysql/daily: database. "
         "A tier alone, or * for all, also works; the most exact entry wins.",
     )
-    retention: dict[str, str] = Field(default_factory=dict, description="By tier: 24h, 30d, 13w, 12m.")
+    retention: dict[str, str] = Field(
+        default_factory=dict,
+        description="How long a tier is kept, by tier or source/tier: 24h, 30d, 13w, 12m, a count of backups (12), "
+        "several of these (13 or 90d), forever.",
+    )
     replicas: list[ObjectStoreConfig] = Field(default_factory=list)
     compression: Literal["gzip", "zstd"] = Field("gzip", description="gzip opens with stock tools.")
     compression_level: int = Field(-1, description="-1: the codec's own best trade of speed and size.")
     iterations: int = Field(
         10_000, ge=10_000, description="PBKDF2 rounds. Other than 10000, openssl needs -iter N when reading by hand."
     )
+
+    @field_validator("retention")
+    @classmethod
+    def _rules_can_be_read(cls, value: dict[str, str]) -> dict[str, str]:
+        for tier, rule in value.items():
+            try:
+                policy.parse(rule)
+            except ValueError as error:
+                raise ValueError(f"vault.retention.{tier} {error}") from None
+        return value
 
 
 class ServerConfig(Model):
@@ -129,6 +145,41 @@ class PostgresConfig(ServerConfig):
     maintenance_database: str = Field("postgres", description="Where to connect to create, rename and drop databases.")
 
 
+class ConfigFilesConfig(Model):
+    """Files and directories of this host that say how the machine is set up."""
+
+    name: str = Field("config", description="Name of this source in the site, and of its archives.")
+    paths: list[str] = Field(
+        default_factory=list, description="Absolute paths of files and directories, such as /etc/nginx."
+    )
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="Left out: *.log (by a file's own name), /etc/nginx/cache (by its whole path). "
+        "* stands for anything.",
+    )
+    floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
+
+    @field_validator("paths")
+    @classmethod
+    def _absolute(cls, paths: list[str]) -> list[str]:
+        for path in paths:
+            if not path.startswith("/") or "\0" in path:
+                raise ValueError(f"the path {path!r} is not absolute; write it from the start, such as /etc/nginx")
+        return paths
+
+    @property
+    def databases(self) -> list[str]:
+        """What is backed up apart: one archive, called like the source."""
+        return [self.name]
+
+
+ServerSource = MySQLConfig | PostgresConfig
+"""A database server."""
+SourceConfig = MySQLConfig | PostgresConfig | ConfigFilesConfig
+"""Anything that a site backs up. Each has a ``name``, ``databases`` (of a source that is no server: the names of
+its archives) and ``floor_bytes``."""
+
+
 class SiteConfig(Model):
     """One machine's stack."""
 
@@ -136,8 +187,9 @@ class SiteConfig(Model):
     vault: VaultConfig
     mysql: list[MySQLConfig] = Field(default_factory=list)
     postgres: list[PostgresConfig] = Field(default_factory=list)
+    config: list[ConfigFilesConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", mode="before")
+    @field_validator("mysql", "postgres", "config", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -154,15 +206,30 @@ class SiteConfig(Model):
                 raise ValueError(f"replica name {name!r} is taken; give each replica a name of its own")
         return self
 
-    def sources(self) -> list[MySQLConfig | PostgresConfig]:
-        """Every database server of the site."""
+    @model_validator(mode="after")
+    def _retention_serves_recovery(self) -> SiteConfig:
+        shipped = [
+            (each.name, (WAL if isinstance(each, PostgresConfig) else BINLOGS) if _ships_logs(each) else "")
+            for each in self.sources()
+        ]
+        refused = policy.refusals(self.vault.retention, shipped)
+        if refused:
+            raise ValueError("; ".join(refused))
+        return self
+
+    def sources(self) -> list[SourceConfig]:
+        """Everything that is backed up, database servers first."""
+        return [*self.servers(), *self.config]
+
+    def servers(self) -> list[ServerSource]:
+        """Every database server."""
         return [*self.mysql, *self.postgres]
 
-    def source(self, name: str) -> MySQLConfig | PostgresConfig:
+    def source(self, name: str) -> SourceConfig:
         """The source of that name.
 
         Raises:
-            ConfigError: There is none.
+            UnknownName: There is none.
         """
         from engine.errors import UnknownName, nearest
 
@@ -171,6 +238,25 @@ class SiteConfig(Model):
                 return source
         known = [source.name for source in self.sources()]
         raise UnknownName(f"Site {self.site} has no source {name!r}.", remedy=nearest(name, known))
+
+    def server(self, name: str) -> ServerSource:
+        """The database server of that name.
+
+        Raises:
+            UnknownName: There is none. ConfigError: It is no database server.
+        """
+        source = self.source(name)
+        if isinstance(source, ConfigFilesConfig):
+            raise ConfigError(
+                f"The source {name!r} holds files, not databases.",
+                kept="nothing was changed",
+                remedy=f"bring files back with: backups restore-config --source {name}",
+            )
+        return source
+
+
+def _ships_logs(source: object) -> bool:
+    return isinstance(source, ServerConfig) and source.point_in_time
 
 
 def check_key(key_id: str, key: str) -> str | None:

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import names
-from engine.config import MySQLConfig, PostgresConfig, SiteConfig
+from engine.config import ConfigFilesConfig, PostgresConfig, SiteConfig, SourceConfig
 from engine.errors import ConfigError, nearest
 
 FIELDS = ("site", "source", "tier", "directory", "yyyy", "mm", "dd")
 DATED = ("yyyy", "mm", "dd")
 MARKS = "marks"
+_OF_SERVERS = frozenset((names.BASE, names.RECOVERED, *names.LOGS))
+"""Tiers that only database servers have."""
+_DUMPS = frozenset(("sql", "dump"))
 
 Pair = tuple[str, str]
 """A source's name and a tier."""
@@ -42,13 +45,21 @@ class Layout:
         directories: Values of ``{directory}``.
         sources: Names of the site's sources.
         store: What to call the store in messages: ``local`` or the replica's name.
+        archives: Which of the sources are archives of files: these have no logs and no base backups, and where
+            they share a folder with a server's dumps, the extension tells them apart.
 
     Raises:
         ConfigError: The template or a directory is none.
     """
 
     def __init__(
-        self, site: str, template: str, directories: Mapping[str, str], sources: Iterable[str], store: str = "local"
+        self,
+        site: str,
+        template: str,
+        directories: Mapping[str, str],
+        sources: Iterable[str],
+        store: str = "local",
+        archives: Iterable[str] = (),
     ) -> None:
         self.site = site
         self.template = _checked(template.strip("/"), FIELDS, f"the path template of {store}", template)
@@ -56,6 +67,7 @@ class Layout:
             key: _checked(value.strip("/"), (), f"the directory of {key}", value) for key, value in directories.items()
         }
         self.tiers = (*names.TIERS, *self._further_tiers())
+        self._archives = frozenset(archives)
         self._patterns: dict[str, list[Pair]] = {}
         for source in sources:
             if not _SOURCE.match(source):
@@ -64,6 +76,8 @@ class Layout:
                     remedy="use letters, digits, dots, dashes and underscores",
                 )
             for tier in self.tiers:
+                if source in self._archives and tier in _OF_SERVERS:
+                    continue
                 self._patterns.setdefault(self._pattern(source, tier), []).append((source, tier))
 
     def _further_tiers(self) -> list[str]:
@@ -98,9 +112,17 @@ class Layout:
             for pattern, pairs in self._patterns.items()
             if folder == _dated(pattern, name.taken_at)
             for pair in pairs
-            if (pair[1] == name.log if name.log else pair[1] not in names.LOGS)
+            if (pair[1] == name.log if name.log else pair[1] not in names.LOGS) and self._may_be(name.ext, pair)
         )
         return Place(name, pairs) if pairs else None
+
+    def _may_be(self, ext: str, pair: Pair) -> bool:
+        """Could a file with that extension be a backup of that source and tier? What other tools made may have
+        any that we do not know."""
+        first = ext.split(".")[0]
+        if pair[0] in self._archives:
+            return first not in _DUMPS
+        return first != "tar" or pair[1] == names.BASE
 
     def prefixes(self, source: str | None = None, tier: str | None = None) -> list[str]:
         """What to list to see every backup (of a source, of a tier), none inside another, in key order."""
@@ -156,9 +178,10 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     """
     vault = config.vault
     sources = [source.name for source in config.sources()]
+    archives = [source.name for source in config.config]
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
     made = {
-        location: Layout(config.site, template, vault.directories, sources, location)
+        location: Layout(config.site, template, vault.directories, sources, location, archives)
         for location, template in templates.items()
     }
     for location, layout in made.items():
@@ -181,7 +204,7 @@ def _refuse_meetings(config: SiteConfig, location: str, layout: Layout) -> None:
                     )  # fmt: skip
 
 
-def _could_meet(one: MySQLConfig | PostgresConfig, other: MySQLConfig | PostgresConfig) -> str:
+def _could_meet(one: SourceConfig, other: SourceConfig) -> str:
     """Which file both may write, or nothing."""
     if _extension(one) != _extension(other):
         return ""
@@ -192,7 +215,9 @@ def _could_meet(one: MySQLConfig | PostgresConfig, other: MySQLConfig | Postgres
     return f"a backup of {min(common)!r}" if common else ""
 
 
-def _extension(config: MySQLConfig | PostgresConfig) -> str:
+def _extension(config: SourceConfig) -> str:
+    if isinstance(config, ConfigFilesConfig):
+        return "tar"
     return "dump" if isinstance(config, PostgresConfig) and config.format == "custom" else "sql"
 
 

@@ -96,6 +96,9 @@ class Manifest(BaseModel):
     schema_sha256: str = Field("", description="Fingerprint of the schema's definitions.")
     contents: dict[str, Any] = Field(default_factory=dict, description="Facts particular to the kind.")
     warnings: list[str] = Field(default_factory=list)
+    incomplete: list[str] = Field(
+        default_factory=list, description="What could not be read, each named: such a backup is not counted as good."
+    )
     adopted: bool = Field(False, description="Written for a file that another tool made.")
     origin: Origin | None = None
     tool_version: str = Field("", description="Version of backup-flows.")
@@ -114,9 +117,23 @@ class Manifest(BaseModel):
         return sum(self.rows.values())
 
     @property
+    def holds(self) -> str:
+        """What is in it, for people: ``3 tables, 2,100 rows`` or ``120 files, 14 directories, 9 links``."""
+        counts = (
+            [(int(self.contents.get(what, 0)), what) for what in ("files", "directories", "links")]
+            if self.dump_format == "tar"
+            else [(len(self.rows), "tables"), (self.total_rows, "rows")]
+        )
+        return ", ".join(f"{count:,} {_singular(what) if count == 1 else what}" for count, what in counts)
+
+    @property
     def taken_at(self) -> datetime:
         parsed = names.parse_file(self.file)
         return parsed.taken_at if parsed else self.started_at
+
+
+def _singular(word: str) -> str:
+    return word[:-3] + "y" if word.endswith("ies") else word[:-1]
 
 
 def sign(manifest: Manifest, keys: MacKeys) -> bytes:

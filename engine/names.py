@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
@@ -121,6 +122,11 @@ def parse_file(file: str) -> BackupName | None:
 
 def _tier_of(log: str) -> str:
     return WAL if re.fullmatch(_WAL_NAME, log) else BINLOGS
+
+
+def recovery_point() -> str:
+    """A new id for what all backups of one run share: ``20250116_020000-3f9a1c20``, its time in UTC first."""
+    return f"{now():{STAMP}}-{secrets.token_hex(4)}"
 
 
 def now() -> datetime:

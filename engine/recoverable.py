@@ -59,7 +59,7 @@ def recoverable(site: Site, source: str, database: str, *, location: str = "auto
     Raises:
         UnknownName: No such source or location. And what a store raises where none could be asked.
     """
-    config = site.config.source(source)
+    config = site.config.server(source)
     physical = isinstance(config, PostgresConfig)
     found = Recoverable(source, database)
     places = site.vault.locations() if location == "auto" else [location]

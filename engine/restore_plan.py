@@ -164,7 +164,7 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     source = site.source(target.source)
     check_request(source.kind, request.into, request.selection)
     notes: list[str] = []
-    copies = _copies(site, request, target, notes)
+    copies = find_copies(site, target, request.backup, request.location, notes)
     manifest = copies[0][1]
     check_parts(manifest, request.selection)
     replaces = request.into in (target.database, "replace")
@@ -215,16 +215,16 @@ def check_confirmation(plan: RestorePlan, confirm: str) -> bool:
 def find_target(site: Site, request: RestoreRequest) -> Target:
     """The database that is meant. Raises UnknownName; ConfigError where several sources have one of that name."""
     if request.source:
-        site.config.source(request.source)
+        site.config.server(request.source)
         return Target(request.source, request.database)
     found = [
-        source.name for source in site.config.sources() if not source.databases or request.database in source.databases
+        source.name for source in site.config.servers() if not source.databases or request.database in source.databases
     ]
-    exact = [source.name for source in site.config.sources() if request.database in source.databases] or found
+    exact = [source.name for source in site.config.servers() if request.database in source.databases] or found
     if len(exact) == 1:
         return Target(exact[0], request.database)
     if not exact:
-        known = sorted({name for source in site.config.sources() for name in source.databases})
+        known = sorted({name for source in site.config.servers() for name in source.databases})
         raise UnknownName(
             f"Site {site.name} has no database {request.database!r}.", remedy=nearest(request.database, known)
         )
@@ -233,14 +233,20 @@ def find_target(site: Site, request: RestoreRequest) -> Target:
     )
 
 
-def _copies(site: Site, request: RestoreRequest, target: Target, notes: list[str]) -> list[tuple[Entry, Manifest]]:
-    """The chosen backup wherever it is, best place first."""
-    locations = site.vault.locations() if request.location == "auto" else [request.location]
+def find_copies(
+    site: Site, target: Target, backup: str, location: str, notes: list[str]
+) -> list[tuple[Entry, Manifest]]:
+    """The chosen backup wherever it is, best place first; what was passed over is noted.
+
+    Raises:
+        UnknownName: No such backup or location. ConfigError: a time without zone. And what reading manifests raises.
+    """
+    locations = site.vault.locations() if location == "auto" else [location]
     found: list[tuple[Entry, Manifest]] = []
     first_error: BackupError | None = None
     for location in locations:
         try:
-            entry, manifest = _best(site, location, target, request.backup, notes)
+            entry, manifest = _best(site, location, target, backup, notes)
         except BackupError as error:
             if first_error is None or isinstance(first_error, UnknownName):
                 first_error = error
@@ -256,12 +262,21 @@ def _copies(site: Site, request: RestoreRequest, target: Target, notes: list[str
 
 
 def _best(site: Site, location: str, target: Target, which: str, notes: list[str]) -> tuple[Entry, Manifest]:
-    """The backup that ``which`` means in one place; one that was found broken is passed over, with a note."""
+    """The backup that ``which`` means in one place. One that was found broken is passed over, with a note; one that
+    is incomplete too, where there is a complete one."""
     catalog = site.vault.catalog(location)
+    incomplete: list[tuple[Entry, Manifest]] = []
     for entry, manifest in catalog.candidates(target.source, target.database, which.strip()):
-        if not found_broken(site, entry, notes):
+        if found_broken(site, entry, notes):
+            notes.append(f"{manifest.file} in {location} was found broken earlier and is not used")
+        elif manifest.incomplete:
+            incomplete.append((entry, manifest))
+        else:
+            notes += [f"{each.file} in {location} is newer, but incomplete" for _, each in incomplete[:1]]
             return entry, manifest
-        notes.append(f"{manifest.file} in {location} was found broken earlier and is not used")
+    if incomplete:
+        notes.append(f"{incomplete[0][1].file} is incomplete: {'; '.join(incomplete[0][1].incomplete[:5])}")
+        return incomplete[0]
     return catalog.find(target.source, target.database, which)
 
 

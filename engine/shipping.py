@@ -18,7 +18,7 @@ def shipping_sources(site: Site, kind: type[MySQLConfig] | type[PostgresConfig])
     Raises:
         ConfigError: There is none.
     """
-    found = [each.name for each in site.config.sources() if isinstance(each, kind) and each.point_in_time]
+    found = [each.name for each in site.config.servers() if isinstance(each, kind) and each.point_in_time]
     if not found:
         what = "MySQL or MariaDB" if kind is MySQLConfig else "PostgreSQL"
         raise ConfigError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import MySQLConfig, PostgresConfig, SiteConfig
+from engine.config import ConfigFilesConfig, MySQLConfig, ServerSource, SiteConfig
 from engine.errors import BackupError, UnknownName, nearest
+from engine.file_source import FileSource, Source
 from engine.journal import abandoned
 from engine.scratch import leftovers
 from engine.source import DatabaseSource
@@ -15,7 +16,7 @@ from engine.vault import Vault
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """One database of one source."""
+    """One database of one source; of a source that is no server, one of its archives."""
 
     source: str
     database: str
@@ -47,6 +48,7 @@ class Site:
         self.name = config.site
         self.vault = Vault(config)
         self._sources: dict[str, DatabaseSource] = {}
+        self._files: dict[str, FileSource] = {}
 
     @property
     def journals(self) -> Path:
@@ -54,10 +56,23 @@ class Site:
         return self.vault.state / "journals"
 
     def source(self, name: str) -> DatabaseSource:
-        """The source of that name, connected when first used. Raises UnknownName."""
+        """The database server of that name, connected when first used.
+
+        Raises:
+            UnknownName: There is none. ConfigError: It is no database server.
+        """
         if name not in self._sources:
-            self._sources[name] = open_source(self.config.source(name), self.name)
+            self._sources[name] = open_source(self.config.server(name), self.name)
         return self._sources[name]
+
+    def any_source(self, name: str) -> Source:
+        """The source of that name, of whatever kind. Raises UnknownName."""
+        config = self.config.source(name)
+        if not isinstance(config, ConfigFilesConfig):
+            return self.source(name)
+        if name not in self._files:
+            self._files[name] = open_files(config, self.vault)
+        return self._files[name]
 
     def targets(self, source: str | None = None, database: str | None = None) -> list[Target]:
         """Every database to back up, in the site's order; or those of one source, or one of them.
@@ -66,7 +81,7 @@ class Site:
             UnknownName: No such source or database. Unreachable, CredentialsRefused: asking the server.
         """
         sources = [source] if source else [each.name for each in self.config.sources()]
-        found = [Target(name, each) for name in sources for each in self.source(name).databases()]
+        found = [Target(name, each) for name in sources for each in self.any_source(name).databases()]
         if database is None:
             return found
         chosen = [target for target in found if target.database == database]
@@ -88,7 +103,7 @@ class Site:
         for journal in abandoned(self.journals):
             name = str(journal.facts.get("source", ""))
             try:
-                done += self.source(name).recover(journal)
+                done += self.any_source(name).recover(journal)
             except BackupError as error:
                 journal.release()
                 problems.append(
@@ -103,9 +118,10 @@ class Site:
 
     def close(self) -> None:
         """Close every connection."""
-        for source in self._sources.values():
+        for source in (*self._sources.values(), *self._files.values()):
             source.close()
         self._sources.clear()
+        self._files.clear()
 
     def __enter__(self) -> Site:
         return self
@@ -114,7 +130,7 @@ class Site:
         self.close()
 
 
-def open_source(config: MySQLConfig | PostgresConfig, site: str) -> DatabaseSource:
+def open_source(config: ServerSource, site: str) -> DatabaseSource:
     """The engine object for a configured server; connects when first asked something."""
     if isinstance(config, MySQLConfig):
         from engine.mysql import MySQLSource
@@ -123,3 +139,10 @@ def open_source(config: MySQLConfig | PostgresConfig, site: str) -> DatabaseSour
     from engine.postgres import PostgresSource
 
     return PostgresSource(config, site=site)
+
+
+def open_files(config: ConfigFilesConfig, vault: Vault) -> FileSource:
+    """The engine object for configured files."""
+    from engine.config_files import ConfigFilesSource
+
+    return ConfigFilesSource(config, vault=vault.root)

@@ -47,6 +47,7 @@ class Facts:
     schema_sha256: str = ""
     contents: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

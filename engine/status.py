@@ -19,13 +19,14 @@ class StatusRow:
     """One database.
 
     Attributes:
-        newest: Its newest backup that no check has found broken, None where there is none.
+        newest: Its newest backup that is complete and that no check has found broken, None where there is none.
         tier: Of ``newest``.
         age_seconds: Since ``newest`` was begun.
         verified: Read to its end and found whole; None when never checked.
         locations: Where copies of ``newest`` are.
         lacking: How many backups each replica lacks, by its name; only those that lack any.
         broken: Newer backups that a check found broken, by file name.
+        incomplete: Newer backups of files that lack some of them, by file name, with the first that is missing.
         problems: What could not be told, in words: marks that are forged or cannot be read.
     """
 
@@ -37,6 +38,7 @@ class StatusRow:
     locations: list[str]
     lacking: dict[str, int]
     broken: list[str] = field(default_factory=list)
+    incomplete: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -99,6 +101,17 @@ def found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
         return False
 
 
+def lacks(site: Site, entry: Entry) -> list[str]:
+    """What an archive of files does not hold although it should; empty for every other backup.
+
+    Raises:
+        What ``Catalog.load`` does.
+    """
+    if not entry.name.ext.startswith("tar"):
+        return []
+    return site.vault.catalog(entry.location).load(entry).incomplete
+
+
 def _configured(site: Site) -> list[Target]:
     return [Target(source.name, name) for source in site.config.sources() for name in source.databases]
 
@@ -108,6 +121,7 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
     for entry in sorted(entries, key=lambda each: each.name.taken_at, reverse=True):
         copies.setdefault(entry.file, []).append(entry)
     broken: list[str] = []
+    incomplete: dict[str, str] = {}
     problems: list[str] = []
     newest: list[Entry] = []
     whole: bool | None = None
@@ -120,6 +134,14 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
                 problems.append(error.message)
         if False in verdicts and True not in verdicts:
             broken.append(file)
+            continue
+        try:
+            missing = lacks(site, places[0])
+        except BackupError as error:
+            problems.append(error.message)
+            continue
+        if missing:
+            incomplete[file] = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             continue
         newest, whole = places, True if True in verdicts else None
         break
@@ -139,5 +161,6 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         [each.location for each in newest],
         {name: count for name, count in lacking.items() if count},
         broken,
+        incomplete,
         problems,
     )

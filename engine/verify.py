@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
+from engine import archive
 from engine.catalog import Entry
 from engine.codec import check_stored, decode
 from engine.errors import BackupError, IntegrityError, NotFound
@@ -29,7 +30,14 @@ SMALL_WARNING = 0.5
 LARGE_WARNING = 3.0
 """Outside these multiples of their median size, a warning."""
 SMALL_FAILURE = 0.1
-"""Below this multiple, a failure: a dump that lost its data."""
+"""Below this multiple, a failure: a dump that lost its data. An archive of files is only warned about: its listing
+proves what it holds, and an exclude makes it small at once."""
+
+_BY_PARTS: dict[str, tuple[Callable[[Manifest, Callable[[str], Iterable[bytes]]], int], str]] = {
+    base_verify.DUMP_FORMAT: (base_verify.verify, "the server's own manifest"),
+    archive.DUMP_FORMAT: (archive.verify, "every file against the listing"),
+}
+"""By format: what proves a backup from its own parts, and how that is called."""
 
 Inspect = Callable[[Manifest, Iterable[bytes]], dict[str, int] | None]
 """A source's reader of its own dumps; see ``engine.source.DatabaseSource.inspect``."""
@@ -56,12 +64,13 @@ class VerifyReport:
 
 
 def verify_backup(
-    vault: Vault, location: str, entry: Entry, inspect: Inspect, *, recent: Sequence[int] | None = None,
+    vault: Vault, location: str, entry: Entry, inspect: Inspect | None, *, recent: Sequence[int] | None = None,
     floor_bytes: int = 0, progress: Progress = silent,
 ) -> VerifyReport:  # fmt: skip
     """Read one backup to its end and prove it; leaves a ``verified`` or a ``broken`` mark beside it.
 
     Args:
+        inspect: The source's reader; None for what is proven by its own parts (base backups, archives of files).
         recent: Stored sizes (bytes) of earlier backups of the same kind; None looks them up.
         floor_bytes: The data file must not be smaller.
 
@@ -85,12 +94,13 @@ def verify_backup(
         )
         _mark_broken(vault, entry, broken)
         raise broken from error
+    by_parts = manifest.dump_format in _BY_PARTS
     checks = [
         "signature",
         "digest",
         "decrypted and unpacked",
-        "the server's own manifest" if _is_base(manifest) else "end marker and rows" if rows else "end marker",
-        *(["companions"] if len(manifest.files) > 1 else []),
+        _BY_PARTS[manifest.dump_format][1] if by_parts else "end marker and rows" if rows else "end marker",
+        *(["companions"] if len(manifest.files) > 1 and not by_parts else []),
         "size",
     ]
     plain = sum(part.plain_size for part in manifest.files)
@@ -124,7 +134,7 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
         return []
     usual = statistics.median(recent[:RECENT])
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
-    if size < SMALL_FAILURE * usual:
+    if size < SMALL_FAILURE * usual and manifest.dump_format != archive.DUMP_FORMAT:
         raise IntegrityError(
             f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
         )
@@ -141,12 +151,14 @@ def recent_sizes(vault: Vault, entry: Entry, manifest: Manifest) -> list[int]:
 
 
 def _read_all(
-    vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect, progress: Progress
+    vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect | None, progress: Progress
 ) -> dict[str, int] | None:
     store = vault.store(entry.location)
-    if _is_base(manifest):
-        _read_base(vault, entry, manifest, progress)
+    if manifest.dump_format in _BY_PARTS:
+        _read_parts(vault, entry, manifest, progress)
         return None
+    if inspect is None:
+        raise IntegrityError(f"{manifest.file} has a format that this release does not read: {manifest.dump_format}.")
     for part in manifest.files[1:]:
         for _ in _plain(vault, store, entry, part, progress):
             pass
@@ -162,16 +174,12 @@ def _read_all(
     return rows
 
 
-def _is_base(manifest: Manifest) -> bool:
-    return manifest.dump_format == base_verify.DUMP_FORMAT
-
-
-def _read_base(vault: Vault, entry: Entry, manifest: Manifest, progress: Progress) -> None:
-    """A base backup is proven as a whole: the files in each of its parts by another part of it."""
+def _read_parts(vault: Vault, entry: Entry, manifest: Manifest, progress: Progress) -> None:
+    """What is proven as a whole: the files in its parts by another part of it."""
     store = vault.store(entry.location)
     parts = {part.role: part for part in manifest.files}
     try:
-        base_verify.verify(manifest, lambda role: _plain(vault, store, entry, parts[role], progress))
+        _BY_PARTS[manifest.dump_format][0](manifest, lambda role: _plain(vault, store, entry, parts[role], progress))
     except IntegrityError:
         for part in manifest.files:
             check_stored(store.read(entry.beside(part.file)), part)

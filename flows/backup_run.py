@@ -1,7 +1,8 @@
-"""The body of every backup flow: dump and prove all databases, then copy, then tell.
+"""The body of every backup flow: back up and prove all that a site has, then copy, then tell.
 
-Databases fail apart and copies fail apart: a server that is down costs only its own backups, and a dead
-bucket costs none. What could not be done fails the run, whose first line says what is missing.
+Sources are backed up side by side, the databases of one after each other. They fail apart, and copies fail apart: a
+server that is down costs only its own backups, and a dead bucket costs none. What could not be done fails the run,
+whose first line says what is missing. All backups of one run share a recovery point.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from blocks import load_site
+from engine.abreast import abreast
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, UnknownName, nearest
 from engine.site import Target
@@ -21,8 +23,13 @@ from tasks.vault import find_lacking, replicate, sweep
 from tasks.words import plural
 
 
-def run_backups(site: str, tier: str, *, label: str = "", source: str = "", database: str = "") -> State[None]:
-    """Back up every database of a site, or those of one source, or one.
+def run_backups(
+    site: str, tier: str, *, label: str = "", source: str = "", database: str = "", only_servers: bool = False
+) -> State[None]:
+    """Back up every source of a site, or one, or one database.
+
+    Args:
+        only_servers: Databases and nothing else.
 
     Raises:
         UnknownName: No such site, source or database. ConfigError: a block is wrong.
@@ -30,8 +37,11 @@ def run_backups(site: str, tier: str, *, label: str = "", source: str = "", data
     handle = SiteHandle(load_site(site))
     ledger = Ledger(handle.name, tier)
     ledger.swept = sweep(handle)
-    for target in _targets(handle, source, database, ledger):
-        _back_up(handle, target, tier, label, ledger)
+    targets = _targets(handle, source, database, only_servers, ledger)
+    sources = dict.fromkeys(target.source for target in targets)
+    groups = [[target for target in targets if target.source == name] for name in sources]
+    abreast(groups, lambda target: _back_up(handle, target, tier, label, ledger))
+    ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
     for replica in handle.config.vault.replicas:
         _bring_up_to_date(handle, replica.name, ledger)
     publish(ledger)
@@ -41,12 +51,13 @@ def run_backups(site: str, tier: str, *, label: str = "", source: str = "", data
     return Completed(message=ledger.verdict())
 
 
-def _targets(site: SiteHandle, source: str, database: str, ledger: Ledger) -> list[Target]:
-    """Databases to back up; a server that cannot be asked is noted, and the others go on."""
-    names = [site.config.source(source).name] if source else [each.name for each in site.config.sources()]
+def _targets(site: SiteHandle, source: str, database: str, only_servers: bool, ledger: Ledger) -> list[Target]:
+    """What to back up; a server that cannot be asked is noted, and the others go on."""
+    known = site.config.servers() if only_servers else site.config.sources()
+    names = [site.config.source(source).name] if source else [each.name for each in known]
     if not names:
         raise ConfigError(
-            f"Site {site.name} names no database server.",
+            f"Site {site.name} names no {'database server' if only_servers else 'source'}.",
             remedy="add one to the site file, and: backups apply SITE.yaml",
         )
     found: list[Target] = []
@@ -60,19 +71,19 @@ def _targets(site: SiteHandle, source: str, database: str, ledger: Ledger) -> li
     chosen = [target for target in found if target.database == database]
     if not chosen and not ledger.failed:
         where = f" on {source}" if source else ""
-        known = sorted({target.database for target in found})
+        there = sorted({target.database for target in found})
         raise UnknownName(
-            f"Site {site.name} backs up no database {database!r}{where}.", remedy=nearest(database, known)
+            f"Site {site.name} backs up no database {database!r}{where}.", remedy=nearest(database, there)
         )
     return chosen
 
 
 def _back_up(site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger) -> None:
-    """One database: dumped and proven, or noted as lost."""
+    """One database or archive: captured and proven, or noted as lost."""
     captured: Captured | None = None
     try:
         preflight(site, target)
-        captured = capture(site, target, tier, label)
+        captured = capture(site, target, tier, label, ledger.recovery_point)
         ledger.proven(captured, verify(site, captured.entry))
     except BackupError as error:
         if captured is None:

@@ -14,7 +14,8 @@ from flows.parameters import SiteName
 
 @flow(name="daily-full", flow_run_name="daily full backup of {site}", persist_result=False)
 def daily_full(site: SiteName) -> State[Any]:
-    """Dump, encrypt, verify and copy every database of a site, and catch up what a replica lacks.
+    """Back up, encrypt, verify and copy all that a site has: databases and files, side by side. Catches up what a
+    replica lacks.
 
     Args:
         site: Name of the site block, such as workset.

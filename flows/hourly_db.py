@@ -19,4 +19,4 @@ def hourly_db(site: SiteName) -> State[Any]:
     Args:
         site: Name of the site block, such as workbench.
     """
-    return outcome(run_backups, site, "hourly")
+    return outcome(run_backups, site, "hourly", only_servers=True)

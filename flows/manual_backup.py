@@ -20,12 +20,12 @@ def _run_name() -> str:
 
 @flow(name="manual-backup", flow_run_name=_run_name, persist_result=False)
 def manual_backup(site: SiteName, label: Label = "", source: Source = "", database: Database = "") -> State[Any]:
-    """Back up a site, one of its servers, or one database, now. Kept until a person removes it.
+    """Back up a site, one of its sources, or one database, now. Kept until a person removes it.
 
     Args:
         site: Name of the site block, such as workset.
         label: Why this backup is made; stands in its manifest. Not a place for secrets.
-        source: One server of the site, such as mysql. Empty: all of them.
+        source: One source of the site, such as mysql or config. Empty: all of them.
         database: One database of that server. Empty: all of them.
     """
     return outcome(run_backups, site, "manual", label=label, source=source, database=database)

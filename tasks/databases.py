@@ -15,7 +15,7 @@ from engine.source import Preflight
 from engine.verify import VerifyReport
 from tasks.base import SiteHandle, step
 from tasks.progress import told
-from tasks.words import duration, plural, rate, size
+from tasks.words import duration, rate, size
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Captured:
 
 @step(name="find databases", run_name="find databases on {site.name}/{source}")
 def find_databases(site: SiteHandle, source: str) -> list[Target]:
-    """Every database of a source that is to be backed up."""
+    """Every database of a source that is to be backed up; of config files, its one archive."""
     with site.open() as opened:
         return opened.targets(source)
 
@@ -50,22 +50,26 @@ def preflight(site: SiteHandle, target: Target) -> Preflight:
 
 
 @step(name="dump", run_name="dump {site.name}/{target} ({tier})")
-def capture(site: SiteHandle, target: Target, tier: str, label: str = "") -> Captured:
-    """Dump one database, encrypted, into the local vault. What fails half-way leaves nothing."""
+def capture(site: SiteHandle, target: Target, tier: str, label: str = "", recovery_point: str = "") -> Captured:
+    """Dump one database, or archive files, encrypted, into the local vault. What fails half-way leaves nothing."""
     begun = time.monotonic()
     with site.open() as opened, told(f"dump {target}") as progress:
-        entry, manifest = backup.capture(opened, target, tier=tier, label=label, progress=progress)
+        entry, manifest = backup.capture(
+            opened, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress
+        )
     seconds = time.monotonic() - begun
     get_run_logger().info(
         "%s: dumped %s (%s stored) with %s in %s, %s: %s",
         target,
         size(manifest.data.plain_size),
         size(manifest.stored_bytes),
-        plural(manifest.total_rows, "row"),
+        manifest.holds,
         duration(seconds),
         rate(manifest.data.plain_size, seconds),
         entry.file,
     )
+    for missing in manifest.incomplete:
+        get_run_logger().error("%s is incomplete: %s", target, missing)
     return Captured(target, entry, manifest, seconds)
 
 

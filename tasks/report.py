@@ -34,6 +34,7 @@ class Ledger:
 
     site: str
     tier: str
+    recovery_point: str = field(default_factory=names.recovery_point)
     swept: Swept = field(default_factory=lambda: Swept([], []))
     rows: list[Row] = field(default_factory=list)
     losses: dict[str, BackupError] = field(default_factory=dict)
@@ -67,8 +68,14 @@ class Ledger:
         self.gaps[replica] = ([entry.file for entry in entries], error)
 
     @property
+    def incomplete(self) -> dict[str, list[str]]:
+        """What is missing in the backups of files that could not be read wholly, by target."""
+        manifests = ((str(row.captured.target), row.captured.manifest.incomplete) for row in self.rows)
+        return {target: missing for target, missing in manifests if missing}
+
+    @property
     def failed(self) -> bool:
-        return bool(self.losses or self.doubts or self.gaps)
+        return bool(self.losses or self.doubts or self.gaps or self.incomplete)
 
     def verdict(self) -> str:
         """The state's message: the reason first, then what is safe and what to do."""
@@ -76,18 +83,32 @@ class Ledger:
             rows = sum(row.captured.manifest.total_rows for row in self.rows)
             stored = sum(row.captured.manifest.stored_bytes for row in self.rows)
             caught = f", {plural(len(self.caught_up), 'copy')} caught up" if self.caught_up else ""
+            files = sum(int(row.captured.manifest.contents.get("files", 0)) for row in self.rows)
+            archives = sum(row.captured.manifest.dump_format == "tar" for row in self.rows)
+            held = [plural(rows, "row")] * (archives < len(self.rows)) + [plural(files, "file")] * bool(archives)
+            what = [plural(len(self.rows) - archives, "database")] * (archives < len(self.rows))
+            what += [plural(archives, "archive")] * bool(archives)
             return (
-                f"{plural(len(self.rows), 'database')} backed up and verified: {plural(rows, 'row')}, "
+                f"{' and '.join(what)} backed up and verified: {', '.join(held)}, "
                 f"{size(stored)} stored at {', '.join(self._places())}{caught}"
             )
         reasons = [f"{what} is not backed up: {reason(error)}" for what, error in self.losses.items()]
         reasons += [f"{file} fails its verification: {reason(error)}" for file, error in self.doubts.items()]
+        reasons += [f"{target} is incomplete: {_named(missing)}" for target, missing in self.incomplete.items()]
         reasons += [self._gap(replica) for replica in self.gaps]
-        done = [f"{row.captured.target} ({row.captured.entry.file})" for row in self.rows if row.report]
+        verified = [row.captured for row in self.rows if row.report]
+        done = [
+            f"{each.target} ({each.entry.file}{', incomplete' if each.manifest.incomplete else ''})"
+            for each in verified
+        ]
         lines = ["; ".join(reasons) + "."]
         if done:
             lines.append(f"Kept safe: verified in the local vault: {', '.join(done)}")
         errors = [*self.losses.values(), *self.doubts.values(), *(error for _, error in self.gaps.values())]
+        if self.incomplete:
+            lines.append(
+                "Next: make these readable, or take them out of the site file; until then the last complete one counts"
+            )
         lines += [f"Next: {remedy}" for remedy in dict.fromkeys(error.remedy for error in errors) if remedy]
         if self.gaps:
             lines.append("The next run copies what is missing.")
@@ -128,7 +149,7 @@ def _cells(row: Row, ledger: Ledger) -> dict[str, Any]:
         "stored": size(manifest.stored_bytes),
         "duration": duration(row.captured.seconds),
         "rate": rate(data.plain_size, row.captured.seconds),
-        "rows": f"{manifest.total_rows:,} in {plural(len(manifest.rows), 'table')}",
+        "holds": manifest.holds,
         "stored where": ", ".join(["local", *row.copies]) + "".join(f"; MISSING at {each}" for each in missing),
         "verified how": _proof(row, ledger),
     }
@@ -137,8 +158,14 @@ def _cells(row: Row, ledger: Ledger) -> dict[str, Any]:
 def _proof(row: Row, ledger: Ledger) -> str:
     if row.report is None:
         return f"FAILED: {reason(ledger.doubts[row.captured.entry.file])}"
+    if row.captured.manifest.incomplete:
+        return f"INCOMPLETE: {_named(row.captured.manifest.incomplete)}"
     copies = "".join(f"; {replica}: {proof}" for replica, proof in row.copies.items())
     return f"local: {', '.join(row.report.checks)}{copies}"
+
+
+def _named(missing: list[str]) -> str:
+    return "; ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
 
 
 def _lost_cells(ledger: Ledger) -> list[dict[str, Any]]:
@@ -150,12 +177,14 @@ def _lost_cells(ledger: Ledger) -> list[dict[str, Any]]:
 
 def _story(ledger: Ledger) -> str:
     lines = [f"# {ledger.tier} backup of {ledger.site}", "", *ledger.verdict().splitlines(), ""]
+    lines += [f"Recovery point: `{ledger.recovery_point}`", ""]
     for row in ledger.rows:
         manifest = row.captured.manifest
         lines.append(
-            f"- **{row.captured.target}** `{row.captured.entry.key}`: {plural(manifest.total_rows, 'row')}, "
+            f"- **{row.captured.target}** `{row.captured.entry.key}`: {manifest.holds}, "
             f"{size(manifest.data.plain_size)} dumped in {duration(row.captured.seconds)}"
         )
+        lines += [f"  - MISSING: {missing}" for missing in manifest.incomplete]
         lines += [f"  - {warning}" for warning in manifest.warnings]
     lines += [f"- caught up: {each}" for each in ledger.caught_up]
     lines += [f"- swept: {each}" for each in ledger.swept.done]

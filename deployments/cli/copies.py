@@ -191,16 +191,20 @@ def status(
 
 
 def _problems(row: StatusRow, limit: float | None) -> list[str]:
+    told = []
     if row.newest is None:
-        return [
+        told.append(
             f"{row.target} has no good backup; make one: backups backup --source {row.target.source} "
             f"--database {row.target.database}"
-        ]
-    told = [
+        )
+        if not row.incomplete:
+            return told
+    told += [
         f"{row.target}: {file} was found broken; verify it again or look at its other copies" for file in row.broken
     ]
+    told += [f"{row.target}: {file} is incomplete: {missing}" for file, missing in row.incomplete.items()]
     told += [f"{row.target}: {problem}" for problem in row.problems]
-    if limit is not None and row.age_seconds > limit:
+    if limit is not None and row.newest is not None and row.age_seconds > limit:
         told.append(f"{row.target}: the newest good backup is {age(row.age_seconds)} old, more than {age(limit)}")
     return told
 
@@ -240,6 +244,7 @@ def _facts(row: StatusRow) -> dict[str, Any]:
         },
         "lacking": row.lacking,
         "broken": row.broken,
+        "incomplete": row.incomplete,
         "problems": row.problems,
     }
 

@@ -27,7 +27,7 @@ MEANINGS = {
     OK: "done, and checked",
     FAILED: "failed: a server, a store or a tool; the message says which",
     USAGE: "a wrong option, site file or name; nothing was begun",
-    PARTIAL: "partly done: a good local backup, but a copy elsewhere is missing or could not be looked at",
+    PARTIAL: "partly done: a copy elsewhere is missing or could not be looked at, or files could not be read",
     REFUSED: "not confirmed, or refused because it would do harm; nothing was changed",
     INTEGRITY: "a backup, a key or a restored copy is not what it must be",
     STOPPED: "stopped by Ctrl-C (143: by SIGTERM)",

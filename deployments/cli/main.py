@@ -10,12 +10,25 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from deployments.cli import copies, exits, finding, making, prefect, proving, restoring, shipping, upkeep
+from deployments.cli import (
+    cluster,
+    copies,
+    exits,
+    finding,
+    making,
+    prefect,
+    proving,
+    pruning,
+    restoring,
+    restoring_files,
+    shipping,
+    upkeep,
+)
 from deployments.cli.run import Terminated
 
 app = typer.Typer(
     name="backups",
-    help="Back up and restore the databases of a docker-compose machine.\n\n"
+    help="Back up and restore a docker-compose machine: its databases and config files.\n\n"
     "Everything but apply, up and down works with a site file alone, also on the day Prefect is down.",
     epilog=exits.epilog(),
     no_args_is_help=True,
@@ -23,7 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (making, shipping, copies, finding, proving, restoring, upkeep, prefect):
+restores = (restoring, restoring_files, cluster)
+for module in (making, shipping, copies, finding, proving, *restores, pruning, upkeep, prefect):
     module.register(app)
 
 # typer carries its own click since 0.2x; its error classes are found where typer shows them

@@ -10,10 +10,12 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Source, check_tier
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment, size
+from engine import names
 from engine.errors import BackupError, ConfigError, UnknownName, nearest
 
 if TYPE_CHECKING:
     from engine.backup import BackupResult, CopyResult
+    from engine.progress import Progress
     from engine.site import Site, Target
 
 
@@ -37,23 +39,25 @@ def backup(
 ) -> Outcome:
     """Back up, verify, then bring every replica up to date.
 
-    Every database of the site unless one is named. A replica that fails costs no local backup: the
-    exit code is then 3, and the next backup makes up for it.
+    Every source of the site unless one is named: sources side by side, the databases of one after each other. A
+    replica that fails, or a file that cannot be read, costs nothing else: the exit code is then 3.
     """
     check_tier(tier)
     with run.site(sweep=True) as site:
         targets, errors, failed = _targets(run, site, source, database)
-        made, more, worse = _back_up(run, site, targets, tier, label)
-        errors, failed = errors + more, failed + worse
+        work = _Work(run, site, tier, label, names.recovery_point())
+        work.do(targets)
+        errors, failed = errors + work.errors, failed + work.failed
         copies = _copy(run, site)
     facts = {
-        "backups": [_made_facts(each) for each in made],
+        "recovery_point": work.recovery_point,
+        "backups": [_made_facts(each) for each in work.made],
         "failed": failed,
         "copies": [_copy_facts(each) for each in copies],
     }
-    missing = [copy.error for copy in copies if copy.error is not None]
-    code = exits.PARTIAL if missing and not errors else exits.OK
-    return Outcome(facts, code, errors + missing)
+    partial = [copy.error for copy in copies if copy.error is not None] + work.incomplete
+    code = exits.PARTIAL if partial and not errors else exits.OK
+    return Outcome(facts, code, errors + partial)
 
 
 def _targets(
@@ -82,7 +86,8 @@ def _targets(
         known = [each for config in site.config.sources() for each in config.databases]
         raise UnknownName(f"Site {site.name} backs up no database {database!r}.", remedy=nearest(database, known))
     raise ConfigError(
-        f"Site {site.name} has no database to back up.", remedy="add a mysql: or postgres: section to the site file"
+        f"Site {site.name} has nothing to back up.",
+        remedy="add a mysql:, postgres: or config: section to the site file",
     )
 
 
@@ -90,24 +95,54 @@ def _may_hold(configured: list[str], database: str | None) -> bool:
     return database is None or not configured or database in configured
 
 
-def _back_up(
-    run: Run, site: Site, targets: list[Target], tier: str, label: str
-) -> tuple[list[BackupResult], list[BackupError], list[dict[str, Any]]]:
-    """Each database in turn; one that fails does not stop the others."""
-    from engine.backup import backup_one
+class _Work:
+    """The backups of one run: what was made, what failed, what is incomplete."""
 
-    made, errors, failed = [], [], []
-    for target in targets:
+    def __init__(self, run: Run, site: Site, tier: str, label: str, recovery_point: str) -> None:
+        self.recovery_point = recovery_point
+        self.made: list[BackupResult] = []
+        self.errors: list[BackupError] = []
+        self.incomplete: list[BackupError] = []
+        self.failed: list[dict[str, Any]] = []
+        self._run, self._site, self._tier, self._label = run, site, tier, label
+
+    def do(self, targets: list[Target]) -> None:
+        """Sources side by side, each with a site of its own; one that fails does not stop the others."""
+        from engine.abreast import abreast
+
+        sources = dict.fromkeys(target.source for target in targets)
+        groups = [[target for target in targets if target.source == name] for name in sources]
+        with self._run.out.progress() as progress:
+            abreast(groups, lambda target: self._one(target, progress))
+
+    def _one(self, target: Target, progress: Progress) -> None:
+        from engine.backup import backup_one
+        from engine.site import Site
+
         try:
-            with run.out.progress() as progress:
-                result = backup_one(site, target, tier=tier, label=label, progress=progress)
+            with Site(self._site.config) as site:
+                result = backup_one(
+                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point,
+                    progress=progress,
+                )  # fmt: skip
         except BackupError as error:
-            errors.append(run.refuse(error, about=f"{target}: "))
-            failed.append({"source": target.source, "database": target.database, "error": exits.describe(error)})
-            continue
-        made.append(result)
-        _show(run, target, result)
-    return made, errors, failed
+            self.errors.append(self._run.refuse(error, about=f"{target}: "))
+            self.failed.append({"source": target.source, "database": target.database, "error": exits.describe(error)})
+            return
+        self.made.append(result)
+        _show(self._run, target, result)
+        if result.manifest.incomplete:
+            self.incomplete.append(self._run.refuse(_incomplete(target, result), about=f"{target}: "))
+
+
+def _incomplete(target: Target, result: BackupResult) -> BackupError:
+    missing = result.manifest.incomplete
+    return BackupError(
+        f"{result.manifest.file} is incomplete: {'; '.join(missing[:20])}"
+        + (f"; and {len(missing) - 20} more" if len(missing) > 20 else ""),
+        kept="all that could be read is in it, verified; the last complete backup still counts as the newest good one",
+        remedy=f"mend this, or take it out of {target.source} in the site file, and back up again",
+    )
 
 
 def _copy(run: Run, site: Site) -> list[CopyResult]:
@@ -130,7 +165,7 @@ def _show(run: Run, target: Target, result: BackupResult) -> None:
     run.out.say(f"{target}: {manifest.file}", style="bold green")
     run.out.say(f"  taken {moment(manifest.taken_at)}")
     run.out.say(
-        f"  {len(manifest.rows)} tables, {manifest.total_rows:,} rows, {size(manifest.data.plain_size)} "
+        f"  {manifest.holds}, {size(manifest.data.plain_size)} "
         f"({size(manifest.stored_bytes)} stored) in {age(result.seconds)}, {size(int(rate))}/s, verified"
     )
     for warning in manifest.warnings:
@@ -153,6 +188,8 @@ def _made_facts(result: BackupResult) -> dict[str, Any]:
         "rows": m.rows,
         "total_rows": m.total_rows,
         "verified": True,
+        "holds": m.holds,
+        "incomplete": m.incomplete,
         "seconds": round(result.seconds, 3),
         "warnings": m.warnings,
     }

@@ -34,6 +34,11 @@ PointInTime = Annotated[
 ]
 
 
+def split(values: list[str] | None) -> tuple[str, ...]:
+    """What an option was given that may be repeated or hold commas."""
+    return tuple(part.strip() for value in values or [] for part in value.split(",") if part.strip())
+
+
 def check_tier(tier: str | None) -> None:
     """Raises UnknownName for a tier that is none."""
     if tier is not None and tier not in TIERS:

@@ -53,7 +53,8 @@ def verify(
     ] = "latest",
     location: Annotated[str, typer.Option(help="local, a replica's name, or all.")] = "local",
 ) -> Outcome:
-    """Read stored backups to their end: signature, digest, decryption, end marker, every table's rows.
+    """Read stored backups to their end: signature, digest, decryption, end marker, every table's rows; every file
+    of an archive.
 
     Exit code 5 when one is not what its manifest says; a mark is left either way.
     """

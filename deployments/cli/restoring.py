@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.options import Database, Location, Source, Which
+from deployments.cli.options import Database, Location, Source, Which, split
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
 from engine.errors import ConfigError
@@ -109,8 +109,8 @@ def restore(
             backup=backup,
             location=location,
             into=into,
-            tables=_split(tables),
-            schemas=_split(schemas),
+            tables=split(tables),
+            schemas=split(schemas),
             safety_backup=safety_backup,
         )
         past: dict[str, Any] = {}
@@ -210,17 +210,13 @@ def _ask(run: Run, plan: RestorePlan) -> str:
 def _only(site: Site, source: str | None) -> str:
     """The one database that the site (or the source) has. Raises ConfigError when there are several."""
     if source is not None:
-        site.config.source(source)
-    names = sorted({name for each in site.config.sources() if source in (None, each.name) for name in each.databases})
+        site.config.server(source)
+    names = sorted({name for each in site.config.servers() if source in (None, each.name) for name in each.databases})
     if len(names) == 1:
         return names[0]
     raise ConfigError(
         "Which database?", remedy=f"add --database NAME; the site file has: {', '.join(names) or 'none by name'}"
     )
-
-
-def _split(values: list[str] | None) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values or [] for part in value.split(",") if part.strip())
 
 
 def _show(run: Run, request: RestoreRequest, plan: RestorePlan, result: RestoreResult) -> None:

@@ -135,8 +135,8 @@ def windows(run: Run, source: Source = None, database: Database = None, location
 
 def _sources(site: Site, source: str | None) -> list[str]:
     if source is not None:
-        return [site.config.source(source).name]
-    found = [each.name for each in site.config.sources() if each.point_in_time]
+        return [site.config.server(source).name]
+    found = [each.name for each in site.config.servers() if each.point_in_time]
     if not found:
         raise ConfigError(
             f"Site {site.name} has no server whose logs are to be shipped.",

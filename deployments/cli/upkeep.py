@@ -16,7 +16,7 @@ from engine.errors import BackupError, ConfigError, UnknownName
 from engine.names import parse_file
 
 if TYPE_CHECKING:
-    from engine.config import MySQLConfig, PostgresConfig
+    from engine.config import ServerSource
     from engine.site import Site
 
 
@@ -98,10 +98,10 @@ def adopt(
     )
 
 
-def _source(site: Site, name: str | None) -> MySQLConfig | PostgresConfig:
+def _source(site: Site, name: str | None) -> ServerSource:
     if name is not None:
-        return site.config.source(name)
-    sources = site.config.sources()
+        return site.config.server(name)
+    sources = site.config.servers()
     if len(sources) == 1:
         return sources[0]
     raise ConfigError(
@@ -146,11 +146,11 @@ def _check_store(site: Site, location: str) -> list[str]:
 
 
 def _check_source(site: Site, name: str) -> list[str]:
-    source = site.source(name)
-    server = source.server()
-    notes = [f"{server.flavour} {server.version}"]
+    source = site.any_source(name)
+    notes: list[str] = []
     for database in source.databases():
         found = source.preflight(database)
+        notes = notes or [f"{found.server.flavour} {found.server.version}"]
         notes.append(f"{database}: about {size(found.estimated_bytes)}")
         notes += [f"{database}: note: {warning}" for warning in found.warnings]
     return notes

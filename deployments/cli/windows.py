@@ -9,6 +9,7 @@ from engine.errors import BackupError
 
 if TYPE_CHECKING:
     from engine.recoverable import Recoverable
+    from engine.recovery import Window
     from engine.site import Site
 
 
@@ -24,14 +25,23 @@ def windows(site: Site) -> list[dict[str, Any]]:
         what = f"{source}/{database}" if database else source
         facts: dict[str, Any] = {"source": source, "database": database, "ranges": [], "error": None}
         try:
-            facts |= _of(what, recoverable(site, source, database))
+            facts |= _of(what, recoverable(site, source, database), _kept_for(site, source))
         except BackupError as error:
             facts |= {"error": error.message, "said": f"{what}: which moments can be had is not known: {error.message}"}
         found.append(facts)
     return found
 
 
-def _of(what: str, found: Recoverable) -> dict[str, Any]:
+def _kept_for(site: Site, source: str) -> str:
+    """How long this source's logs are kept, as its policy says it."""
+    from engine.config import PostgresConfig
+    from engine.prune.plan import policy_of
+
+    wal = isinstance(site.config.source(source), PostgresConfig)
+    return policy_of(site.config).of(source, names.WAL if wal else names.BINLOGS).text
+
+
+def _of(what: str, found: Recoverable, kept_for: str) -> dict[str, Any]:
     from engine.recovery import merged
 
     ranges = merged(found.windows)
@@ -46,10 +56,23 @@ def _of(what: str, found: Recoverable) -> dict[str, Any]:
     first = min((each for each in rolled if each.earliest >= one), key=lambda each: each.earliest)
     last = max(rolled, key=lambda each: each.latest)
     said = (
-        f"{what}: any second from {names.both_zones(one)} (where {first.anchor.file} begins) "
-        f"to {names.both_zones(two)} ({last.ends})"
+        f"{what}: any second from {names.both_zones(one)} (where {first.anchor.file} begins; "
+        f"{_why_not_earlier(found, first, kept_for)}) to {names.both_zones(two)} ({last.ends})"
     )
+    facts["begins"] = {"file": first.anchor.file, "why": _why_not_earlier(found, first, kept_for)}
     return facts | {"said": said + "".join(f"; {hole}" for hole in found.holes)}
+
+
+def _why_not_earlier(found: Recoverable, first: Window, kept_for: str) -> str:
+    """Why the window begins where it does."""
+    older = [each for each in found.windows if each.earliest < first.earliest]
+    if not older:
+        return "nothing older is kept that logs can be replayed on"
+    before = max(older, key=lambda each: (each.latest, each.earliest))
+    oldest = min((log.number, log.name) for log in first.logs)[1]
+    if not before.logs:
+        return f"the logs before {oldest} are not kept: logs are kept for {kept_for}, older backups stand alone"
+    return f"the backup before it, {before.anchor.file}, reaches to {names.both_zones(before.latest)}: {before.ends}"
 
 
 def rolled_forward(site: Site, source: str | None, database: str | None) -> list[tuple[str, str]]:
@@ -61,9 +84,9 @@ def rolled_forward(site: Site, source: str | None, database: str | None) -> list
     from engine.config import PostgresConfig
 
     if source is not None:
-        site.config.source(source)
+        site.config.server(source)
     found: list[tuple[str, str]] = []
-    for each in site.config.sources():
+    for each in site.config.servers():
         if source not in (None, each.name) or not each.point_in_time:
             continue
         if isinstance(each, PostgresConfig):

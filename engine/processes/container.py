@@ -21,9 +21,10 @@ from typing import Any
 import docker.errors
 import requests.exceptions
 
-from engine.errors import BackupError, ToolFailed, Unreachable
+from engine.errors import BackupError, Cancelled, ToolFailed, Unreachable
 from engine.processes import diagnose
 from engine.processes.base import CHUNK, Command, Completed
+from engine.stopping import on_stop
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
 _SEND = 256 * 1024
@@ -107,7 +108,7 @@ class ContainerProcess:
         self._queue: queue.Queue[bytes | None] = queue.Queue(8)
         self._over = False
         self._stopping = False
-        self._timed_out = False
+        self._timed_out = self._stopped = False
         self._timeout = timeout
         names = list(command.secret_files)
         argv = [_with_files(part, names) for part in command.argv]
@@ -144,6 +145,7 @@ class ContainerProcess:
         self._socket.sendall(b"start\n")
         self._reader = threading.Thread(target=self._read, name="exec", daemon=True)
         self._reader.start()
+        self._forget = on_stop(self._stop)
         self._timer = threading.Timer(timeout, self._expire) if timeout is not None else None
         if self._timer is not None:
             self._timer.daemon = True
@@ -235,6 +237,8 @@ class ContainerProcess:
                 f"{self.command.name} in {self._where} was stopped after {self._timeout:.0f} s.",
                 remedy="raise timeout_seconds if the work is really that long",
             )
+        if self._stopped:
+            return Cancelled(f"{self.command.name} in {self._where} was stopped with the run that started it.")
         if status is None:
             return Unreachable(f"{self._where} or its engine went away while {self.command.name} ran.")
         if status != 0:
@@ -273,6 +277,10 @@ class ContainerProcess:
         self._timed_out = True
         self._kill_inside()
 
+    def _stop(self) -> None:
+        self._stopped = True
+        self._kill_inside()
+
     def _read(self) -> None:
         """Take the engine's frames apart: type (1 stdout, 2 stderr), three zeros, length, bytes."""
         try:
@@ -307,6 +315,7 @@ class ContainerProcess:
 
     def _close(self) -> None:
         self._stopping = True
+        self._forget()
         if self._timer is not None:
             self._timer.cancel()
         with contextlib.suppress(OSError):

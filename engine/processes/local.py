@@ -17,9 +17,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from engine.errors import BackupError, ToolFailed, ToolMissing
+from engine.errors import BackupError, Cancelled, ToolFailed, ToolMissing
 from engine.processes import diagnose
 from engine.processes.base import CHUNK, Command, Completed
+from engine.stopping import on_stop
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
 _LITTLE = 64 * 1024
@@ -84,7 +85,8 @@ class LocalProcess:
             self._threads.append(threading.Thread(target=self._keep_stdout, daemon=True))
         for thread in self._threads:
             thread.start()
-        self._timed_out = False
+        self._timed_out = self._stopped = False
+        self._forget = on_stop(self._stop)
         self._timer = threading.Timer(timeout, self._expire) if timeout is not None else None
         if self._timer is not None:
             self._timer.daemon = True
@@ -148,6 +150,8 @@ class LocalProcess:
                 f"{self.command.name} on this host was stopped after {self._timeout:.0f} s.",
                 remedy="raise timeout_seconds if the work is really that long",
             )
+        elif self._stopped:
+            self._ended = Cancelled(f"{self.command.name} on this host was stopped with the run that started it.")
         elif status != 0:
             self._ended = diagnose.failure(
                 self.command, "this host", status if status > 0 else 128 - status, bytes(self._stderr)
@@ -160,10 +164,7 @@ class LocalProcess:
 
     def kill(self) -> None:
         """End the whole session at once. Safe to repeat."""
-        with self._lock:
-            if self._child.returncode is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._child.pid, signal.SIGKILL)
+        self._kill_group()
         self._child.wait()
         for thread in self._threads:
             thread.join(5)
@@ -183,6 +184,13 @@ class LocalProcess:
 
     def _expire(self) -> None:
         self._timed_out = True
+        self._kill_group()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._kill_group()
+
+    def _kill_group(self) -> None:
         with self._lock:
             if self._child.returncode is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -201,6 +209,7 @@ class LocalProcess:
                 self._stdout += data
 
     def _close(self) -> None:
+        self._forget()
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:  # one thread may wait while another kills: neither may close a number that is used anew

@@ -21,7 +21,7 @@ def test_a_daily_full_leaves_backups_copies_a_table_and_a_short_log(prefect: Ins
         assert row["stored where"] == "local, s3"
         assert row["verified how"].startswith("local: ") and "s3: " in row["verified how"]
         assert row["size"] and row["duration"] and row["rate"].endswith("/s")
-    assert rows[0]["rows"] == "2,100 in 2 tables" and rows[1]["rows"] == "2,300 in 2 tables"
+    assert rows[0]["holds"] == "2 tables, 2,100 rows" and rows[1]["holds"] == "2 tables, 2,300 rows"
     log = prefect.log(run)
     assert any("dumped" in line and site.shop in line for line in log)
     assert any("copied to s3" in line for line in log)

@@ -1,0 +1,116 @@
+"""``backups restore-config``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.options import Location, Which, split
+from deployments.cli.run import Outcome, Run, command
+from deployments.cli.terminal import age
+
+if TYPE_CHECKING:
+    from engine.config_files.plan import ConfigPlan
+    from engine.config_files.restore import ConfigResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(
+        app,
+        "restore-config",
+        stopped="every file is whole: as it was, or as restored; half-written ones beside them go with: backups sweep",
+        example="""
+        backups restore-config -f workbench
+        backups restore-config -f workbench --paths /etc/nginx --into /root/nginx --backup 'before 2025-01-16T02:00:00Z'
+        backups restore-config -f workbench --into / --dry-run
+        backups restore-config -f workbench --into / --paths /etc/letsencrypt --confirm config""",
+    )(restore_config)
+
+
+def restore_config(
+    run: Run,
+    source: Annotated[
+        str, typer.Option(help="Which config files, where the site has several.", show_default=False)
+    ] = "",
+    backup: Which = "latest",
+    location: Location = "auto",
+    into: Annotated[
+        str,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="A new or empty directory (default: a new one in the vault's root, under restored/); / puts the files "
+            "back where they were.",
+            show_default=False,
+        ),
+    ] = "",
+    paths: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these, with all below them (commas or repeated).", show_default=False),
+    ] = None,
+    confirm: Annotated[
+        str, typer.Option(help="For --into /: the name of the source (config).", show_default=False)
+    ] = "",
+    safety_backup: Annotated[
+        bool, typer.Option("--safety-backup/--no-safety-backup", help="Back up what stands there before replacing it.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, change nothing.")] = False,
+) -> Outcome:
+    """Restore config files into a directory; or, confirmed, back to where they were.
+
+    Before files are put back, what would be added and changed is shown by name and by kind of change, never their
+    content. Files that are not in the backup stay. Owners are given back when this is run as root.
+    """
+    from engine.config_files.plan import ConfigRequest, check_confirmation, make_plan
+    from engine.config_files.restore import run as restore_now
+
+    with run.site(sweep=not dry_run) as site:
+        place = into and str(Path(into).absolute())
+        request = ConfigRequest(source, backup, location, place, split(paths), safety_backup)
+        plan = make_plan(site, request)
+        for line in plan.lines():
+            run.out.say(line)
+        if dry_run:
+            return Outcome({"dry_run": True, "plan": plan.as_dict()})
+        approved = check_confirmation(plan, confirm or _ask(run, plan))
+        with run.out.progress() as progress:
+            result = restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
+    _show(run, result)
+    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(result)})
+
+
+def _ask(run: Run, plan: ConfigPlan) -> str:
+    """A person at a terminal types the name; a script must have said --confirm."""
+    if not plan.changes or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    question = f"Type {plan.target.source} to put these files back in place"
+    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+
+
+def _show(run: Run, result: ConfigResult) -> None:
+    run.out.say(
+        f"{result.into}: {result.written:,} written, {result.altered:,} altered, {result.equal:,} left as they were, "
+        f"from {result.entry.file} in {result.entry.location}, in {age(result.seconds)}.",
+        style="bold green",
+    )
+    if result.safety is not None:
+        run.out.say(f"Safety backup of what was replaced: {result.safety.file}")
+    for note in result.notes:
+        run.out.say(f"Note: {note}")
+
+
+def _facts(result: ConfigResult) -> dict[str, Any]:
+    return {
+        "into": result.into,
+        "file": result.entry.file,
+        "location": result.entry.location,
+        "written": result.written,
+        "altered": result.altered,
+        "equal": result.equal,
+        "safety_backup": result.safety.file if result.safety else None,
+        "notes": result.notes,
+        "seconds": round(result.seconds, 3),
+    }
