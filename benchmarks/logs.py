@@ -157,7 +157,7 @@ class PostgresLogs(Logged, OnPostgres):
         ask = f"psql -X -q -At {options} -d bench -c"
         return shell(
             f"""end=$({ask} "{end}"); {ask} "SELECT pg_logical_emit_message(true, 'bench', 'tick')" > {out}/tick
-            pg_receivewal {options} -w -D {out} -S {slot} --endpos=$end --no-loop
+            pg_receivewal {options} -w -D {out} -S {slot} --endpos=$end --no-loop 2> {out}/words
             for file in {out}/????????????????????????; do gzip < $file | {_SEAL} > $file.gz.enc; rm $file; done""",
             self.env,
         )
@@ -216,7 +216,7 @@ def _idle(contest: Logged) -> list[Figure]:
     document = json.loads(file.read_text())
     document["vault"]["keys"] = {"current": "main", "main": KEY}
     file.write_text(json.dumps(document))
-    command = f"{sys.executable} -m deployments.cli ship -f {file} > /dev/null"
+    command = f"{sys.executable} -m deployments.cli ship -f {file} > /dev/null 2>&1"
     whole = statistics.median(shell(command, contest.env) for _ in range(3))
     return [
         plain(f"{contest.name}.ship_idle.run", statistics.median(each["seconds"] for each in runs), "s"),
@@ -226,11 +226,12 @@ def _idle(contest: Logged) -> list[Figure]:
 
 def _every_minute(contest: Logged) -> list[Figure]:
     """What one run a minute costs a server that is hardly used; the same work without runs is taken off."""
+    contest.begin()
     config = SiteConfig.model_validate_json(contest.site("minute").read_bytes())
     with Site(config) as site:
         ship(site, contest.kind)
-    alone, _ = _minutes(contest, None)
-    together, reports = _minutes(contest, config)
+    alone, _ = _minutes(contest, 0, None)
+    together, reports = _minutes(contest, MINUTES, config)
     cost = together - alone
     runs, name = len(reports), f"{contest.name}.ship_every_minute"
     hour, day = 60 / runs, 24 * 60 / runs
@@ -244,11 +245,11 @@ def _every_minute(contest: Logged) -> list[Figure]:
     ]
 
 
-def _minutes(contest: Logged, config: SiteConfig | None) -> tuple[Used, list[dict[str, float]]]:
+def _minutes(contest: Logged, first: int, config: SiteConfig | None) -> tuple[Used, list[dict[str, float]]]:
     """A row of minutes, less their waiting: what the server used, and what each run took."""
     reports = []
     before = used(contest.server.pid)
-    for minute in range(MINUTES):
+    for minute in range(first, first + MINUTES):
         contest.transactions(minute * A_MINUTE + 1, (minute + 1) * A_MINUTE)
         if config is not None:
             begun, cpu = time.perf_counter(), time.process_time()
