@@ -86,11 +86,12 @@ def read(store: Store, layout: Layout, keys: KeyRing, entry: Entry) -> list[dict
     return sorted(found, key=lambda mark: str(mark["at"]))
 
 
-def named(store: Store, layout: Layout) -> Iterator[Named]:
-    """Every mark of a store by its name alone, in key order: claims that ``read`` proves."""
+def named(store: Store, layout: Layout, key: str = "") -> Iterator[Named]:
+    """Every mark of a store (or of one backup, by its data's key) by its name alone, in key order: claims that
+    ``read`` proves."""
     base = f"{layout.base}/" if layout.base else ""
     folder = f"{base}{MARKS}/"
-    for info in store.list(folder):
+    for info in store.list(layout.marks_prefix(key) if key else folder):
         found = _NAMED.match(info.key.removeprefix(folder))
         if found is None:
             continue

@@ -27,7 +27,7 @@ _DAMAGE = (IntegrityError, WrongKey, NotFound)
 
 
 @dataclass(slots=True)
-class _Claims:
+class Claims:
     """The latest word of the marks of one backup, by their names."""
 
     verdict: str = ""
@@ -80,10 +80,8 @@ class Contents:
 def contents(vault: Vault, location: str) -> Contents:
     """Everything in one place, newest first, from two listings. Raises what the store does."""
     found = Contents(location)
-    claims: dict[str, _Claims] = {}
-    for mark in marks.named(vault.store(location), vault.layout(location)):
-        claims.setdefault(mark.of, _Claims()).add(mark)
-    nothing = _Claims()
+    claims = _all_claims(vault, location)
+    nothing = Claims()
     for entry in vault.catalog(location).entries():
         said = claims.get(entry.key, nothing)
         found.entries[entry.key] = entry
@@ -93,20 +91,33 @@ def contents(vault: Vault, location: str) -> Contents:
     return found
 
 
+def claims_of(vault: Vault, entry: Entry) -> Claims:
+    """What the names of one backup's marks say."""
+    said = Claims()
+    for mark in marks.named(vault.store(entry.location), vault.layout(entry.location), entry.key):
+        said.add(mark)
+    return said
+
+
+def _all_claims(vault: Vault, location: str) -> dict[str, Claims]:
+    claims: dict[str, Claims] = {}
+    for mark in marks.named(vault.store(location), vault.layout(location)):
+        claims.setdefault(mark.of, Claims()).add(mark)
+    return claims
+
+
 def broken_files(vault: Vault, location: str) -> set[str]:
     """Names of what was found broken in a place, from the names of its marks; nothing where it cannot be asked."""
-    claims: dict[str, _Claims] = {}
     try:
-        for mark in marks.named(vault.store(location), vault.layout(location)):
-            claims.setdefault(mark.of, _Claims()).add(mark)
+        claims = _all_claims(vault, location)
     except BackupError:
         return set()
     return {key.rsplit("/", 1)[-1] for key, said in claims.items() if said.claim == "broken"}
 
 
-def item_of(entry: Entry, said: _Claims | None = None) -> Item:
+def item_of(entry: Entry, said: Claims | None = None) -> Item:
     """A backup as its names and the names of its marks tell."""
-    said = said or _Claims()
+    said = said or Claims()
     return Item(
         entry.key, entry.source, entry.tier, entry.name.name, entry.name.taken_at, said.claim,
         pinned=said.pinned == PINNED, released=said.released,
@@ -142,6 +153,11 @@ class SignedEvidence:
         """See ``Evidence.released``."""
         return any(mark["kind"] == RELEASED for mark in self._marks(item))
 
+    def point(self, item: Item) -> str:
+        """See ``Evidence.point``."""
+        manifest = self._manifest(item)
+        return manifest.recovery_point if manifest is not None else ""
+
     def anchor(self, item: Item) -> Anchor | None:
         """See ``Evidence.anchor``."""
         from engine.recoverable import anchor_of
@@ -172,6 +188,8 @@ class SignedEvidence:
     def _is_whole(self, item: Item) -> bool:
         entry, manifest = self._held.entries[item.key], self._manifest(item)
         if manifest is None or manifest.data.size != entry.size:
+            return False
+        if getattr(manifest, "incomplete", None):  # an archive of files that lacks some of them
             return False
         if item.key in self._held.copied and item.file in self._suspect:
             return False

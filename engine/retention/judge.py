@@ -63,6 +63,10 @@ class Evidence(Protocol):
         """A signed mark says that it was released."""
         ...
 
+    def point(self, item: Item) -> str:
+        """The recovery point that it is a part of; empty when of none, or when its manifest does not hold."""
+        ...
+
     def anchor(self, item: Item) -> Anchor | None:
         """Where logs can be replayed on it; None where they cannot, or its manifest does not hold."""
         ...
@@ -96,11 +100,13 @@ def judge(
         databases: Of each source the databases that the site names (encoded as in file names); empty for all.
     """
     from engine.retention.logs import judge_logs
+    from engine.retention.points import keep_together
 
     now = now.astimezone(UTC)  # in a zone with summer time, a day less is not 24 hours less
     items = list(items)
     kept: dict[str, str] = {}
     gone: dict[str, str] = {}
+    by_rule: set[str] = set()
     series: dict[tuple[str, str], list[Item]] = {}
     logs: dict[str, list[Item]] = {}
     for item in items:
@@ -113,7 +119,10 @@ def judge(
             series.setdefault((item.source, name), []).append(item)
     for group in series.values():
         group.sort(key=lambda each: (each.taken_at, each.key), reverse=True)
-        _judge_series(group, policy, now, evidence, kept, gone)
+        by_rule |= _judge_series(group, policy, now, evidence, kept, gone)
+    for key, reason in keep_together(items, policy, evidence, by_rule, frozenset(gone)).items():
+        kept[key] = reason
+        del gone[key]
     for source, shipped in logs.items():
         own = {name: group for (of, name), group in series.items() if of == source}
         rule = policy.of(source, str(shipped[0].tier))
@@ -128,8 +137,9 @@ def judge(
 
 def _judge_series(
     group: list[Item], policy: Policy, now: datetime, evidence: Evidence, kept: dict[str, str], gone: dict[str, str]
-) -> None:
-    """The backups of one database (or the bases of one server), newest first."""
+) -> set[str]:
+    """The backups of one database (or the bases of one server), newest first; gives the keys that a rule keeps."""
+    by_rule: set[str] = set()
     tiers: dict[str, list[Item]] = {}
     for item in group:
         tiers.setdefault(str(item.tier), []).append(item)
@@ -140,6 +150,8 @@ def _judge_series(
         newest_released = True
         for item in series:
             reason = _by_policy(item, rule, now, counted)
+            if reason:
+                by_rule.add(item.key)
             if not reason and tier == PRE_DEPLOYMENT:
                 reason, newest_released = _by_release(item, evidence, newest_released, policy)
             if reason:
@@ -152,6 +164,7 @@ def _judge_series(
         if leaving.pop(key, None) is not None:
             kept[key] = reason
     gone |= leaving
+    return by_rule
 
 
 def _by_policy(item: Item, rule: Rule, now: datetime, counted: int) -> str:

@@ -59,9 +59,10 @@ def judge_logs(
     judged = Judged()
     begins = now - rule.age if rule.age is not None else _ALWAYS
     wal = logs[0].tier == names.WAL
+    shipped = None if wal else _Numbered(logs, evidence)
     starts: list[Start] = []
     for group in _live(_anchored(series, wal), (databases or {}).get(source, frozenset())):
-        first = _starts(group, begins, evidence)
+        first = _starts(group, begins, evidence, shipped)
         starts += first
         for item, _ in [*first, *_bridges(group, first, begins, leaving, logs, evidence)]:
             judged.needed[item.key] = f"the logs that are kept for {rule.text} are replayed on it"
@@ -135,29 +136,49 @@ def _live(groups: list[list[Item]], named: frozenset[str]) -> list[list[Item]]:
     return live
 
 
-def _starts(group: list[Item], begins: datetime, evidence: Evidence) -> list[Start]:
-    """Where recovery of this database begins: the newest good backup at or before the window's begin; without
-    one, the oldest after it, and whatever unproven one there is before."""
-    unproven: Start | None = None
+class _Numbered:
+    """The logs of a MySQL or MariaDB server by the numbers in their names."""
+
+    def __init__(self, logs: list[Item], evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._logs: dict[int, list[Item]] = {}
+        for item in logs:
+            self._logs.setdefault(int(item.name.rpartition(".")[2]), []).append(item)
+
+    def hold(self, anchor: Anchor) -> bool:
+        """Is the log there that this dump's replay begins with? Two servers, or one that began anew, may have used
+        the same number."""
+        near = [each for number in (anchor.number, anchor.number + 1) for each in self._logs.get(number, [])]
+        return bool(windows([anchor], self._evidence.logs(near).values())[0].logs)
+
+
+def _starts(group: list[Item], begins: datetime, evidence: Evidence, shipped: _Numbered | None) -> list[Start]:
+    """Where recovery of this database begins: the newest good backup at or before the window's begin (and where
+    the logs cannot be replayed on that one, the next on which they can). Without one, the oldest after it, and
+    whatever unproven one there is before."""
+    good: list[Start] = []
+    unproven: list[Start] = []
     later: list[Item] = []
     for item in group:
         anchor = evidence.anchor(item) if item.taken_at <= begins else None
         if anchor is None or anchor.earliest > begins:
             later.append(item)
         elif is_good(item, evidence):
-            return [(item, anchor)]
+            good.append((item, anchor))
+            if shipped is None or shipped.hold(anchor):
+                return [good[0], good[-1]] if len(good) > 1 else good
         else:
-            unproven = unproven or (item, anchor)
-    found = [unproven] if unproven else []
-    spare: Start | None = None
+            unproven.append((item, anchor))
+    if good:
+        return good[:1]
+    spare: list[Start] = []
     for item in reversed(later):
         anchor = evidence.anchor(item)
-        if anchor is None:
-            continue
-        if is_good(item, evidence):
-            return [*found, (item, anchor)]
-        spare = spare or (item, anchor)
-    return found or ([spare] if spare else [])
+        if anchor is not None and is_good(item, evidence):
+            return [*unproven[:1], (item, anchor)]
+        if anchor is not None:
+            spare.append((item, anchor))
+    return unproven[:1] or spare[:1]
 
 
 def _ends_after(item: Item, begins: datetime, evidence: Evidence) -> bool:
@@ -197,7 +218,7 @@ def _bridges(
         if anchor is None:
             continue
         own = spans[anchor]
-        if not any(one <= own.earliest and own.latest <= two for one, two in merged(reached)):
+        if own.logs and not any(one <= own.earliest and own.latest <= two for one, two in merged(reached)):
             found.append((item, anchor))
             reached.append(own)
     return found

@@ -27,6 +27,10 @@ class Books:
     freed: set[str] = field(default_factory=set)
     anchors: dict[str, Anchor] = field(default_factory=dict)
     facts: dict[str, LogFile] = field(default_factory=dict)
+    points: dict[str, str] = field(default_factory=dict)
+
+    def point(self, item: Item) -> str:
+        return self.points.get(item.key, "")
 
     def proven(self, item: Item) -> bool:
         return item.key in self.good
@@ -91,6 +95,7 @@ class _Growth:
         gap_at = self.begin + self.dice.random() * (NOW - self.begin)
         self.gap = (gap_at, gap_at + shape.gap * DAY)
         self.log_number, self.epoch = 1, 0
+        self.shipped_at = self.begin - LOG_EVERY
 
     def run(self) -> History:
         self.history.databases = {self.source: frozenset(self.names)}
@@ -144,7 +149,7 @@ class _Growth:
         name = f"mysql-bin.{self.log_number:06}" if self.source == "mysql" else f"{self.log_number:024X}"
         facts = LogFile(
             name=name, number=self.log_number, chain="uuid" if self.source == "mysql" else "system",
-            epoch=self.epoch, start=0, end=10_000, created_at=moment - LOG_EVERY, covers_until=moment,
+            epoch=self.epoch, start=0, end=10_000, created_at=self.shipped_at, covers_until=moment,
         )  # fmt: skip
         if self.dice.random() >= self.shape.holes:
             tier = names.BINLOGS if self.source == "mysql" else names.WAL
@@ -152,6 +157,7 @@ class _Growth:
             self.history.items.append(Item(key, self.source, tier, name, moment))
             self.history.books.facts[key] = facts
         self.log_number += 1
+        self.shipped_at = moment
         if self.dice.random() < self.shape.resets:
             self.log_number, self.epoch = 1, self.epoch + 1
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -140,7 +141,9 @@ def _every_moment_of_the_window_stays_within_reach(history: History, decisions: 
         ]
         before = windows([history.books.anchors[each.key] for each in good], facts.values())
         after = windows([history.books.anchors[each.key] for each in good if decisions[each.key].keep], kept)
-        assert _within(merged(after)) == _within(merged(before))
+        assert _within(merged([each for each in after if each.logs])) == _within(
+            merged([each for each in before if each.logs])
+        )
 
 
 def _logs_that_no_kept_backup_can_use_go(history: History, decisions: dict[str, Decision]) -> None:
@@ -301,6 +304,24 @@ def test_a_database_that_is_gone_from_its_server_keeps_no_logs_but_its_last_back
         assert timedelta(days=oldest - 2) <= reach <= timedelta(days=oldest + 1)
 
 
+def test_the_parts_of_one_recovery_point_stay_until_the_last_of_them_may_go() -> None:
+    books = Books()
+    items = []
+    for number in range(50):
+        for minute, (source, name) in enumerate([("mysql", "a"), ("mysql", "b"), ("config", "config")]):
+            item = Item(f"{name}{number}", source, "weekly", name, NOW - number * 7 * DAY - timedelta(minutes=minute))
+            item = replace(item, claim="broken" if (name, number) == ("b", 3) else "good")
+            items.append(item)
+            books.points[item.key] = f"point{number}"
+            if item.claim == "good":
+                books.good.add(item.key)
+    made = judge(items, Policy({"weekly": "13"}), now=NOW, evidence=books)
+    kept = {each.item.key: each.reason for each in made if each.keep}
+    # b's fourth is broken, so its fourteenth counts, and with it stays the whole point that it is a part of
+    assert {key for key in kept if key.startswith("a")} == {f"a{number}" for number in range(14)}
+    assert "recovery point point13" in kept["a13"]
+
+
 def test_a_place_that_holds_logs_and_no_full_loses_none() -> None:
     grown = grow(Shape(2, 60, "postgres"))
     logs = grown.of("wal")
@@ -428,7 +449,8 @@ class _World:
     def plain_reading(self, now: datetime) -> set[str]:
         """Hourly 24 h, daily 30 d, weekly 13 and no less than 90 d, monthly 12, configuration files 90 d, logs
         7 d and what the full or base before that needs, snapshots until a newer one is released, manual for good."""
-        self.made = [each for each in self.made if now - each.taken_at < timedelta(days=900)]
+        longest = {"hourly": 2, "daily": 200, "weekly": 200, "monthly": 800, "base": 20, "binlogs": 20, "wal": 20}
+        self.made = [each for each in self.made if now - each.taken_at < longest.get(str(each.tier), 800) * DAY]
         kept: set[str] = set()
         spans = {"hourly": 24 * HOUR, "daily": 30 * DAY, "weekly": 90 * DAY}
         spans |= {"base": 7 * DAY, "binlogs": 7 * DAY, "wal": 7 * DAY}

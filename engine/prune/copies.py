@@ -1,0 +1,77 @@
+"""Which backups a replica still wants: what retention would take away there again is not copied to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engine import names
+from engine.catalog import Entry
+from engine.logs import LogFile
+from engine.prune.contents import EXPIRED, Contents, SignedEvidence, claims_of, contents, item_of
+from engine.recovery.window import Anchor
+from engine.retention.judge import Item, judge
+from engine.retention.policy import Policy
+from engine.vault import LOCAL, Vault
+
+
+def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Policy) -> list[Entry]:
+    """Of the local backups that a replica lacks those that it would keep, in the same order.
+
+    What is younger than its tier allows is wanted without a further look. Anything older is judged as if it stood
+    in the replica already; what is marked as expired here is not copied.
+
+    Raises:
+        What the stores raise.
+    """
+    old = [each for each in lacking if not _is_young(each, policy)]
+    if not old:
+        return lacking
+    marked = {each.key for each in old if claims_of(vault, each).expired == EXPIRED}
+    asked = [each for each in old if each.key not in marked]
+    unwanted = marked | (_refused(vault, replica, asked, policy) if asked else set())
+    return [each for each in lacking if each.key not in unwanted]
+
+
+def _is_young(entry: Entry, policy: Policy) -> bool:
+    if entry.source is None or entry.tier is None:
+        return True
+    rule = policy.of(entry.source, entry.tier)
+    return rule.forever or (rule.age is not None and names.now() - entry.name.taken_at <= rule.age)
+
+
+def _refused(vault: Vault, replica: str, asked: list[Entry], policy: Policy) -> set[str]:
+    """Keys (local) of what the replica would not keep."""
+    there = contents(vault, replica)
+    here = Contents(LOCAL, {each.key: each for each in asked})
+    items = {each.key: item_of(each, claims_of(vault, each)) for each in asked}
+    evidence = _Both(SignedEvidence(vault, there), SignedEvidence(vault, here), frozenset(items))
+    both = [each for each in there.items if each.key not in items] + list(items.values())
+    made = judge(both, policy, now=names.now(), evidence=evidence)
+    return {each.item.key for each in made if not each.keep and each.item.key in items}
+
+
+class _Both:
+    """The evidence of the replica, and for what is still to be copied that of the local root."""
+
+    def __init__(self, there: SignedEvidence, here: SignedEvidence, local: frozenset[str]) -> None:
+        self._there, self._here, self._local = there, here, local
+
+    def _of(self, item: Item) -> SignedEvidence:
+        return self._here if item.key in self._local else self._there
+
+    def proven(self, item: Item) -> bool:
+        return self._of(item).proven(item)
+
+    def released(self, item: Item) -> bool:
+        return self._of(item).released(item)
+
+    def point(self, item: Item) -> str:
+        return self._of(item).point(item)
+
+    def anchor(self, item: Item) -> Anchor | None:
+        return self._of(item).anchor(item)
+
+    def logs(self, items: list[Item]) -> Mapping[str, LogFile]:
+        local = [each for each in items if each.key in self._local]
+        other = [each for each in items if each.key not in self._local]
+        return {**self._there.logs(other), **self._here.logs(local)}
