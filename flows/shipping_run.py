@@ -72,6 +72,7 @@ def ship_logs(site: str, kind: type[MySQLConfig] | type[PostgresConfig]) -> Stat
         UnknownName: No such site. ConfigError: it has no such server.
     """
     handle = SiteHandle(load_site(site))
+    _sweep(handle)
     shipment = Shipment()
     for source in logs.find_sources(handle, kind):
         _ship(handle, source, shipment)
@@ -98,6 +99,14 @@ def take_bases(site: str, source: str = "") -> State[None]:
             continue
         _ship(handle, name, shipment)
     return _end(handle, shipment)
+
+
+def _sweep(site: SiteHandle) -> None:
+    """What dead runs left goes at the next run, which may be one of these; logs are shipped even where it cannot."""
+    try:
+        sweep(site)
+    except BackupError as error:
+        get_run_logger().warning("what dead runs left could not be swept: %s", reason(error))
 
 
 def _ship(site: SiteHandle, source: str, shipment: Shipment) -> None:

@@ -12,6 +12,9 @@ import time
 import psutil
 import pytest
 
+from deployments import site_file
+from engine import logs, names
+from engine.site import Site as EngineSite
 from tests.integration.installation import Installation, Site, until
 from tests.soak import SEED, trials
 
@@ -141,6 +144,46 @@ def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
         each for each in site.files(".enc") if f"{each.name}.json" not in manifests and each.name.count(".") == 3
     ]
     assert orphans == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("trial", range(TRIALS))
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_a_shipping_run_that_dies_anywhere_loses_no_log_and_the_next_one_goes_on(
+    prefect: Installation, site: Site, kind: str, trial: int
+) -> None:
+    production = Production(prefect, site, kind)
+    for _ in range(4):
+        production.server.sql(f"UPDATE {production.table} SET id = id WHERE id < 500", production.name)
+        production.server.sql("FLUSH BINARY LOGS" if kind == "mysql" else "SELECT pg_switch_wal()")
+    flow = f"{'binlog' if kind == 'mysql' else 'wal'}-ship/{site.name}"
+    moment = random.Random(f"{SEED}/{kind}/ship/{trial}").uniform(0.0, 2.5)
+    run_id = prefect.api.start(flow)
+    process = prefect.flow_process(run_id)
+    until(lambda: any(run_id in str(each) for each in _running(prefect, run_id)), "the run to begin")
+    time.sleep(moment)
+    with contextlib.suppress(psutil.NoSuchProcess):  # on a fast day it is done already
+        process.kill()
+    died = prefect.api.wait(run_id)
+    print(f"seed {SEED}, shipping {kind}, trial {trial}: killed after {moment:.2f} s, {died.state}")
+    assert died.state in {"CRASHED", "COMPLETED"}, died.message
+
+    again = prefect.run(flow)
+    assert again.state == "COMPLETED", again.message
+    with EngineSite(site_file.load(site.file, site.env)) as opened:
+        here, there = (_numbers(opened, kind, location) for location in ("local", "s3"))
+    assert len(here) >= 4 and here == list(range(here[0], here[0] + len(here)))
+    assert there == here
+    assert site.staged() == []
+    assert list((site.vault / ".backup-flows").rglob("*.jsonl")) == []
+
+
+def _numbers(site: EngineSite, kind: str, location: str) -> list[int]:
+    """The numbers of the logs in one place, in order."""
+    tier = names.BINLOGS if kind == "mysql" else names.WAL
+    ledger = logs.ledger(site.vault, kind, tier, location)
+    return sorted(logs.load_log(site.vault, entry)[1].number for entry in ledger)
 
 
 def _data(manifest: object) -> str:
