@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import random
+import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,14 +29,13 @@ def trials(sample: int, full: int) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out all but a seeded share of each file's ``sampled`` trials, where a sample is asked for."""
-    if not SAMPLED:
-        return
+    """Leave out all but a seeded share of each file's ``sampled`` trials, where a sample is asked for; and what is too
+    long for even one trial outside of a soak, ``soak(sample=False)``."""
+    out = [] if SOAK else [item for item in items if _only_in_soak(item)]
     files: dict[Path, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if "sampled" in item.keywords:
+        if SAMPLED and "sampled" in item.keywords:
             files[item.path].append(item)
-    out: list[pytest.Item] = []
     for path, trials_of in files.items():
         kept = random.Random(f"{SEED}/{path.name}").sample(trials_of, math.ceil(len(trials_of) / SHARE))
         out += [item for item in trials_of if item not in kept]
@@ -45,10 +45,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if id(item) not in left]
 
 
+def _only_in_soak(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("soak")
+    return mark is not None and not mark.kwargs.get("sample", True)
+
+
 @pytest.fixture
 def counted_trials(record_property: Callable[[str, object], None]) -> Callable[[int], None]:
     """Tells the report how many trials one test made, where it made more than one."""
     return lambda count: record_property("trials", count)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str, float, str], None]:
+    """Tells the report one measured number of a trial: what it is, how much, in which unit."""
+    return lambda what, value, unit: record_property("figure", [what, value, unit])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -86,7 +97,24 @@ def _text() -> str:
         made = sum(int(dict(each.user_properties).get("trials", 1)) for each in reports)
         failed = sum(each.failed for each in reports)
         lines.append(f"| {sentence} | {made} | {failed} | {sum(each.duration for each in reports) / 60:.1f} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_figures()]) + "\n"
+
+
+def _figures() -> list[str]:
+    """What the trials measured, over all of them."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for report in _reports:
+        for name, value in report.user_properties:
+            if name == "figure":
+                what, number, unit = value  # type: ignore[misc]
+                found[str(what), str(unit)].append(float(number))
+    if not found:
+        return []
+    rows = [
+        f"| {what} | {statistics.median(numbers):.1f} | {max(numbers):.1f} | {unit} | {len(numbers)} |"
+        for (what, unit), numbers in sorted(found.items())
+    ]
+    return ["", "| measured | median | worst | unit | trials |", "|---|---|---|---|---|", *rows]
 
 
 def _sentence(nodeid: str) -> str:
