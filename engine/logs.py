@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,6 +54,18 @@ class LogFile(BaseModel):
     transactions: int = 0
     gtids_before: str = Field(default="", description="Executed before this log began.")
     gtid_last: str = Field(default="", description="Of its last transaction.")
+
+    @property
+    def whole_seconds(self) -> bool:
+        """Its transactions are stamped with whole seconds (MariaDB)."""
+        return self.chain.startswith("mariadb-")
+
+    @property
+    def safe_until(self) -> datetime | None:
+        """The latest time that can be recovered to with this log and those before it alone."""
+        if self.covers_until is None or not self.whole_seconds:
+            return self.covers_until
+        return self.covers_until.replace(microsecond=0) - timedelta(microseconds=1)
 
     @property
     def row(self) -> tuple[str, int]:

@@ -219,8 +219,8 @@ def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tup
             continue
         progress("check logs", log.number - plan.plan.logs[0].number + 1, len(plan.plan.logs))
         return entry, manifest
-    before = [each.covers_until for each in plan.plan.logs if each.number < log.number and each.covers_until]
-    safe = max(before, default=plan.plan.window.earliest)
+    before = [each.safe_until for each in plan.plan.logs if each.number < log.number and each.safe_until]
+    safe = max([*before, plan.plan.window.earliest])
     raise IntegrityError(
         f"The log {log.name} is damaged in every place it stands in ({'; '.join(reasons)}).",
         kept="nothing was replayed; production is untouched",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from engine import names
@@ -180,9 +180,15 @@ def _needed(window: Window, target: Target) -> tuple[LogFile, ...]:
         return tuple(each for each in logs if each.start < target.position or each is logs[0])
     if target.moment is not None:
         for number, each in enumerate(logs):
-            if each.covers_until is not None and each.covers_until >= target.moment:
+            # where stamps are whole seconds, one second may be in two logs: it is wanted to its end
+            wanted = _second_after(target.moment) if each.whole_seconds else target.moment
+            if each.covers_until is not None and each.covers_until >= wanted:
                 return logs[: number + 1]
     return logs
+
+
+def _second_after(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def _why_not(found: Sequence[Window], target: Target) -> str:

@@ -52,7 +52,8 @@ COMMANDS = {
 _WRAPPER = """#!/bin/sh
 # Stands before the server's own program on the way that the image looks for it: only the server sees that clock.
 export LD_PRELOAD=/faketime/libfaketime.so.1 FAKETIME_TIMESTAMP_FILE=/clock/offset FAKETIME_NO_CACHE=1
-export FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
+export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_FORCE_MONOTONIC_FIX=0 NO_FAKE_STAT=1
+case "$*" in *--initialize*) unset LD_PRELOAD ;; esac  # MySQL's own start does not end under it
 exec {program} "$@"
 """
 

@@ -74,3 +74,19 @@ def test_a_moment_that_came_twice_is_refused_and_a_position_is_not() -> None:
     assert len(make_plan(found, parse_target("2026-10-25T01:03:00Z"), now=now).logs) == 2
     loaded = LogFile.model_validate(log(3, span).model_dump(mode="json"))
     assert loaded.twice == span
+
+
+def test_a_second_that_is_in_two_logs_is_wanted_to_its_end_where_stamps_are_whole_seconds() -> None:
+    def log(number: int, chain: str) -> LogFile:
+        begun = THEN + timedelta(seconds=0.4 * number)
+        return LogFile(name=f"bin.{number:06d}", number=number, chain=chain, end=900, created_at=begun,
+                       covers_until=begun + timedelta(seconds=0.4))  # fmt: skip
+
+    now = THEN + timedelta(days=1)
+    for chain, logs in (("mariadb-1-x", 4), ("uuid", 3)):  # the third covers until 1.6 s, the fourth until 2.0 s
+        found = windows([Anchor("full", "", 1, 4, THEN)], [log(number, chain) for number in range(1, 9)])
+        plan = make_plan(found, parse_target("2026-10-25T01:00:01.5Z"), now=now)
+        assert len(plan.logs) == logs
+        safe = plan.logs[-1].safe_until
+        assert safe is not None
+        assert make_plan(found, parse_target(safe.isoformat()), now=now).logs == plan.logs
