@@ -129,7 +129,10 @@ class HostGround:
 
     def adopt(self, place: Place, path: str) -> None:
         directory = Path(path)
-        directory.mkdir(parents=True, exist_ok=True)
+        for parent in reversed([each for each in directory.parents if not each.exists()]):
+            parent.mkdir()
+            parent.chmod(0o755)  # whatever our umask: the server's user must come through
+        directory.mkdir(exist_ok=True)
         who = identity()
         if who.changes:
             os.chown(directory, who.uid, who.gid)

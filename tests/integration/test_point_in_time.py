@@ -147,7 +147,10 @@ def test_the_statement_is_found_by_a_flow_and_a_restore_can_be_asked_for_right_b
     )  # fmt: skip
     assert run.state == "COMPLETED" and row["point_in_time"] in run.first_line, run.message
     assert f"DROP {site.shop}.precious" in prefect.markdown(run.id, f"{site.name}-recovery-plan")
-    run = prefect.run(f"restore-database/{site.name}", database=site.platform, point_in_time="before DROP TABLE x")
+    run = prefect.run(
+        f"restore-database/{site.name}", source="postgres", database=site.platform,
+        point_in_time="before DROP TABLE readings",
+    )  # fmt: skip
     assert run.state == "FAILED" and "around=TIME" in run.message, run.message
 
 
