@@ -236,23 +236,26 @@ def _listing(
 
 
 def _roots(manifest: Manifest, paths: Iterable[str], listed: list[Member]) -> list[str]:
-    """The absolute paths to restore. Raises UnknownName for one that the backup lacks."""
+    """The absolute paths that are restored with all below them; none that only leads to one, such as ``/opt``.
+
+    Raises:
+        UnknownName: One that was asked for is not in the backup.
+    """
     asked = [_absolute(path) for path in paths]
-    if not asked:
-        tops: list[str] = []
-        for member in listed:
-            if not member.above and not any(inside(f"/{member.path}", top) for top in tops):
-                tops.append(f"/{member.path}")
-        return tops
-    known = [f"/{each.path}" for each in listed]
-    missing = [path for path in asked if path not in set(known)]
+    known = {f"/{each.path}" for each in listed}
+    missing = [path for path in asked if path not in known]
     if missing:
         raise UnknownName(
             f"Backup {manifest.file} of {manifest.source} has no {', '.join(map(shown, missing))}.",
             kept="nothing was changed",
-            remedy=nearest(missing[0], [shown(each) for each in known]) if len(known) < 5000 else "look at its listing",
+            remedy=nearest(missing[0], sorted(map(shown, known))) if len(known) < 5000 else "look at its listing",
         )
-    return asked
+    tops: list[str] = []
+    for path in (f"/{each.path}" for each in listed if not each.above):
+        wanted = not asked or any(path == each or inside(path, each) for each in asked)
+        if wanted and not any(inside(path, top) for top in tops):
+            tops.append(path)
+    return tops
 
 
 def _chosen(listed: list[Member], paths: Iterable[str]) -> tuple[list[Member], dict[str, str]]:

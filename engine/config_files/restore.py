@@ -241,7 +241,7 @@ def run(
     """
     if plan.in_place and plan.changes and not approved:
         raise ConfirmationNeeded(
-            f"This would put {plan.target.source} back in place: {plan.changes:,} changes below /.",
+            f"This would put {plan.target.source} back in place, below /: {plan.changes:,} to write or alter.",
             kept="nothing was changed",
             remedy=f"confirm with --confirm {plan.target.source}",
         )

@@ -637,3 +637,48 @@ with Site(site) as opened:
     assert result.manifest.incomplete == []
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+
+
+def test_the_command_line_does_all_of_it_and_its_exit_codes_tell(machine: Machine, tmp_path: Path) -> None:
+    gone = machine.root / "etc/gone.conf"
+    file = tmp_path / "workbench.yaml"
+
+    def backups(*arguments: str, code: int = 0) -> dict[str, Any]:
+        env = {**os.environ, "PYTHONPATH": os.getcwd(), "KEY": PASSPHRASE}
+        command = [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(file), "--json"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def write(*paths: Path) -> None:
+        file.write_text(
+            f'site: workbench\nvault:\n  root: {machine.vault}\n  keys: {{main: "${{KEY}}"}}\n'
+            f"config:\n  paths: {json.dumps([str(each) for each in paths])}\n"
+        )
+
+    write(*machine.paths, gone)
+    told = backups("backup", "--tier", "daily", code=3)
+    assert told["backups"][0]["incomplete"] == [f"{gone} is not there"] and "gone.conf" in told["error"]["message"]
+    told = backups("status", code=1)
+    assert told["databases"][0]["newest"] is None and len(told["databases"][0]["incomplete"]) == 1
+    write(*machine.paths)
+    made = backups("backup", "--tier", "daily")
+    assert made["recovery_point"] and made["backups"][0]["holds"].startswith("20 files")
+    assert backups("status")["databases"][0]["newest"]["verified"] is True
+    change(machine)
+    told = backups("restore-config", "--into", "/", "--paths", f"{machine.root}/ect", code=2)
+    assert f"{machine.root}/etc" in told["error"]["remedy"]
+    told = backups("restore-config", "--into", "/", "--paths", f"{machine.root}/opt", "--dry-run")
+    assert (
+        f"{machine.root}/opt/app/.env" in told["plan"]["paths"] and f"{machine.root}/opt" not in told["plan"]["paths"]
+    )
+    told = backups("restore-config", "--into", "/", "--paths", f"{machine.root}/etc/nginx", code=4)
+    assert told["error"]["class"] == "ConfirmationNeeded"
+    told = backups("restore-config", "--into", "/", "--confirm", "nginx", code=4)
+    told = backups("restore-config", "--into", "/", "--paths", f"{machine.root}/etc/nginx", "--confirm", "config")
+    assert told["safety_backup"] and (machine.root / "etc/nginx/nginx.conf").read_text() == "worker_processes 2;\n"
+    assert not (machine.root / "etc/letsencrypt/archive/example.org/cert1.pem").exists(), "only what was asked for"
+    told = backups("restore", "--source", "config", "--database", "config", code=2)
+    assert "restore-config" in told["error"]["remedy"]
