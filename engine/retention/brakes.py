@@ -40,7 +40,7 @@ class LastRun:
 
 def group_of(item: Item) -> str:
     """What is counted together: a tier of a database, or the logs of a server."""
-    name = "*" if item.is_log else names.encode(item.name)
+    name = "*" if item.is_log else item.name
     return f"{item.source}/{name}/{item.tier}"
 
 
