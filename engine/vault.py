@@ -30,6 +30,7 @@ from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.progress import Progress, silent
 from engine.removal import finish_abandoned
+from engine.retention.policy import Policy
 from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
 from engine.spool import sweep_spools, verified_chunks
@@ -71,6 +72,7 @@ class Vault:
         self._layouts = layouts(config)
         self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
         self._replicas = {each.name: each for each in config.vault.replicas}
+        self._policy = Policy(config.vault.retention, [each.name for each in config.config])
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
 
@@ -220,14 +222,18 @@ class Vault:
         return stored
 
     def lacking(self, replica: str) -> list[Entry]:
-        """Local backups that a replica does not have (by names), newest first."""
+        """Local backups that a replica does not have (by names), newest first; not those that retention would
+        take away there again."""
         there = {entry.key for entry in self.catalog(replica).entries()}
         here, layout = self._layouts[LOCAL], self._layouts[replica]
-        return [
+        found = [
             entry
             for entry in self.catalog(LOCAL).entries()
             if (place := here.place(entry.key)) and is_lacking(entry, place.pairs, layout, there)
         ]
+        from engine.prune.copies import worth_copying
+
+        return worth_copying(self, replica, found, self._policy) if found else []
 
     def adopt(
         self,
