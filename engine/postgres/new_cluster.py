@@ -33,7 +33,14 @@ _OF_ANOTHER_LIFE = re.compile(r"^\s*(recovery_\w+|restore_command|archive_cleanu
 _SEGMENT = 16 * 1024 * 1024
 _AT_THE_FRONT = 3
 """A base backup's label and map of tablespaces are its first files."""
-_EMPTY = 'for each in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$each" ] || [ -L "$each" ] && rm -rf -- "$each"; done; :'
+_EMPTY = """
+[ -f "$1/$2" ] || exit 0
+for each in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+  [ "$each" = "$1/$2" ] || rm -rf -- "$each"
+done
+rm -f -- "$1/$2"
+"""
+"""Empties a directory that is marked as ours, and takes the mark last: nothing unmarked is ever emptied."""
 _COLLATIONS = """
 SELECT datname FROM pg_database WHERE datallowconn AND datcollversion IS NOT NULL
 AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid) ORDER BY 1
@@ -156,7 +163,7 @@ def _begun_before(place: Place, directories: Sequence[str]) -> list[str]:
         mark = _shell(place, '[ ! -f "$1" ] || head -c 1000 "$1"', f"{path}/{UNFINISHED}")
         if mark:
             found.append(mark.splitlines()[0])
-            _shell(place, _EMPTY, path)
+            _shell(place, _EMPTY, path, UNFINISHED)
     return list(dict.fromkeys(found))
 
 
@@ -179,7 +186,7 @@ def _claimed(place: Place, ground: Ground, directories: Sequence[str], goal: str
     except BaseException as error:
         try:
             for path in directories:
-                _shell(place, _EMPTY, path)
+                _shell(place, _EMPTY, path, UNFINISHED)
         except BackupError:
             if isinstance(error, BackupError):
                 left = f"{ground.describe()} holds an unfinished server, marked by the file {UNFINISHED}"
