@@ -128,7 +128,7 @@ def test_right_before_an_accident_everything_is_there(story: Story, accident: st
     assert expected.users == (400 if accident == "delete" else 200)
 
 
-@pytest.mark.soak
+@pytest.mark.sampled
 def test_a_position_a_gtid_and_a_backup_of_the_past_are_exact(
     story: Story, counted_trials: Callable[[int], None]
 ) -> None:

@@ -44,7 +44,7 @@ COMMANDS = {
     "mariadb": ["/usr/sbin/mariadbd", "--log-bin=mysql-bin", "--server-id=1", "--innodb-buffer-pool-size=32M"],
     "mysql": ["/usr/sbin/mysqld", "--log-bin=binlog", "--server-id=1", "--gtid-mode=ON",
               "--enforce-gtid-consistency=ON", "--performance-schema=OFF", "--mysqlx=OFF",
-              "--innodb-redo-log-capacity=8M", "--innodb-buffer-pool-size=32M"],
+              "--innodb-redo-log-capacity=8M", "--innodb-buffer-pool-size=32M", "--default-time-zone=+05:30"],
     "postgres17": ["/usr/lib/postgresql/17/bin/postgres", "-c", "shared_buffers=32MB", "-c", "fsync=off",
                    "-c", "timezone=America/St_Johns"],
 }  # fmt: skip
@@ -228,7 +228,6 @@ def test_an_hour_that_comes_twice_and_a_clock_that_is_set_forward_and_back(life:
     winter = life.commit()
     life.ship()
     everything = life.now()
-    assert len({wall for _, wall in everything}) > len(summer)
     for number, zone in ((summer[2], "+02:00"), (winter[2], "+01:00")):
         target = life.right_after(number).astimezone(BERLIN)
         assert target.isoformat().endswith(zone) and target.hour == 2
