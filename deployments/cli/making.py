@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -105,6 +106,7 @@ class _Work:
         self.incomplete: list[BackupError] = []
         self.failed: list[dict[str, Any]] = []
         self._run, self._site, self._tier, self._label = run, site, tier, label
+        self._speaking = threading.Lock()
 
     def do(self, targets: list[Target]) -> None:
         """Sources side by side, each with a site of its own; one that fails does not stop the others."""
@@ -114,25 +116,40 @@ class _Work:
         groups = [[target for target in targets if target.source == name] for name in sources]
         with self._run.out.progress() as progress:
             abreast(groups, lambda target: self._one(target, progress))
+        self.made.sort(key=lambda each: [str(target) for target in targets].index(_whose(each)))
 
     def _one(self, target: Target, progress: Progress) -> None:
         from engine.backup import backup_one
         from engine.site import Site
 
+        def told(step: str, done: int, total: int | None = None) -> None:
+            progress(f"{target}: {step}", done, total)
+
         try:
             with Site(self._site.config) as site:
                 result = backup_one(
-                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point,
-                    progress=progress,
-                )  # fmt: skip
+                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point, progress=told
+                )
         except BackupError as error:
-            self.errors.append(self._run.refuse(error, about=f"{target}: "))
-            self.failed.append({"source": target.source, "database": target.database, "error": exits.describe(error)})
+            with self._speaking:
+                self._failed(target, error)
             return
+        with self._speaking:
+            self._made(target, result)
+
+    def _failed(self, target: Target, error: BackupError) -> None:
+        self.errors.append(self._run.refuse(error, about=f"{target}: "))
+        self.failed.append({"source": target.source, "database": target.database, "error": exits.describe(error)})
+
+    def _made(self, target: Target, result: BackupResult) -> None:
         self.made.append(result)
         _show(self._run, target, result)
         if result.manifest.incomplete:
             self.incomplete.append(self._run.refuse(_incomplete(target, result), about=f"{target}: "))
+
+
+def _whose(result: BackupResult) -> str:
+    return f"{result.manifest.source}/{result.manifest.database}"
 
 
 def _incomplete(target: Target, result: BackupResult) -> BackupError:

@@ -108,15 +108,15 @@ class Steps:
 
 
 class Lines(Steps):
-    """A line when a step begins: for logs."""
+    """A line when a step begins: for logs. Threads that work side by side have steps of their own."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._last = ""
+        self._thread = threading.local()
 
     def __call__(self, step: str, done: int, total: int | None = None) -> None:
-        if step != self._last:
-            self._last = step
+        if step != getattr(self._thread, "step", ""):
+            self._thread.step = step
             self._terminal.tell(step)
 
 
