@@ -25,6 +25,7 @@ COMMANDS = [
     "find-event",
     "adopt",
     "check",
+    "prune",
     "sweep",
     "apply",
     "up",
