@@ -165,6 +165,8 @@ class ConfigFilesConfig(Model):
         for path in paths:
             if not path.startswith("/") or "\0" in path:
                 raise ValueError(f"the path {path!r} is not absolute; write it from the start, such as /etc/nginx")
+            if not path.strip("/"):
+                raise ValueError("the path '/' is the whole machine; name its parts, such as /etc/nginx")
         return paths
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.source import Facts, Parts, Preflight
 RESTORE = "config-restore"
 """Kind of the journal that a restore of config files keeps."""
 _MOST_NAMED = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ConfigFilesSource:
@@ -145,5 +147,6 @@ def _at_most(lines: list[str]) -> list[str]:
 
 
 def shown(text: str) -> str:
-    """A path as text that any document can hold: bytes that are no UTF-8 are shown as ``\\xNN``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    """A path as one line of text: bytes that are no UTF-8, and control characters, are shown as ``\\xNN``."""
+    plain = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)

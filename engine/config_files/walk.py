@@ -116,6 +116,9 @@ class Walk:
             if name != ".." and any(each not in ("", ".") for each in parts):
                 self._approach.setdefault(here, True)
             at = here
+        if at == "/":
+            self.missing.append(f"{path}: it leads to /, which is the whole machine; name its parts")
+            return None
         return at
 
     def _tell_missing(self, path: str, here: str, error: OSError) -> None:

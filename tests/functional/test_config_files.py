@@ -21,6 +21,7 @@ from engine.archive.headers import END, header, padding
 from engine.backup import BackupResult
 from engine.config_files.plan import ConfigRequest, make_plan
 from engine.config_files.restore import run
+from engine.config_files.source import shown
 from engine.errors import (
     ConfigError,
     IntegrityError,
@@ -68,6 +69,7 @@ def test_stock_tools_give_the_same_tree_to_the_last_nanosecond(
     assert os.getxattr(there / "etc/nginx/odd/with space", "user.origin") == b"by \x00 hand\n=%\xff"
     assert os.getxattr(there / "etc/nginx/odd/with space", "system.posix_acl_access") == ACL
     listed = shell(_documented("config list"), FILE=str(data)).stdout
+    assert shown("new\nline \udcff") == "new\\x0aline \\xff", "a name never breaks a line of a log"
     assert "error.log" not in listed and "cache" not in listed and "nginx.conf" in listed
 
 

@@ -411,3 +411,16 @@ def test_every_setting_has_a_sentence_in_the_documentation() -> None:
         fields = getattr(__import__("engine.config", fromlist=[model]), model).model_fields
         missing = [name for name in fields if f"`{name}`" not in text]
         assert not missing, f"docs/site-file.md says nothing of {model}: {missing}"
+
+
+def test_config_files_are_named_from_the_start_one_source_or_several(tmp_path: Path) -> None:
+    head = "site: s\nvault: {root: /v, keys: {main: " + "k" * 40 + "}}\n"
+    file = tmp_path / "s.yaml"
+    file.write_text(head + "config: {paths: [/etc/nginx], exclude: ['*.log']}\n")
+    assert [(each.name, each.databases) for each in site_file.load(file, {}).config] == [("config", ["config"])]
+    file.write_text(head + "config: [{paths: [/etc]}, {name: app, paths: [/opt/app/.env]}]\n")
+    assert [each.name for each in site_file.load(file, {}).sources()] == ["config", "app"]
+    for wrong in ("[etc/nginx]", "['/']"):
+        file.write_text(head + f"config: {{paths: {wrong}}}\n")
+        with pytest.raises(ConfigError, match="not absolute|whole machine"):
+            site_file.load(file, {})
