@@ -269,4 +269,5 @@ def _steps(ground: Ground, major: int, report: Recovered, seen: _Seen) -> list[s
             "DATABASE, then ALTER DATABASE ... REFRESH COLLATION VERSION, before anybody uses them."
         )
     steps.append("Point its users there, and take a base backup at once: the old ones end with the old timeline.")
-    return [*steps, *report.notes]
+    # what was only so while the log was applied (libraries, subscriptions at rest) is no news any more
+    return [*steps, *(note for note in report.notes if note.startswith("Prepared"))]
