@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.postgres.new_cluster import NewCluster
 
 _KEPT = "nothing was changed"
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ class ClusterPlan:
         past, window, logs = self.past, self.past.plan.window, self.past.plan.logs
         read = sum(past.found.copies(log)[0][1].data.plain_size for log in logs)
         through = f" ({logs[0].name} to {logs[-1].name}, {read:,} bytes)" if logs else ""
+        of = ", ".join(sorted(self.facts.databases)[:_NAMED]) + (", ..." if len(self.facts.databases) > _NAMED else "")
         count = f"{len(logs)} logs are" if len(logs) != 1 else "one log is"
         return [
-            f"Brings the whole server {past.found.source} (PostgreSQL {self.major}, {len(self.facts.databases)} "
-            f"databases) back as it was at {past.plan.target}, into {self.ground.describe()}.",
+            f"Brings the whole server {past.found.source} (PostgreSQL {self.major}, with {of}) "
+            f"back as it was at {past.plan.target}, into {self.ground.describe()}.",
             f"From the base backup {past.manifest.file}, {self.bytes:,} bytes, consistent since "
             f"{names.both_zones(window.earliest)}.",
             f"Then {count} applied{through}, on no network; the server is shut down again, and not started.",
