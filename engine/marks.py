@@ -95,11 +95,21 @@ def named(store: Store, layout: Layout, key: str = "") -> Iterator[Named]:
         found = _NAMED.match(info.key.removeprefix(folder))
         if found is None:
             continue
-        try:
-            at = datetime.strptime(found["stamp"], names.STAMP).replace(tzinfo=UTC)
-        except ValueError:
+        at = _moment(found["stamp"])
+        if at is None:
             continue
         yield Named(base + found["of"], found["kind"], at)
+
+
+def _moment(stamp: str) -> datetime | None:
+    """As ``strptime`` with ``names.STAMP``, which is slow where there are many."""
+    date, clock = stamp.split("_")
+    try:
+        return datetime(
+            int(date[:4]), int(date[4:6]), int(date[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:]), tzinfo=UTC
+        )
+    except ValueError:
+        return None
 
 
 def remove(store: Store, layout: Layout, key: str) -> None:

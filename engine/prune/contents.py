@@ -69,18 +69,21 @@ class Contents:
     Attributes:
         entries: By the data's key.
         copied: Keys that only a copy's own proof speaks for.
+        broken: Names of what was found broken here.
     """
 
     location: str
     entries: dict[str, Entry] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
     copied: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
 
 
 def contents(vault: Vault, location: str) -> Contents:
     """Everything in one place, newest first, from two listings. Raises what the store does."""
     found = Contents(location)
     claims = _all_claims(vault, location)
+    found.broken = _broken(claims)
     nothing = Claims()
     for entry in vault.catalog(location).entries():
         said = claims.get(entry.key, nothing)
@@ -109,9 +112,12 @@ def _all_claims(vault: Vault, location: str) -> dict[str, Claims]:
 def broken_files(vault: Vault, location: str) -> set[str]:
     """Names of what was found broken in a place, from the names of its marks; nothing where it cannot be asked."""
     try:
-        claims = _all_claims(vault, location)
+        return _broken(_all_claims(vault, location))
     except BackupError:
         return set()
+
+
+def _broken(claims: dict[str, Claims]) -> set[str]:
     return {key.rsplit("/", 1)[-1] for key, said in claims.items() if said.claim == "broken"}
 
 

@@ -95,7 +95,7 @@ def look(
             plans.append(PlacePlan(name, now or names.now(), contents=held))
         except BackupError as error:
             plans.append(PlacePlan(name, now or names.now(), error=error))
-    suspect = {file for name in site.vault.locations() for file in broken_files(site.vault, name)}
+    suspect = _suspect(site, plans)
     runs = last_runs(site.vault.state)
     logs: dict[str, LogFile] = {}
     for plan in plans:
@@ -111,6 +111,15 @@ def look(
         except BackupError as error:
             plan.error, plan.planned = error, []
     return plans
+
+
+def _suspect(site: Site, plans: list[PlacePlan]) -> set[str]:
+    """Names of what was found broken in any place: a mere copy of one is not good."""
+    found = {plan.location: plan.contents.broken for plan in plans if plan.contents is not None}
+    for name in site.vault.locations():
+        if name not in {plan.location for plan in plans}:
+            found[name] = broken_files(site.vault, name)
+    return set().union(*found.values())
 
 
 def _plan(site: Site, plan: PlacePlan, held: Contents, evidence: SignedEvidence, source: str, last: LastRun) -> None:

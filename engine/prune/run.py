@@ -88,16 +88,13 @@ def _mark(vault: Vault, plan: PlacePlan, entry: Entry, kind: str, reason: str) -
 def _locked(vault: Vault, group: list[Planned]) -> Iterator[str]:
     """No backup and no restore of this database while its files go; gives why not, where one is under way."""
     item = group[0].item
-    try:
-        lock = vault.lock(str(item.source), _LOCKS.get(str(item.tier), item.name))
-        lock.__enter__()
-    except LockHeld as error:
-        yield error.message
-        return
-    try:
-        yield ""
-    finally:
-        lock.__exit__(None, None, None)
+    with contextlib.ExitStack() as held:
+        busy = ""
+        try:
+            held.enter_context(vault.lock(str(item.source), _LOCKS.get(str(item.tier), item.name)))
+        except LockHeld as error:
+            busy = error.message
+        yield busy
 
 
 def _remove(vault: Vault, plan: PlacePlan, entry: Entry, each: Planned) -> None:

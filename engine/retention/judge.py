@@ -108,12 +108,12 @@ def judge(
     gone: dict[str, str] = {}
     by_rule: set[str] = set()
     series: dict[tuple[str, str], list[Item]] = {}
-    logs: dict[str, list[Item]] = {}
+    logs: dict[tuple[str, str], list[Item]] = {}
     for item in items:
         if item.source is None or item.tier is None:
             kept[item.key] = "its manifest cannot be read, so nobody can tell what it is"
         elif item.is_log:
-            logs.setdefault(item.source, []).append(item)
+            logs.setdefault((item.source, item.tier), []).append(item)
         else:
             name = f"/{names.BASE}" if item.tier == names.BASE else item.name
             series.setdefault((item.source, name), []).append(item)
@@ -123,9 +123,9 @@ def judge(
     for key, reason in keep_together(items, policy, evidence, by_rule, frozenset(gone)).items():
         kept[key] = reason
         del gone[key]
-    for source, shipped in logs.items():
+    for (source, tier), shipped in logs.items():
         own = {name: group for (of, name), group in series.items() if of == source}
-        rule = policy.of(source, str(shipped[0].tier))
+        rule = policy.of(source, tier)
         judged = judge_logs(source, shipped, own, rule, now, evidence, databases, frozenset(gone))
         kept |= judged.kept
         gone |= judged.gone

@@ -143,7 +143,9 @@ class _Numbered:
         self._evidence = evidence
         self._logs: dict[int, list[Item]] = {}
         for item in logs:
-            self._logs.setdefault(int(item.name.rpartition(".")[2]), []).append(item)
+            number = item.name.rpartition(".")[2]
+            if number.isdigit():
+                self._logs.setdefault(int(number), []).append(item)
 
     def hold(self, anchor: Anchor) -> bool:
         """Is the log there that this dump's replay begins with? Two servers, or one that began anew, may have used

@@ -24,18 +24,16 @@ def keep_together(
         gone: Keys of what would go.
     """
     kept: dict[str, str] = {}
-    tiers: dict[str, list[Item]] = {}
-    for item in items:
-        if item.source is not None and item.tier in PERIODS:
-            tiers.setdefault(item.tier, []).append(item)
-    for group in tiers.values():
-        group.sort(key=lambda each: each.taken_at)
-        times = [each.taken_at for each in group]
-        for item in group:
-            if item.key not in gone:
+    for tier in PERIODS:
+        staying = sorted(
+            (each for each in items if each.tier == tier and each.key in by_rule), key=lambda each: each.taken_at
+        )
+        times = [each.taken_at for each in staying]
+        for item in items:
+            if item.tier != tier or item.key not in gone:
                 continue
             first, end = bisect_left(times, item.taken_at - ONE_RUN), bisect_right(times, item.taken_at + ONE_RUN)
-            others = [each for each in group[first:end] if each.key in by_rule and _same_rule(policy, each, item)]
+            others = [each for each in staying[first:end] if _same_rule(policy, each, item)]
             point = evidence.point(item) if others else ""
             other = next((each for each in others if point and evidence.point(each) == point), None)
             if other is not None:

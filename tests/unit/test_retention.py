@@ -65,10 +65,16 @@ def judged(history: History) -> dict[str, Decision]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_rule_of_retention_holds_over_generated_histories(counted_trials: Callable[[int], None]) -> None:
+    _every_rule_holds()
+    counted_trials(HISTORIES)
+
+
 @seed(SEED)
 @settings(max_examples=HISTORIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(shape=shapes)
-def test_every_rule_holds_over_generated_histories(shape: Shape) -> None:
+def _every_rule_holds(shape: Shape) -> None:
     history = grow(shape)
     decisions = judged(history)
     for rule in RULES:
@@ -89,12 +95,12 @@ def _the_last_good_backup_of_a_database_stays(history: History, decisions: dict[
         good = [each for each in items if each.key in history.books.good and each.claim == "good"]
         regular = [each for each in good if each.tier in (*REGULAR, "base")]
         if regular or good:
-            last = max(regular or good, key=lambda each: each.taken_at)
+            last = max(regular or good, key=lambda each: (each.taken_at, each.key))
             assert decisions[last.key].keep, last
         if not good:
             unbroken = [each for each in items if each.claim != "broken" and each.tier in (*REGULAR, "base")]
             if unbroken:
-                assert decisions[max(unbroken, key=lambda each: each.taken_at).key].keep
+                assert decisions[max(unbroken, key=lambda each: (each.taken_at, each.key)).key].keep
 
 
 def _what_is_younger_than_its_tier_allows_stays(history: History, decisions: dict[str, Decision]) -> None:
@@ -109,7 +115,7 @@ def _the_newest_good_ones_of_a_counted_tier_stay_and_broken_ones_fill_no_count(
     for tier, count in COUNTS.items():
         for items in _series(history):
             good = [each for each in items if each.tier == tier and each.key in history.books.good]
-            for item in sorted(good, key=lambda each: each.taken_at)[-count:]:
+            for item in sorted(good, key=lambda each: (each.taken_at, each.key))[-count:]:
                 assert decisions[item.key].keep, item
 
 
@@ -127,7 +133,7 @@ def _what_a_person_made_or_pinned_stays_and_so_does_a_snapshot_until_released(
             if each.tier == "pre-deployment" and each.key in history.books.freed & history.books.good
         ]
         if freed:
-            assert decisions[max(freed, key=lambda each: each.taken_at).key].keep
+            assert decisions[max(freed, key=lambda each: (each.taken_at, each.key)).key].keep
 
 
 def _every_moment_of_the_window_stays_within_reach(history: History, decisions: dict[str, Decision]) -> None:
@@ -169,7 +175,7 @@ def _what_nothing_speaks_for_goes(history: History, decisions: dict[str, Decisio
     for items in _series(history):
         good = sorted(
             (each for each in items if each.key in history.books.good and each.tier in REGULAR),
-            key=lambda each: each.taken_at,
+            key=lambda each: (each.taken_at, each.key),
         )
         for item in items:
             spared = item.pinned or item.key in needed or not good or good[-1] is item
