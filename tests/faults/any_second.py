@@ -214,7 +214,8 @@ class Story(ABC):
                 self.ship()
 
     def ship(self) -> None:
-        shipping.ship(self.site, self.source)
+        report = shipping.ship(self.site, self.source)
+        assert not [each for each in report.warnings if "set back" in each], report.warnings  # nobody did
         self.runs += 1
 
     @contextlib.contextmanager
