@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from engine import names
 from engine.errors import RestoreRefused, ToolFailed
 from engine.postgres.connection import translated
 from engine.scratch.postgres import Recovered
@@ -76,7 +77,7 @@ def accept(first: Recovered, second: Recovered, dropped: Sequence[Dropped]) -> R
             f"At {first.goal} {_named(dropped)} was being dropped: its files were gone already, and others have "
             "committed since.",
             kept="production and the backups were not touched",
-            remedy=f"recover to the last commit before they were gone: {second.last_commit}"
+            remedy=f"recover to the last commit before they were gone: {names.iso(second.last_commit)}"
             if second.last_commit
             else "recover to an earlier moment",
         )
