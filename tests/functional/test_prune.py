@@ -198,9 +198,7 @@ def test_a_prune_that_is_killed_at_any_step_leaves_whole_backups_and_the_next_ru
     assert step > 3 * 5, "it was killed before each manifest, file and mark"
 
 
-def test_a_prune_of_a_bucket_that_dies_again_and_again_comes_to_its_end(
-    tmp_path: Path, rclone_s3: S3Server
-) -> None:
+def test_a_prune_of_a_bucket_that_dies_again_and_again_comes_to_its_end(tmp_path: Path, rclone_s3: S3Server) -> None:
     made = config(tmp_path / "v", replica(rclone_s3, "copy"))
     with Site(made) as site:
         for entry in dailies(site.vault)[1:]:
