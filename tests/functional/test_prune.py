@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.main import run as backups
+from deployments.cli.windows import windows
 from engine import marks, names
 from engine.catalog import Entry
 from engine.config import SiteConfig
@@ -370,6 +371,8 @@ def test_any_second_of_the_stated_window_is_still_planned_after_a_prune(logged: 
     for moment in (earliest, begins):
         plan = make_plan(found.windows, Target("time", moment), now=NOW + 2 * DAY)
         assert plan.logs and plan.logs[0].number == plan.anchor.number
+    (told,) = windows(logged)
+    assert "are not kept: logs are kept for 7d, older backups stand alone" in told["said"]
     # the broken full counts for nothing: the logs reach back to the good one before it
     kept = [each for each in done[0].planned if each.item.tier == "binlogs" and each.action == "keep"]
     assert any("is replayed with it" in each.reason for each in kept)
