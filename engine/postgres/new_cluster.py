@@ -19,13 +19,23 @@ from engine import names
 from engine.config import PostgresConfig
 from engine.errors import BackupError, IntegrityError
 from engine.locks import held
+from engine.postgres import dropped
 from engine.postgres.grounds import UNFINISHED, Ground
 from engine.postgres.quoting import ident
 from engine.processes import Command
 from engine.progress import Progress, silent
 from engine.scratch import leftovers
 from engine.scratch.postgres import Cluster, Recovered
-from engine.scratch.postgres_files import ASIDE, AUTO, BaseBackup, Found, WalFile, data_members, text_member
+from engine.scratch.postgres_files import (
+    ASIDE,
+    AUTO,
+    SEGMENT,
+    BaseBackup,
+    Found,
+    WalFile,
+    data_members,
+    text_member,
+)
 from engine.scratch.postgres_place import PORT, Place
 from engine.scratch.postgres_settings import Goal, as_text, preloaded
 
@@ -92,6 +102,35 @@ def restore_cluster(
         RestoreRefused: A directory is not empty. LockHeld: another run restores there.
         And what ``engine.postgres.pitr.recover`` raises; then all that was put there is gone again.
     """
+    try:
+        return _restore(config, state, ground, base, wal, goal, progress)
+    except _BeingDropped as found:
+        return _restore(config, state, ground, base, wal, found.earlier, progress, found)
+
+
+class _BeingDropped(Exception):
+    """Databases were being dropped at that moment, their files gone: it is tried anew, to right before that.
+
+    Attributes:
+        earlier: Where to stop instead.
+    """
+
+    def __init__(self, report: Recovered, gone: Sequence[dropped.Dropped], earlier: Goal) -> None:
+        super().__init__("a database was being dropped")
+        self.report, self.gone, self.earlier = report, gone, earlier
+
+
+def _restore(
+    config: PostgresConfig,
+    state: Path,
+    ground: Ground,
+    base: BaseBackup,
+    wal: Sequence[WalFile],
+    goal: Goal,
+    progress: Progress,
+    anew: _BeingDropped | None = None,
+) -> NewCluster:
+    """One try; what it put there is gone again when it fails."""
     spaces = ground.spaces(tablespaces_of(base))
     with contextlib.ExitStack() as last:
         last.enter_context(held(_lock(state, ground), f"the new server in {ground.describe()}"))
@@ -117,7 +156,7 @@ def restore_cluster(
         cluster.timeout_seconds = config.timeout_seconds
         last.callback(cluster.stop)
         cluster.fill(base, wal, progress, lambda old: _same(old, spaces))
-        report = cluster.recover(goal, config.user, progress)
+        report = _whole(place, cluster.recover(goal, config.user, progress), wal, anew)
         progress("close the server", 0, None)
         _look(place, cluster, report, seen)
         cluster.stop("fast")
@@ -202,6 +241,23 @@ def _release(place: Place, directories: Sequence[str]) -> None:
     _shell(place, "sync")
 
 
+def _whole(place: Place, report: Recovered, wal: Sequence[WalFile], anew: _BeingDropped | None) -> Recovered:
+    """No database that was being dropped is left without files.
+
+    Raises:
+        _BeingDropped: One is, and this is the first try. RestoreRefused: It cannot be had whole.
+    """
+    where = {"host": place.work, "port": PORT, "user": report.user, "dbname": "postgres", "passfile": "/nonexistent"}
+    with psycopg.connect(**where, autocommit=True) as connection:  # type: ignore[arg-type]
+        if anew is not None:
+            report = dropped.accept(anew.report, report, anew.gone)
+            dropped.revive(connection, anew.gone)
+        elif report.goal.kind == "time" and (gone := dropped.without_files(connection)):
+            segments = [each.name for each in wal if SEGMENT.match(each.name)]
+            raise _BeingDropped(report, gone, dropped.right_before(place, segments, gone, report.goal))
+    return report
+
+
 def _look(place: Place, cluster: Cluster, report: Recovered, seen: _Seen) -> None:
     """Come into every database once, see what a person must know, and disable subscriptions.
 
@@ -270,4 +326,4 @@ def _steps(ground: Ground, major: int, report: Recovered, seen: _Seen) -> list[s
         )
     steps.append("Point its users there, and take a base backup at once: the old ones end with the old timeline.")
     # what was only so while the log was applied (libraries, subscriptions at rest) is no news any more
-    return [*steps, *(note for note in report.notes if note.startswith("Prepared"))]
+    return [*steps, *(note for note in report.notes if note.startswith("Prepared") or "being dropped" in note)]

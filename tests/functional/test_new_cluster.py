@@ -220,6 +220,17 @@ def test_a_restore_that_was_killed_is_no_server_and_the_next_run_begins_anew(on_
     assert [(str(n), text) for n, text in found] == wanted
     told = on_host.backups(*arguments, code=4)["error"]
     assert "not empty" in told["message"]
+    moment = _quiet_moment()
+    server.sql(f"DROP DATABASE {name}")  # its files go before it commits
+    server.sql(f"CREATE DATABASE {name}")
+    with on_host.site() as site:
+        ship(site, "postgres")
+    before = on_host.folder / "before" / "data"
+    done = on_host.backups("restore-cluster", "--directory", str(before), "--to", moment.isoformat())
+    assert any("being dropped at that moment" in step for step in done["steps"])
+    with running(before, name) as connection:
+        found = connection.execute("SELECT * FROM rows ORDER BY 1").fetchall()
+    assert [(str(n), text) for n, text in found] == wanted
     with on_host.site() as site:
         for wrong, words in (({}, "name one of them"), ({"directory": "relative"}, "not an absolute path")):
             with pytest.raises(ConfigError, match=words):
