@@ -142,7 +142,9 @@ environment() {
     rm -f .venv/stamp-*
     say "installing Python packages from $lock"
     for try in 1 2 3; do
-        if .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" </dev/null; then
+        # The lock names everything: resolved anew, a newer release of what it pins could be chosen, and refused.
+        if .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$lock" \
+            </dev/null && complete; then
             break
         fi
         [ "$try" -lt 3 ] || fail "pip could not install $lock; its own words are above"
@@ -153,6 +155,12 @@ environment() {
     words=$(.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . \
         </dev/null 2>&1) || { printf '%s\n' "$words" >&2; fail "the project itself could not be installed"; }
     stamp "$lock" >".venv/stamp-$mode"
+}
+
+# Is all there that the installed packages need?
+complete() {
+    local words
+    words=$(.venv/bin/python -m pip check --disable-pip-version-check 2>&1) || { printf '%s\n' "$words" >&2; return 1; }
 }
 
 system_packages
