@@ -54,6 +54,10 @@ class LogFile(BaseModel):
     transactions: int = 0
     gtids_before: str = Field(default="", description="Executed before this log began.")
     gtid_last: str = Field(default="", description="Of its last transaction.")
+    next_created_at: datetime | None = Field(
+        default=None, description="When the server began the log after it; None where that was not looked at."
+    )
+    next_gtids: str = Field(default="", description="What the log after it says was executed before it.")
 
     @property
     def whole_seconds(self) -> bool:

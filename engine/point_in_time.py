@@ -123,7 +123,8 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
     refuse_foreign(site, source, target, when)
     found = recoverable(site, source, database, location=request.location)
     if target.statement is None:
-        return PastPlan(site.name, found, make_plan(found.windows, target, now=names.now()), when)
+        plan = make_plan(found.windows, target, now=names.now())
+        return PastPlan(site.name, found, plan, when, plan.notes)
     return _before_statement(site, found, target.statement, when)
 
 

@@ -29,6 +29,7 @@ from engine.errors import (
 from engine.logs import LogFile, ShipReport, ledger, load_log
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
+from engine.recovery.fit import is_told, misfit
 from engine.site import Site
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class _Run:
         here = next((log for log in logs[:-1] if log.name == newest.name), None)
         broken = chain.is_break(logs, newest, self._seen(here) if here else None)
         if not broken and here is None:
-            broken = self._is_other_server(newest)
+            broken = self._is_other_server(newest) or self._is_other_time(newest, logs)
         if broken:
             same = {log.name for log in logs[:-1] if log.name in known and self._is_shipped(log)}
             return chain.restarted(logs, same, broken)
@@ -169,6 +170,18 @@ class _Run:
         else:
             same = mine == newest.chain
         return "" if same else f"it is another server ({mine}) than the one whose logs were shipped ({newest.chain})"
+
+    def _is_other_time(self, newest: LogFile, logs: list[ServerLog]) -> str:
+        """Does the server's next log say that it comes after the newest one in the vault? The server may have been
+        reset, and have used as many numbers again."""
+        following = next(log for log in logs if log.number > newest.number)
+        if not is_told(newest, following.name):
+            return (
+                f"{newest.name}, the newest log that was shipped, is gone from the server, and without GTIDs nothing "
+                f"tells whether {following.name} goes on where it ended"
+            )
+        head = server.head(self.source, following.name)
+        return misfit(newest, following.name, head.created_at, head.gtids_before)
 
     def _seen(self, log: ServerLog) -> Seen:
         head = server.head(self.source, log.name)
@@ -195,12 +208,13 @@ class _Run:
             if log.name in known and self._is_shipped(log):
                 continue
             row = row or self._row(work, log)
-            covers, until = self._covers(log, logs, rotated_at)
+            following = server.head(self.source, logs[logs.index(log) + 1].name)
+            covers, until = self._covers(log, logs, rotated_at, following.created_at)
             if self.newest is None or work.broken or log.number > self.newest.log.number:
                 # what the log before covers, this one does: a second may be shorter than a rotation
                 covers = covered = max((each for each in (covers, covered) if each), default=None)
             latest = self._latest_before(log, work)
-            self._ship_one(log, Place(*row, covers, until, since, self.twice, latest, self.clock))
+            self._ship_one(log, Place(*row, covers, until, since, self.twice, latest, self.clock, following))
 
     def _latest_before(self, log: ServerLog, work: Work) -> datetime | None:
         """The latest commit known in the logs before one, of the same row."""
@@ -215,7 +229,7 @@ class _Run:
         return server.identity(self.source, server.head(self.source, first.name).created_at), epoch
 
     def _covers(
-        self, log: ServerLog, logs: list[ServerLog], rotated_at: datetime | None
+        self, log: ServerLog, logs: list[ServerLog], rotated_at: datetime | None, following: datetime
     ) -> tuple[datetime | None, datetime]:
         """Up to when this log and those before it hold every commit, and after when it holds none.
 
@@ -225,7 +239,6 @@ class _Run:
         now = server.clock(self.source.session)
         if rotated_at is not None and log is logs[-2]:
             return rotated_at, now
-        following = server.head(self.source, logs[logs.index(log) + 1].name).created_at
         return (following, following + timedelta(seconds=1)) if following <= now else (None, now)
 
     def _ship_one(self, log: ServerLog, place: Place) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine import clocks, names
 from engine.binlog.events import START, Reader
 from engine.binlog.fetch import fetch
-from engine.binlog.server import ServerLog
+from engine.binlog.server import Head, ServerLog
 from engine.binlog.transactions import Transaction, transactions
 from engine.logs import CONTENTS, KIND, LogFile
 from engine.manifest import LogPosition, Manifest
@@ -37,6 +37,7 @@ class Place:
         twice: Moments that came twice, by the server's clock, as its clock and ours tell.
         latest: The latest commit in the logs before, where the server stamps them itself.
         clock: When this run began, by the server's clock and ours.
+        following: How the server's next log begins.
     """
 
     chain: str
@@ -47,6 +48,7 @@ class Place:
     twice: clocks.Span | None = None
     latest: datetime | None = None
     clock: clocks.Reading | None = None
+    following: Head | None = None
 
 
 def ship_log(
@@ -116,6 +118,8 @@ def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
         created_at=described.created_at, covers_until=covers, first_commit=span.first, last_commit=span.last,
         twice=span.twice if span.exact and span.count else place.twice,
         transactions=span.count, gtids_before=reader.gtids_before, gtid_last=span.gtid,
+        next_created_at=place.following.created_at if place.following else None,
+        next_gtids=place.following.gtids_before if place.following else "",
     )  # fmt: skip
 
 

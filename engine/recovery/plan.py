@@ -70,6 +70,13 @@ class RecoveryPlan:
     def anchor(self) -> Anchor:
         return self.window.anchor
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the target: the end of the logs is not the newest that the server had."""
+        if self.target.kind != "latest" or not self.window.left:
+            return []
+        return [f"this is not the newest state of the server: {self.window.ends}"]
+
 
 def parse_target(text: str) -> Target:
     """What a person wrote.

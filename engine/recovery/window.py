@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from engine import names
 from engine.logs import LogFile
+from engine.recovery.fit import misfit
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_NEW_ANCHOR = "later moments need a full (MySQL) or base backup (PostgreSQL) that was made after it"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Window:
         logs: In order, the first holds the anchor's position. Empty where none was shipped yet.
         earliest, latest: Every moment from one to the other, both included.
         ends: Why it does not go further, in words.
+        left: The server went on after it, in logs that cannot be replayed on this anchor.
     """
 
     anchor: Anchor
@@ -54,6 +58,7 @@ class Window:
     earliest: datetime
     latest: datetime
     ends: str
+    left: bool = False
 
     def holds(self, moment: datetime) -> bool:
         return self.earliest <= moment <= self.latest
@@ -78,9 +83,10 @@ class Hole:
 
 
 def windows(anchors: Iterable[Anchor], logs: Iterable[LogFile]) -> list[Window]:
-    """One window for each anchor, the one that begins latest first."""
+    """One window for each anchor, the one that begins latest first. Histories of timelines may be among the logs."""
+    logs = list(logs)
     rows = _rows(logs)
-    found = [_window(anchor, rows) for anchor in anchors]
+    found = [_window(anchor, rows, logs) for anchor in anchors]
     return sorted(found, key=lambda each: (each.earliest, each.latest, each.anchor.file), reverse=True)
 
 
@@ -108,20 +114,45 @@ def _rows(logs: Iterable[LogFile]) -> dict[tuple[str, int], Row]:
     return rows
 
 
-def _window(anchor: Anchor, rows: dict[tuple[str, int], Row]) -> Window:
+def _window(anchor: Anchor, rows: dict[tuple[str, int], Row], logs: Sequence[LogFile]) -> Window:
     row = _row_of(anchor, rows)
     if row is None:
         return Window(anchor, (), anchor.earliest, anchor.earliest, "no log of its time was shipped yet")
     number = anchor.number
     run: list[LogFile] = []
+    wrong = ""
     while number in row:
+        wrong = _misfit(run[-1], row[number]) if run else ""
+        if wrong:
+            break
         run.append(row[number])
         number += 1
     if not run:
         return Window(anchor, (), anchor.earliest, anchor.earliest, "no log of its time was shipped yet")
     later = [each for each in row if each > number]
     ends = f"the log after {run[-1].name} is missing" if later else f"{run[-1].name} is the newest log shipped"
-    return Window(anchor, tuple(run), anchor.earliest, max(anchor.earliest, _latest(run)), ends)
+    anew = wrong or (_began_anew(run[-1], logs) if not later else "")
+    ends = f"{anew}; {_NEW_ANCHOR}" if anew else ends
+    return Window(anchor, tuple(run), anchor.earliest, max(anchor.earliest, _latest(run)), ends, bool(anew))
+
+
+def _misfit(log: LogFile, following: LogFile) -> str:
+    return misfit(log, following.name, following.created_at, following.gtids_before)
+
+
+def _began_anew(last: LogFile, logs: Sequence[LogFile]) -> str:
+    """Where the server went on after a row ended for good: on another timeline, or with other numbers; empty where
+    it did not."""
+    physical = "." not in last.name  # WAL
+    newer = [each for each in logs if each.epoch > last.epoch and (each.chain == last.chain or not physical)]
+    if not newer:
+        return ""
+    first = min(newer, key=lambda each: (each.epoch, each.number))
+    at = names.both_zones(first.created_at) if first.created_at else ""
+    if physical:
+        seen = f"; seen at {at}" if at else ""
+        return f"after {last.name} the server went to timeline {first.epoch} (it was promoted or restored{seen})"
+    return f"after {last.name} the server's logs began anew with {first.name}{f' of {at}' if at else ''}"
 
 
 def _latest(run: Sequence[LogFile]) -> datetime:
@@ -155,5 +186,5 @@ def _was_open(log: LogFile, row: Row, moment: datetime) -> bool:
     if log.created_at is not None and moment < log.created_at.replace(microsecond=0):
         return False
     following = row.get(log.number + 1)
-    closed = following.created_at if following is not None else None
+    closed = following.created_at if following is not None and log.next_created_at is None else log.next_created_at
     return closed is None or moment.replace(microsecond=0) <= closed

@@ -74,6 +74,16 @@ def write(server: DatabaseServer, rotations: int = 1) -> None:
         server.sql("INSERT INTO ships.t VALUES (); FLUSH BINARY LOGS")
 
 
+def purge(server: DatabaseServer, to: str) -> None:
+    """Have the server drop its logs before one; it keeps those that a crash would still need for a moment."""
+    for _ in range(100):
+        server.sql(f"PURGE BINARY LOGS TO '{to}'")
+        if kit.logs(server)[0][0] == to:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{kit.logs(server)} are still there")
+
+
 def held(config: SiteConfig) -> list[tuple[Entry, Manifest, LogFile]]:
     with Site(config) as site:
         entries = ledger(site.vault, "mysql", names.BINLOGS)
@@ -183,6 +193,38 @@ def test_a_server_that_was_reset_begins_a_new_epoch_loudly_and_once(server: Data
     assert [log.name for log in new] == [name for name, _ in kit.logs(server)[:-1]]
     assert [log.number for log in new] == list(range(1, len(new) + 1))
     assert run(config).shipped == []
+
+
+@pytest.mark.parametrize("overtaken", [0, 3], ids=["fewer transactions than before", "as many and more"])
+def test_a_server_that_was_reset_and_has_passed_the_vaults_numbers_begins_a_new_epoch(
+    server: DatabaseServer, config: SiteConfig, overtaken: int
+) -> None:
+    newest = run(config).shipped[-1]
+    server.sql("INSERT INTO ships.t VALUES ()")  # in a log that is never shipped
+    kit.reset(server)
+    time.sleep(1.1)  # logs tell when they began in whole seconds
+    server.sql("INSERT INTO ships.t VALUES (); " * (1 + overtaken * _MADE))
+    for _ in range(newest.number):
+        server.sql("FLUSH BINARY LOGS")
+    following = kit.logs(server)[-1][0]
+    assert int(following[-6:]) == newest.number + 1
+    purge(server, following)
+    server.sql("INSERT INTO ships.t VALUES ()")
+    with pytest.raises(LogChainBroken, match=f"{following} is another log than the one that followed"):
+        run(config)
+    assert [(log.name, log.epoch) for _, _, log in held(config)] == [(newest.name, 0), (following, 1)]
+
+
+def test_a_newest_log_that_was_purged_is_gone_on_from_with_the_one_that_followed_it(
+    server: DatabaseServer, config: SiteConfig
+) -> None:
+    run(config)
+    write(server, 2)
+    purge(server, kit.logs(server)[1][0])
+    run(config)
+    known = [log for _, _, log in held(config)]
+    assert {log.epoch for log in known} == {0}
+    assert [log.number for log in known] == list(range(1, len(known) + 1)) and len(known) >= 3
 
 
 def test_a_server_put_back_to_an_older_state_is_noticed_even_when_its_numbers_have_caught_up(
