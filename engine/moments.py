@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COMMITS = 10
 LIMIT = 50
 _SHOWN = 20
+_DEFINING = ("DROP", "TRUNCATE", "ALTER", "RENAME", "CREATE")
 Row = tuple[str, int]
 
 
@@ -199,7 +200,9 @@ def right_before(
         if statement.which == "first":
             break
     if not newest:
-        raise _none(found, statement, since, until)
+        error = _none(found, statement, since, until)
+        error.remedy += _others(site, found, statement, since, until)
+        raise error
     if total > 1 and statement.which == "only":
         raise _several([_moment(found, *each) for each in newest], total, statement, since, until)
     row, hit = newest[-1]
@@ -220,6 +223,15 @@ def _none(found: Recoverable, statement: Statement, since: datetime, until: date
         remedy="ship what happened since (backups ship, binlog-ship), look further back (, since TIME), or see what "
         f"there was: backups find-event --source {found.source} --table '{found.database}.*'",
     )
+
+
+def _others(site: Site, found: Recoverable, statement: Statement, since: datetime, until: datetime | None) -> str:
+    """What else was done to the table, where a name says which: a table goes by a CREATE OR REPLACE or a RENAME too."""
+    if not statement.name or statement.of == "database":
+        return ""
+    hits = _hits(site, found, statement.pattern(found.database), _DEFINING, since, until)
+    newest = deque((_moment(found, *each) for each in hits), maxlen=_SHOWN)
+    return ". Other statements on it:\n" + "\n".join(f"  {each.line()}" for each in newest) if newest else ""
 
 
 def _several(

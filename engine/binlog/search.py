@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
+import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 from engine import names
 from engine.binlog import gtids
@@ -19,6 +22,7 @@ from engine.logs import LogFile
 from engine.recovery.statement import KINDS
 
 _SECOND = 1_000_000
+_NAME = re.compile(r"`(?P<quoted>(?:[^`]|``)+)`|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -235,13 +239,26 @@ def _hit(log: str, one: Transaction, at: datetime, found: tuple[Change, ...], od
 
 
 def matches(change: Change, pattern: str) -> bool:
-    """Does a change touch a table of that name? Case does not matter. A dropped database takes every table along."""
-    database, _, table = pattern.lower().rpartition(".")
+    """Does a change touch a table of that name? Case does not matter. A dropped database takes every table along.
+    Names with dots, stars or spaces stand in backticks."""
+    database, table = _globs(pattern.lower())
     if database and not fnmatch.fnmatchcase(change.database.lower(), database):
         return False
     if change.table == EVERY:
         return change.kind == "DROP" or table == EVERY
     return bool(change.table) and fnmatch.fnmatchcase(change.table.lower(), table)
+
+
+@cache
+def _globs(pattern: str) -> tuple[str, str]:
+    """Database (empty for any) and table, to be matched by; what is in backticks stands for itself."""
+    parts = [""]
+    for found in _NAME.finditer(pattern):
+        if found[0] == ".":
+            parts.append("")
+        else:
+            parts[-1] += glob.escape(found["quoted"].replace("``", "`")) if found["quoted"] else found[0]
+    return ".".join(parts[:-1]), parts[-1]
 
 
 def _runs_backwards(log: LogFile, position: int, at: int) -> str:

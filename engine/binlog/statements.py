@@ -86,8 +86,7 @@ class _Words:
 def changes(text: bytes, database: str) -> tuple[Change, ...]:
     """What a statement changes. ``database`` is the session's."""
     words = _Words(text[:_LONGEST].decode("utf-8", "replace"))
-    verb = words.token.upper()
-    words.advance()
+    verb = _verb(words)
     if verb in _ROWS:
         return tuple(_rows("INSERT" if verb == "REPLACE" else verb, words, database, _ROWS[verb]))
     if verb == "LOAD":
@@ -97,6 +96,20 @@ def changes(text: bytes, database: str) -> tuple[Change, ...]:
     elif verb not in ("DROP", "TRUNCATE", "ALTER", "CREATE", "RENAME"):
         return (Change(verb, database, ""),)
     return tuple(_definition(verb, words, database))
+
+
+def _verb(words: _Words) -> str:
+    """The first word; of MariaDB's ``SET STATEMENT name = value, ... FOR statement`` that of the statement."""
+    while True:
+        verb = words.token.upper()
+        words.advance()
+        if verb != "SET" or not words.isword("STATEMENT"):
+            return verb
+        depth = 0
+        while words.token and (depth or not words.isword("FOR")):
+            depth += words.isword("(") - words.isword(")")
+            words.advance()
+        words.advance()
 
 
 def _definition(verb: str, words: _Words, database: str) -> Iterator[Change]:

@@ -21,7 +21,7 @@ _BEGINS = (b"BEGIN", b"START TRANSACTION", b"XA START")
 _END = re.compile(rb"(?i)(COMMIT|ROLLBACK)(?!\s+TO\b)\b")
 _ACCOUNTS = re.compile(
     rb"(?is)(?:\s|/\*M?!\d*|/\*.*?\*/)*"
-    rb"(GRANT|REVOKE|SET\s+PASSWORD|(CREATE|ALTER)\s+(OR\s+REPLACE\s+)?(USER|SERVER)|CHANGE)\b"
+    rb"(?:SET\s+STATEMENT\s.*?\sFOR\s+)?(GRANT|REVOKE|SET\s+PASSWORD|(CREATE|ALTER)\s+(OR\s+REPLACE\s+)?(USER|SERVER)|CHANGE)\b"
 )
 
 

@@ -24,12 +24,13 @@ SPAN = timedelta(days=1)
 """How far back is looked, where no ``since`` is given."""
 KINDS = ("DROP", "TRUNCATE", "ALTER", "RENAME", "CREATE", "DELETE", "UPDATE", "INSERT")
 EXAMPLE = "before DROP TABLE users, or: before last DELETE users, until 2025-01-16T14:31:07Z"
+_QUOTED = re.compile(r"`((?:[^`]|``)+)`")
 _FORM = re.compile(
     r"""before\s+
     (?:(?P<which>first|last)\s+)?
     (?P<kind>[a-z]+)
     (?:\s+(?P<thing>TABLE|DATABASE|SCHEMA|FROM|INTO))?(?:\s+IF\s+EXISTS)?
-    (?:\s+(?P<name>(?:`[^`]+`|[^\s`,;])+))?
+    (?:\s+(?P<name>(?:`(?:[^`]|``)+`|[^\s`,;])+))?
     (?:(?:\s*,\s*|\s+)since\s+(?P<since>[^,]+?))?
     (?:(?:\s*,\s*|\s+)until\s+(?P<until>[^,]+?))?
     \s*;?""",
@@ -43,7 +44,8 @@ class Statement:
 
     Attributes:
         kind: One of ``KINDS``.
-        name: ``users``, ``shop.users``; ``*`` and ``?`` allowed; empty for any. Of a ``database`` its name.
+        name: ``users``, ``shop.users``; ``*`` and ``?`` allowed; empty for any. Of a ``database`` its name. What
+            stands in backticks is taken as it is: dots, stars, spaces.
         of: ``table`` or ``database``; empty for both.
         which: Of several: ``first``, ``last``; ``only`` when there may not be several.
         since, until: Committed between these, both included; UTC.
@@ -66,7 +68,7 @@ class Statement:
         if self.of == "database":
             return f"{self.name or database}.*"
         name = self.name or "*"
-        return name if "." in name else f"{database}.{name}"
+        return name if "." in _QUOTED.sub("", name) else f"{database}.{name}"
 
     def span(self, now: datetime) -> tuple[datetime, datetime | None]:
         """From when to when is looked."""
@@ -105,4 +107,9 @@ def parse_statement(text: str) -> Statement:
     which: Literal["only", "first", "last"] = "only"
     if found["which"]:
         which = "first" if found["which"].lower() == "first" else "last"
-    return Statement(kind, (found["name"] or "").replace("`", ""), of, which, since, until)
+    return Statement(kind, _QUOTED.sub(_bare, found["name"] or ""), of, which, since, until)
+
+
+def _bare(quoted: re.Match[str]) -> str:
+    """Without backticks where they make no difference."""
+    return quoted[1] if re.fullmatch(r"[\w$-]+", quoted[1]) else quoted[0]

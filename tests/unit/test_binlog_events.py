@@ -218,6 +218,12 @@ def test_a_large_event_is_checked_without_being_held() -> None:
         ("LOAD DATA LOCAL INFILE 'x' INTO TABLE `t` FIELDS", "INSERT app.t"),
         ("CREATE TABLE IF NOT EXISTS prod.x LIKE y", "CREATE prod.x"),
         ("-- DROP TABLE no\nUPDATE t SET a=1", "UPDATE app.t"),
+        ("SET STATEMENT max_statement_time=60 FOR TRUNCATE TABLE t", "TRUNCATE app.t"),
+        ("set /* x */ statement a=1, b='wait FOR it', c=\"FOR\" for DROP TABLE IF EXISTS prod.t", "DROP prod.t"),
+        ("SET STATEMENT a=(SELECT 1 FROM x FOR UPDATE) FOR ALTER TABLE t ADD b INT", "ALTER app.t"),
+        ("SET STATEMENT a=1 FOR SET STATEMENT b=2 FOR DELETE FROM t WHERE a=1", "DELETE app.t"),
+        ("SET STATEMENT a=1", " app."),
+        ("SET PASSWORD FOR x = 'DROP TABLE t'", "SET app."),
     ],
 )  # fmt: skip
 def test_tables_are_found_in_statements(text: str, expected: str) -> None:

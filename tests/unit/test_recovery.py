@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.binlog.search import matches
+from engine.binlog.statements import Change
 from engine.errors import ConfigError, OutsideWindow
 from engine.logs import LogFile
 from engine.recovery import Anchor, Statement, Target, holes, make_plan, merged, parse_target, windows
@@ -166,6 +168,13 @@ def test_every_form_of_target_is_read() -> None:
             Statement("DELETE", "users", which="last", since=at(1), until=at(2)),
             "shop.users",
         ),
+        ("before DROP TABLE `a.b`", Statement("DROP", "`a.b`", "table"), "shop.`a.b`"),
+        (
+            "before DROP TABLE other.`we ``ird, x`",
+            Statement("DROP", "other.`we ``ird, x`", "table"),
+            "other.`we ``ird, x`",
+        ),
+        ("before DROP SCHEMA `my.db`", Statement("DROP", "`my.db`", "database"), "`my.db`.*"),
         ("before DELETE since 2026-11-20 12:01:00 UTC", Statement("DELETE", since=at(1)), "shop.*"),
         ("before DELETE since until 2026-11-20T12:02:00Z", Statement("DELETE", "since", until=at(2)), "shop.since"),
     ],
@@ -177,6 +186,95 @@ def test_a_statement_to_stop_before_is_read_and_means_the_database_that_is_resto
     assert (target.kind, target.statement) == ("statement", meant)
     assert meant.pattern("shop") == pattern
     assert parse_target(str(meant)) == target  # as a plan shows it, it can be given back
+
+
+@pytest.mark.parametrize(
+    ("pattern", "database", "table", "meant"),
+    [
+        ("shop.`a.b`", "shop", "a.b", True),
+        ("shop.`a.b`", "shop.a", "b", False),
+        ("`a.b`.c", "a.b", "c", True),
+        ("`a*`", "x", "A*", True),
+        ("`a*`", "x", "ab", False),
+        ("shop.us*", "shop", "users", True),
+        ("`we``ird t`", "shop", "we`ird t", True),
+    ],
+)
+def test_a_name_in_backticks_stands_for_itself(pattern: str, database: str, table: str, meant: bool) -> None:
+    assert matches(Change("DROP", database, table), pattern) is meant
+
+
+GTIDS = "9ea5ebb0-0000-0000-0000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "executed", "fits"),
+    [
+        (f"{GTIDS}:1-5", f"{GTIDS}:7", f"{GTIDS}:1-7", True),
+        (f"{GTIDS}:1-5", f"{GTIDS}:7", f"{GTIDS}:1-6", False),
+        (f"{GTIDS}:1-5", f"{GTIDS}:7", "", False),
+        (f"{GTIDS}:1-5:shop:1-2", f"{GTIDS}:shop:3", f"{GTIDS}:1-5:shop:1-3", True),
+        (f"{GTIDS}:1-5:shop:1-2", f"{GTIDS}:shop:3", f"{GTIDS}:1-5:shop:1-2", False),
+        ("0-1-5,1-1-2", "0-1-9", "1-1-2,0-1-9", True),
+        ("0-1-5,1-1-2", "0-1-9", "0-1-9", False),
+        ("0-1-5", "0-2-9", "0-2-3,0-1-8", False),
+        ("", "", "0-1-1", True),
+    ],
+)
+def test_a_window_ends_where_a_log_does_not_follow_the_one_before_it(
+    before: str, last: str, executed: str, fits: bool
+) -> None:
+    one = log(2).model_copy(update={"gtids_before": before, "gtid_last": last})
+    other = log(3).model_copy(update={"gtids_before": executed})
+    window = windows([full(2, 12)], [one, other])[0]
+    assert [each.number for each in window.logs] == ([2, 3] if fits else [2])
+    assert ("mysql-bin.000003 began without" in window.ends, window.left) == (not fits, not fits)
+    if not fits:
+        with pytest.raises(OutsideWindow, match="mysql-bin.000003 began without"):
+            plan_of([full(2, 12)], [one, other], moment(18))
+
+
+@pytest.mark.parametrize(("begun", "executed", "fits"), [(15, "0-1-9", True), (16, "0-1-9", False), (15, "", False)])
+def test_the_log_after_another_is_the_one_that_was_seen_then_and_no_other(
+    begun: int, executed: str, fits: bool
+) -> None:
+    one = log(2).model_copy(update={"gtid_last": "0-1-9", "next_created_at": at(15), "next_gtids": "0-1-9"})
+    other = log(3).model_copy(update={"created_at": at(begun), "gtids_before": executed})
+    window = windows([full(2, 12)], [one, other])[0]
+    assert len(window.logs) == (2 if fits else 1)
+    assert ("is another log than the one that followed" in window.ends) is not fits
+
+
+def test_a_full_made_after_a_reset_does_not_begin_in_the_log_of_the_time_before() -> None:
+    old = log(2).model_copy(update={"next_created_at": at(15)})
+    assert windows([full(2, 113)], [old])[0].logs == ()
+    assert windows([full(2, 14)], [old])[0].logs == (old,)
+
+
+def test_latest_says_that_a_new_numbering_began_after_it() -> None:
+    logs = [log(2), log(3), log(1, epoch=1, minutes=100)]
+    plan = plan_of([full(2, 12)], logs, Target("latest"))
+    assert plan.window.left and plan.logs[-1].number == 3
+    assert "began anew with mysql-bin.000001 of 2026-11-20 13:40:00 UTC" in plan.notes[0] and "full" in plan.notes[0]
+    assert plan_of([full(2, 12)], logs, moment(17)).notes == []
+    assert plan_of([full(2, 12), full(1, 102)], logs, Target("latest")).notes == []
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_latest_says_that_the_server_went_to_another_timeline(refused: bool) -> None:
+    size = 16 << 20
+    segments = [
+        LogFile(name=f"{line:08X}{0:08X}{number:08X}", number=number, chain="sys", epoch=line,
+                start=number * size, end=(number + 1) * size, covers_until=at(5 * number))
+        for number, line in ((1, 1), (2, 1), (2, 2), (3, 2)) if line == 1 or not refused
+    ]  # fmt: skip
+    history = LogFile(name="00000002.history", number=0, chain="sys", epoch=2, start=0, end=42, created_at=at(11))
+    other = history.model_copy(update={"chain": "another"})
+    base = Anchor("base.tar", "sys", 1, size + 40, at(1), epoch=1)
+    plan = plan_of([base], [*segments, history], Target("latest"))
+    assert "went to timeline 2" in plan.window.ends and "went to timeline 2" in plan.notes[0]
+    assert "2026-11-20 12:11:00 UTC" in plan.notes[0] and "base backup" in plan.notes[0]
+    assert plan_of([base], [*segments[:2], other], Target("latest")).notes == []
 
 
 @pytest.mark.parametrize(
