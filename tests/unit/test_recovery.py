@@ -13,6 +13,7 @@ from engine.binlog.statements import Change
 from engine.errors import ConfigError, OutsideWindow
 from engine.logs import LogFile
 from engine.recovery import Anchor, Statement, Target, holes, make_plan, merged, parse_target, windows
+from engine.recovery.fit import is_told
 
 ZERO = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 NOW = ZERO + timedelta(days=30)
@@ -243,6 +244,14 @@ def test_the_log_after_another_is_the_one_that_was_seen_then_and_no_other(
     window = windows([full(2, 12)], [one, other])[0]
     assert len(window.logs) == (2 if fits else 1)
     assert ("is another log than the one that followed" in window.ends) is not fits
+
+
+def test_without_gtids_only_the_log_that_was_seen_to_follow_tells_anything() -> None:
+    bare = log(2)
+    assert not is_told(bare, "mysql-bin.000003")
+    seen = bare.model_copy(update={"next_created_at": at(15)})
+    assert is_told(seen, "mysql-bin.000003") and not is_told(seen, "mysql-bin.000004")
+    assert is_told(bare.model_copy(update={"gtid_last": "0-1-1"}), "mysql-bin.000004")
 
 
 def test_a_full_made_after_a_reset_does_not_begin_in_the_log_of_the_time_before() -> None:
