@@ -189,7 +189,8 @@ def test_right_before_a_statement_is_found_by_itself_where_there_was_one_and_lis
     shop.add(5)
     mariadb.sql("DELETE FROM numbers WHERE n = 2", shop.database)
     wanted = shop.numbers()
-    mariadb.sql("DROP TABLE numbers", shop.database)
+    mariadb.sql("SET STATEMENT lock_wait_timeout=5 FOR DROP TABLE numbers", shop.database)
+    mariadb.sql("CREATE TABLE `a.b` (n int); DROP TABLE `a.b`", shop.database)
     with mariadb.database("beside") as other:  # the same statement, in a database that is not restored
         mariadb.sql("CREATE TABLE numbers (n int); DROP TABLE numbers", other)
     to = ("restore", "--database", shop.database, "--to")
@@ -215,6 +216,11 @@ def test_right_before_a_statement_is_found_by_itself_where_there_was_one_and_lis
             ("before first DELETE numbers", found[0]["to"]),
         ):
             assert str(plan_past(site, shop.request, when).plan.target) == target
+        quoted = plan_past(site, shop.request, "before DROP TABLE `a.b`").statement
+        assert quoted and quoted.what == f"DROP {shop.database}.a.b"
+        with pytest.raises(UnknownName, match="Nothing in the shipped logs") as none:
+            plan_past(site, shop.request, "before TRUNCATE numbers")
+        assert f"DROP {shop.database}.numbers" in none.value.remedy and "a.b" not in none.value.remedy
         with pytest.raises(UnknownName, match="every commit is shipped until"):
             plan_past(site, shop.request, f"before DELETE numbers, since {datetime.now(UTC).isoformat()}")
 
