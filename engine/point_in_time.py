@@ -235,7 +235,8 @@ def _recovered_mysql(
 ) -> Iterator[Past]:
     from engine.mysql.pitr import export, recover
     from engine.mysql.replay import ReplayFile
-    from engine.scratch.mysql import open_scratch
+    from engine.mysql.surroundings import fitted
+    from engine.scratch.mysql import Settings, open_scratch
 
     logs = [
         ReplayFile(log.name, _opener(site, *proven[log.name], progress), proven[log.name][1].data.plain_size)
@@ -246,8 +247,11 @@ def _recovered_mysql(
     entry, manifest = _whole_anchor(site, plan)
     assert manifest.server is not None
     start = (manifest.log.binlog_file, manifest.log.binlog_position)
-    with open_scratch(site, plan.found.source, manifest.server) as scratch:
-        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress)
+    settings, told, notes = fitted(site, plan.found.source, manifest, Settings())
+    plan.notes.extend(notes)
+    with open_scratch(site, plan.found.source, manifest.server, settings) as scratch:
+        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress, told)
+        there.notes.extend(notes)
         take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
         yield Past(scratch.config, take, there.notes)
 

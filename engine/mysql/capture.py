@@ -30,6 +30,7 @@ from engine.mysql.schema import (
     list_tables,
     schema_parts,
 )
+from engine.mysql.surroundings import KEY, surroundings
 from engine.mysql.views import broken_views
 from engine.mysql.views import warnings as broken_view_warnings
 from engine.progress import Progress
@@ -78,6 +79,8 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
                     "broken_views": {name: definitions[f"view {name}"] for name in broken},
                     "definitions": digests_of(before) if len(before) <= _MOST_DIGESTS else {},
                     "ddl_locked": ddl.held}  # fmt: skip
+        contents[KEY], lacking = surroundings(session)
+        warnings += lacking
     warnings += broken_view_warnings(broken)
     warnings += write_accounts(source, parts)
     return Facts(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from engine import names
@@ -25,6 +25,7 @@ from engine.mysql.definitions import Definition, create, read_definitions, set_e
 from engine.mysql.replay import ReplayFile, ReplayReport, replay
 from engine.mysql.schema import count_rows, list_tables
 from engine.mysql.sessions import run, using
+from engine.mysql.surroundings import recorded, take_over
 from engine.progress import Progress, silent
 from engine.scratch.mysql import Scratch
 from engine.site import Site
@@ -64,12 +65,14 @@ def recover(
     start: tuple[str, int],
     stop: tuple[str, int],
     progress: Progress = silent,
+    settings: Mapping[str, str] | None = None,
 ) -> Recovered:
     """Load a full backup with its accounts, check it against its manifest, and replay the logs on it.
 
     Args:
         logs: All from ``start``'s on, without a hole.
         start, stop: Log and position.
+        settings: Of the source, for the applier to work under; None takes those that the manifest says.
 
     Raises:
         IntegrityError: The full backup is not what its manifest says, or the logs do not lead to ``stop``.
@@ -79,6 +82,7 @@ def recover(
     if not logs or logs[0].name != start[0]:
         raise IntegrityError(f"The replay was to begin in {start[0]}, which is not its first log.")
     notes = _load(site, scratch, full_entry, full_manifest, progress)
+    notes += take_over(scratch, settings if settings is not None else recorded(full_manifest))
     report = replay(scratch, logs, start[1], stop, database, progress)
     notes += report.notes
     if not scratch.source.state(database).exists:
