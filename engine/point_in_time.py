@@ -247,10 +247,10 @@ def _recovered_mysql(
     entry, manifest = _whole_anchor(site, plan)
     assert manifest.server is not None
     start = (manifest.log.binlog_file, manifest.log.binlog_position)
-    settings, told, notes = fitted(site, plan.found.source, manifest, Settings())
+    settings, known, notes = fitted(site, plan.found.source, manifest, Settings())
     plan.notes.extend(notes)
     with open_scratch(site, plan.found.source, manifest.server, settings) as scratch:
-        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress, told)
+        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress, known)
         there.notes.extend(notes)
         take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
         yield Past(scratch.config, take, there.notes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine import names
 from engine.errors import SnapshotMismatch
 from engine.manifest import Server
-from engine.mysql import snapshot
+from engine.mysql import foreign_keys, snapshot
 from engine.mysql.accounts import write_accounts
 from engine.mysql.connection import Connection, translated, value
 from engine.mysql.counting import Counting
@@ -79,8 +79,11 @@ def capture(source: MySQLSource, database: str, parts: Parts, progress: Progress
                     "broken_views": {name: definitions[f"view {name}"] for name in broken},
                     "definitions": digests_of(before) if len(before) <= _MOST_DIGESTS else {},
                     "ddl_locked": ddl.held}  # fmt: skip
-        contents[KEY], lacking = surroundings(session)
+        contents[KEY], lacking = surroundings(session, database)
         warnings += lacking
+        if source.config.point_in_time and taken.log.binlog_file:
+            settings = contents[KEY]["settings"]
+            warnings += foreign_keys.warnings(session, database, source.server(), settings)
     warnings += broken_view_warnings(broken)
     warnings += write_accounts(source, parts)
     return Facts(

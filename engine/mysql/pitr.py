@@ -13,6 +13,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from engine import names
 from engine.catalog import Entry
@@ -22,10 +23,11 @@ from engine.manifest import Manifest
 from engine.mysql.accounts_replay import apply_accounts
 from engine.mysql.connection import Connection, query, quoted
 from engine.mysql.definitions import Definition, create, read_definitions, set_event_status
+from engine.mysql.foreign_keys import refuse_unlogged
 from engine.mysql.replay import ReplayFile, ReplayReport, replay
 from engine.mysql.schema import count_rows, list_tables
 from engine.mysql.sessions import run, using
-from engine.mysql.surroundings import recorded, take_over
+from engine.mysql.surroundings import TRIGGERS, recorded, settings_of, take_over
 from engine.progress import Progress, silent
 from engine.scratch.mysql import Scratch
 from engine.site import Site
@@ -65,14 +67,14 @@ def recover(
     start: tuple[str, int],
     stop: tuple[str, int],
     progress: Progress = silent,
-    settings: Mapping[str, str] | None = None,
+    surroundings: Mapping[str, Any] | None = None,
 ) -> Recovered:
     """Load a full backup with its accounts, check it against its manifest, and replay the logs on it.
 
     Args:
         logs: All from ``start``'s on, without a hole.
         start, stop: Log and position.
-        settings: Of the source, for the applier to work under; None takes those that the manifest says.
+        surroundings: Of the source, for the applier to work under; None takes those that the manifest says.
 
     Raises:
         IntegrityError: The full backup is not what its manifest says, or the logs do not lead to ``stop``.
@@ -82,9 +84,15 @@ def recover(
     if not logs or logs[0].name != start[0]:
         raise IntegrityError(f"The replay was to begin in {start[0]}, which is not its first log.")
     notes = _load(site, scratch, full_entry, full_manifest, progress)
-    notes += take_over(scratch, settings if settings is not None else recorded(full_manifest))
-    report = replay(scratch, logs, start[1], stop, database, progress)
+    known = surroundings if surroundings is not None else recorded(full_manifest)
+    told = settings_of(known)
+    notes += take_over(scratch, told)
+    if stop != start:
+        _refuse_unlogged(scratch, full_manifest, told, "in the full backup")
+    report = replay(scratch, logs, start[1], stop, database, progress, known.get(TRIGGERS, ()))
     notes += report.notes
+    if stop != start:
+        _refuse_unlogged(scratch, full_manifest, told, "at that moment")
     if not scratch.source.state(database).exists:
         raise RestoreRefused(
             f"At that moment there was no database {database!r}: it had been dropped.",
@@ -160,6 +168,12 @@ def _load(site: Site, scratch: Scratch, entry: Entry, manifest: Manifest, progre
     finally:
         journal.close()
     return [note for note in notes if "side copy" not in note]
+
+
+def _refuse_unlogged(scratch: Scratch, manifest: Manifest, settings: Mapping[str, str], when: str) -> None:
+    server = manifest.server or scratch.source.server()
+    with contextlib.closing(scratch.source.connect()) as session:
+        refuse_unlogged(session, manifest.database, server, settings, when)
 
 
 def _late_views(session: Connection, views: list[Definition], database: str) -> list[str]:

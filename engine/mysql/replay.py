@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import IntegrityError, OutsideWindow, RestoreRefused, ToolFailed, Unreachable
 from engine.mysql.connection import Connection, query, quoted, translated, value
+from engine.mysql.foreign_keys import NO_SUCH_KEY, REFUSED_ROWS, Held
+from engine.mysql.foreign_triggers import TriggerWatch
 from engine.mysql.log_borders import FIRST, Borders
 from engine.mysql.prepared import roll_back_prepared
 from engine.mysql.replay_trouble import Stopped, remedy_for
@@ -97,17 +99,20 @@ def replay(
     stop: tuple[str, int],
     database: str,
     progress: Progress = silent,
+    triggers: Sequence[str] = (),
 ) -> ReplayReport:
     """Apply everything from ``start_position`` of the first log up to ``stop`` (log, position) to one database.
 
     Args:
         start_position: Where the full backup was taken; 4 for the beginning.
         stop: The end of a transaction, or the beginning of the next: the same place.
+        triggers: Of other databases, that write into this one.
 
     Raises:
         IntegrityError: It ended elsewhere than it should: a log is cut off or another's, or a position is
             not at the border of two transactions.
         OutsideWindow: The stop lies before the start.
+        RestoreRefused: Such a trigger was fired by a statement that cannot be replayed.
         ToolFailed: A statement failed; the message says which kind, where, and why.
         Unreachable: The scratch server went away.
     """
@@ -118,13 +123,14 @@ def replay(
         return ReplayReport(stop, 0, "", 0, 0, 0.0)
     with contextlib.closing(scratch.source.connect()) as session:
         applier = _Applier(scratch, session, logs, database, progress)
-        applier.place(stop[1])
+        applier.place(stop[1], TriggerWatch(database, triggers, start_position))
         before = applier.counters()
         applier.prepare(start_position)
         groups = applier.run()
         after = applier.counters()
         applier.prove(before)
         notes = [*applier.notes, *roll_back_prepared(session)]
+        notes += applier.keys_back()
         gtid = applier.gtid()
         applier.forget()
     return ReplayReport(
@@ -149,6 +155,7 @@ class _Applier:
         self._placed = 0
         self._skipped = 0
         self.notes: list[str] = []
+        self._held = Held(session, database)
         self._words = _WORDS["new" if _speaks_of_replicas(scratch) else "old"]
 
     @property
@@ -156,7 +163,7 @@ class _Applier:
         """Bytes of all logs placed."""
         return sum(self._sizes)
 
-    def place(self, stop: int) -> None:
+    def place(self, stop: int, watch: TriggerWatch) -> None:
         """Put every log and the index into the data directory, and find out where to stop.
 
         Raises:
@@ -165,7 +172,8 @@ class _Applier:
         total = sum(log.size for log in self._logs) or None
         seen: list[Borders] = []
         for number, log in enumerate(self._logs, 1):
-            seen.append(Borders(stop if number == len(self._logs) else None))
+            watch.begin(log.name)
+            seen.append(Borders(stop if number == len(self._logs) else None, watch))
             chunks = self._told(seen[-1].through(log.open()), total)
             self._sizes.append(self._scratch.put(_relay(number), chunks))
         index = "".join(f"./{_relay(number)}\n" for number in range(1, len(self._logs) + 1))
@@ -243,6 +251,15 @@ class _Applier:
             raise IntegrityError("The scratch server had executed transactions of a source before the replay: "
                                  "it passes over those.", kept="production was not touched")  # fmt: skip
 
+    def keys_back(self) -> list[str]:
+        """Put back the foreign keys into other databases that were taken away; notes."""
+        notes = self._held.put_back()
+        if self._held.ever:
+            named = ", ".join(map(str, self._held.ever.values()))
+            notes.append(f"foreign keys into other databases were left out during the replay and put back: {named}; "
+                         "if their tables were dropped or made anew in that time, look at them")  # fmt: skip
+        return notes
+
     def forget(self) -> None:
         """The logs are not needed any more."""
         self._do(f"RESET {self._words['replica']} ALL")
@@ -289,6 +306,10 @@ class _Applier:
             self._do(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
         elif stopped.lacks_time_zones and not self._zones_loaded():
             self._scratch.load_time_zones()
+        elif state.errno in REFUSED_ROWS and self._held.take():
+            pass  # the source has enforced them; what they lead to is not here
+        elif state.errno in NO_SUCH_KEY and self._held.definitions:
+            self.notes += self._held.put_back()  # the statement is about one of them
         elif stopped.may_be_passed_over and self._skipped < _MOST_SKIPPED:
             self._skipped += 1
             if self._skipped <= _TOLD:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine import names
 from engine.errors import BackupError
 from engine.mysql.connection import Connection, literal, query
+from engine.mysql.foreign_triggers import triggers_elsewhere
 from engine.mysql.posix_zone import find_rule
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY = "surroundings"
 ZONE = "system_time_zone"
+TRIGGERS = "triggers_elsewhere"
+"""Triggers of other databases that name this one."""
 _NAMES = "lower_case_table_names"
 _APPLIED = (
     "block_encryption_mode", "character_set_server", "collation_server", "default_storage_engine",
@@ -34,7 +37,7 @@ sessions said nothing else, and no event carries it."""
 _RECORDED = (*_APPLIED, _NAMES, "innodb_native_foreign_keys")
 
 
-def surroundings(connection: Connection) -> tuple[dict[str, Any], list[str]]:
+def surroundings(connection: Connection, database: str) -> tuple[dict[str, Any], list[str]]:
     """What the manifest keeps, and warnings. ``system_time_zone`` is a rule as TZ takes it, or absent.
 
     The session's time zone is UTC afterwards, as it was.
@@ -42,6 +45,7 @@ def surroundings(connection: Connection) -> tuple[dict[str, Any], list[str]]:
     wanted = ", ".join(literal(name) for name in _RECORDED)
     found = query(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
     settings = {str(name).lower(): str(text) for name, text in found}
+    known = {"settings": settings, TRIGGERS: triggers_elsewhere(connection, database)}
     with contextlib.suppress(BackupError):
         query(connection, "SET SESSION time_zone = 'SYSTEM'")
         try:
@@ -49,8 +53,8 @@ def surroundings(connection: Connection) -> tuple[dict[str, Any], list[str]]:
         finally:
             query(connection, "SET SESSION time_zone = '+00:00'")
         if rule is not None:
-            return {"settings": settings, ZONE: rule}, []
-    return {"settings": settings}, [
+            return {**known, ZONE: rule}, []
+    return known, [
         "The time zone of the server's system could not be found out: in a recovery to a moment, statements that were "
         "logged as text and use the local time (NOW(), FROM_UNIXTIME()) may give other values than here. Set the "
         "server's time_zone to a name or an offset, or its TZ to a zone."
@@ -71,7 +75,7 @@ def _offsets(connection: Connection, instants: Sequence[int]) -> dict[int, int]:
 
 def fitted(
     site: Site, source: str, manifest: Manifest, settings: Settings
-) -> tuple[Settings, dict[str, str], list[str]]:
+) -> tuple[Settings, dict[str, Any], list[str]]:
     """How a scratch server for a full backup is to be started, what it is to take over, and notes.
 
     A full of before these things were recorded has none of them: its source is asked as it is now.
@@ -79,11 +83,11 @@ def fitted(
     known = manifest.contents.get(KEY)
     notes = []
     if not isinstance(known, dict):
-        known = _asked(site, source)
+        known = _asked(site, source, manifest.database)
         if known.get("settings"):
             notes.append(f"{manifest.file} does not say the time zone and the settings of its server: those that "
                          f"{source} has now were taken")  # fmt: skip
-    zone, told = known.get(ZONE), dict(known.get("settings", {}))
+    zone, told = known.get(ZONE), settings_of(known)
     if zone is None:
         notes.append(
             f"WARNING: the time zone of {source}'s system is not known: statements that were logged as text and use "
@@ -94,15 +98,20 @@ def fitted(
         settings = replace(settings, time_zone=str(zone))
     if settings.lower_case_table_names is None and str(told.get(_NAMES, "")).isdigit():
         settings = replace(settings, lower_case_table_names=int(told[_NAMES]))
-    return settings, told, notes
+    return settings, known, notes
 
 
-def recorded(manifest: Manifest) -> dict[str, str]:
-    """The settings that a full backup says its server had; none where it is older."""
-    return dict(manifest.contents.get(KEY, {}).get("settings", {}))
+def recorded(manifest: Manifest) -> dict[str, Any]:
+    """What a full backup says of its server; nothing where it is older."""
+    return dict(manifest.contents.get(KEY, {}))
 
 
-def _asked(site: Site, source: str) -> dict[str, Any]:
+def settings_of(known: Mapping[str, Any]) -> dict[str, str]:
+    """The settings among that."""
+    return dict(known.get("settings", {}))
+
+
+def _asked(site: Site, source: str, database: str) -> dict[str, Any]:
     """Of the source, if it answers."""
     from engine.mysql.server import MySQLSource
 
@@ -110,7 +119,7 @@ def _asked(site: Site, source: str) -> dict[str, Any]:
         asked = site.source(source)
         assert isinstance(asked, MySQLSource)
         with contextlib.closing(asked.connect(patience=30)) as session:
-            return surroundings(session)[0]
+            return surroundings(session, database)[0]
     return {}
 
 
