@@ -1,4 +1,4 @@
-"""Triggers of other databases that write into the one to be recovered.
+"""Triggers of other databases that write into the one to be recovered, and tables that come in from others.
 
 What such a trigger does is logged with the statement that fired it. Rows carry their own tables, but a
 statement logged as text names the other database alone: a replay of one database passes over it, and what the
@@ -24,6 +24,11 @@ _NAME = r"(?:`((?:[^`]|``)+)`|([\w$\u0080-\uffff]+))"
 _TRIGGER = re.compile(
     rf"(?is)\s*CREATE\b[^;]{{0,400}}?\bTRIGGER\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}(?:\s*\.\s*{_NAME})?"
 )
+_TABLE = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
+_RENAME = re.compile(rf"(?is){_TABLE}\s+TO\s+{_TABLE}")
+_ALTER = re.compile(rf"(?is)ALTER\s[^`.]*?\bTABLE\s+(?:IF\s+EXISTS\s+)?{_TABLE}.*?"
+                    rf"\bRENAME\s+(?:TO\s+|AS\s+|=\s*)?(?!(?:COLUMN|INDEX|KEY)\b){_NAME}\s*\.\s*{_NAME}")  # fmt: skip
+_LONGEST = 1 << 16
 _CHECKSUM = 4
 
 
@@ -56,12 +61,12 @@ class TriggerWatch:
         self._log = ""
         self._begun = 0  # where the transaction begins that goes by: a place to recover to
         self._tail = 0
-        self.kinds = {kinds.FORMAT_DESCRIPTION, *_STATEMENTS}
+        self.kinds = {kinds.FORMAT_DESCRIPTION, *kinds.BEGINS, *_STATEMENTS}
         self._arm()
 
     def _arm(self) -> None:
         if self._triggers:
-            self.kinds |= {kinds.TRANSACTION_PAYLOAD, *kinds.BEGINS}
+            self.kinds.add(kinds.TRANSACTION_PAYLOAD)
 
     def begin(self, log: str) -> None:
         """Another log begins."""
@@ -97,6 +102,8 @@ class TriggerWatch:
         if b"TRIGGER" in text[:500].upper() and (made := self._made(found)):
             self._triggers.append(made)
             self._arm()
+        elif (moved := self._moved_in(text, found.database)) is not None:
+            raise self._came_in(self._begun or position, moved)
         elif self._triggers and self._elsewhere(text, found.database):
             raise self._refusal(self._begun or position)
 
@@ -110,6 +117,29 @@ class TriggerWatch:
         owner = first if second else found.database
         here = owner.lower() == self._database.lower()
         return f"{owner}.{second or first}" if not here and _names(text, self._database) else ""
+
+    def _moved_in(self, text: bytes, default: str) -> str | None:
+        """A table of another database that the statement makes one of ours."""
+        verb = text[:6].upper()
+        if verb not in (b"RENAME", b"ALTER ") or b"RENAME" not in text[:_LONGEST].upper():
+            return None
+        words = text[:_LONGEST].decode("utf-8", "replace")
+        pattern, words = (_RENAME, words[6:]) if verb == b"RENAME" else (_ALTER, words)
+        for found in pattern.finditer(words):
+            parts = [found[number] or found[number + 1] for number in (1, 3, 5, 7)]
+            old = parts[0] if parts[1] else default
+            new = parts[2] if parts[3] else default
+            if new.lower() == self._database.lower() != old.lower():
+                return f"{old}.{parts[1] or parts[0]}"
+        return None
+
+    def _came_in(self, position: int, table: str) -> RestoreRefused:
+        return RestoreRefused(
+            f"At {self._log}, position {position}, the table {table} was renamed into {self._database!r}: it is in no "
+            "backup of that database, nor are changes made to it elsewhere.",
+            kept="production was not touched",
+            remedy=f"recover to {self._log}:{position} or a moment before it, or from a full backup made after it",
+        )
 
     def _elsewhere(self, text: bytes, default: str) -> bool:
         return any(

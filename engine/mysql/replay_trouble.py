@@ -25,6 +25,7 @@ _SERVER_WIDE = re.compile(r"(INSTALL|UNINSTALL)\s+|(CREATE|ALTER|DROP)\s+(SERVER
 _NO_DATABASE = 1049
 _NO_ZONE = 1298
 _NO_EVENT = 1539
+_NO_PREPARED = 1397
 _NOT_FOUND = {1146, 1305, 1360, 1539, 1051, 1054, 1304, 1537, 1477}
 _KEPT = 3
 
@@ -86,9 +87,19 @@ def remedy_for(stopped: Stopped, database: str) -> str:
     """What a person can do about it."""
     if stopped.errno in _NOT_FOUND and stopped.kind.split(" on ")[0] not in ("Write_rows", "Update_rows"):
         return (
-            "a statement that reads other databases, or a temporary table made before the full backup, cannot be "
-            f"replayed for {database!r} alone; take a full backup made after it, or recover to the moment right "
-            "before it. With binlog_format=ROW on the source this does not happen"
+            "a statement that names tables of other databases, or a temporary table made before the full backup, "
+            f"cannot be replayed for {database!r} alone; take a full backup made after it, or recover to the moment "
+            "right before it. With binlog_format=ROW on the source only definitions (CREATE TABLE ... LIKE) do this"
+        )
+    if stopped.errno == _NO_PREPARED:
+        return (
+            "a transaction (XA) that was prepared in any database while the full backup was made ended after it, and "
+            "is in no backup; recover to the moment right before it, or from a full backup made after it"
+        )
+    if stopped.errno in (1005, 1025, 1824):
+        return (
+            f"the statement also concerns a table of another database, which is not here: only {database!r} is "
+            "replayed. Recover to the moment right before it, or from a full backup made after it"
         )
     if stopped.errno in (1032, 1062):
         return "the logs do not follow from this full backup: is another full or another start position meant?"

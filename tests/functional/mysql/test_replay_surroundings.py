@@ -141,3 +141,12 @@ def test_what_another_databases_trigger_wrote_and_no_log_holds_is_refused(pair: 
     with pair.scratch() as scratch:
         pair.to(scratch, as_rows)
         assert rows_of(scratch, f"SELECT id FROM {pair.own}.audit") == [(1,)]
+
+
+def test_a_table_that_is_renamed_in_from_another_database_is_refused(pair: Pair) -> None:
+    pair.do("CREATE TABLE OWN.t (id INT) ENGINE=InnoDB")
+    pair.full()
+    pair.do("RENAME TABLE OWN.t TO OTHER.t; INSERT INTO OTHER.t VALUES (1)")
+    away = pair.position()
+    pair.do("RENAME TABLE OTHER.t TO OWN.t")
+    assert f"position {away[1]}" in pair.refused(pair.position())
