@@ -98,6 +98,23 @@ def test_local_times_and_unspoken_settings_are_those_of_the_source(pair: Pair) -
         assert "MyISAM" in shown and "utf8mb3" not in shown
 
 
+def test_for_a_full_without_a_record_the_source_is_asked_and_one_that_is_gone_is_told_loudly(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", ZONE)  # the server is started again
+    pair.full()
+    older = pair.manifest.model_copy(update={"contents": {}})
+    settings, known, notes = fitted(pair.site, "mysql", older, SMALL)
+    assert (settings.time_zone, known["settings"]["default_week_format"]) == ("CET-1CEST,M3.5.0,M10.5.0/3", "3")
+    assert len(notes) == 1 and "does not say" in notes[0]
+    pair.server.stop()
+    try:
+        settings, known, notes = fitted(pair.site, "mysql", older, SMALL)
+    finally:
+        pair.server.start()
+    assert settings == SMALL and known == {} and "WARNING" in notes[0]
+
+
 def test_foreign_keys_into_other_databases_stand_aside_for_a_replay_and_are_there_afterwards(pair: Pair) -> None:
     pair.do("CREATE TABLE OTHER.parent (id INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO OTHER.parent VALUES (1); "
             "CREATE TABLE OWN.child (id INT PRIMARY KEY, p INT, "
