@@ -30,7 +30,7 @@ demo-stop: ## stop what the demo left running and delete its data
 test: ## every test, against real servers (of long trials a seeded sample)
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev

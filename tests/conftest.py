@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import signal
+from math import inf
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 PREFECT_SERVERS = 2
+_WITH_PREFECT = [
+    *sorted((ROOT / "integration").glob("test_*.py")),
+    ROOT / "faults" / "test_lost_host.py",
+    ROOT / "faults" / "test_random_kills.py",
+]
 _ORDER = ("integration", "faults", "functional", "unit")
 pytest_plugins = ["tests.servers.fixtures", "tests.soak"]
 
@@ -19,19 +27,30 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test is marked by the folder it stands in: unit, functional, integration or faults.
-
-    Where several processes share the work, a file stays whole in one of them. Files that run flows share
-    a few Prefect servers (one costs as much as many tests) and come first, since they take longest.
-    """
-    with_prefect = sorted({item.path for item in items if "prefect" in getattr(item, "fixturenames", ())})
-    groups = {path: f"prefect-{number % PREFECT_SERVERS}" for number, path in enumerate(with_prefect)}
+    """Each test is marked by the folder it stands in: unit, functional, integration or faults; what needs a
+    Prefect server comes first, since it takes longest."""
     for item in items:
         item.add_marker(_folder(item))
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path.relative_to(ROOT)))))
-    items.sort(key=lambda item: (item.path not in groups, groups.get(item.path, ""), _ORDER.index(_folder(item))))
+    items.sort(key=lambda item: (_share(item.path), _ORDER.index(_folder(item))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Where several processes share the work, a file stays whole in one of them, and the files that run flows
+    share a few Prefect servers: one costs as much as many tests."""
+    return _Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+class _Files(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        share = _share(ROOT.parent / path)
+        return path if share == inf else f"prefect {share}"
+
+
+def _share(path: Path) -> float | int:
+    """Which of the Prefect servers a file's tests run on; none: infinity."""
+    return _WITH_PREFECT.index(path) % PREFECT_SERVERS if path in _WITH_PREFECT else inf
 
 
 def _folder(item: pytest.Item) -> str:
