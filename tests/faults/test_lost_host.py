@@ -120,11 +120,12 @@ def host(
 ) -> Iterator[tuple[Installation, Site, EngineSite]]:
     """A machine with both servers, and a site for it; the servers are gone in the end."""
     its = replace(prefect, mariadb=mariadb_factory(), postgres=postgres_factory())
-    site = its.site("lost")
+    site = its.site("lost", scheduled=True)
     done = its.apply(site)
     assert done.returncode == 0, done.stdout + done.stderr
     with EngineSite(site_file.load(site.file, site.env)) as opened:
         yield its, site, opened
+    its.hold(site)
 
 
 @pytest.mark.soak(sample=False)

@@ -21,9 +21,13 @@ def prefect(
 
 
 @pytest.fixture(scope="module")
-def site(prefect: Installation, request: pytest.FixtureRequest) -> Site:
-    """A site of this module's own, set up on the server."""
-    made = prefect.site(request.module.__name__.rsplit("_", 1)[-1][:12])
+def site(prefect: Installation, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A site of this module's own, set up on the server; its schedules make runs only if the module's
+    ``SCHEDULED`` says so."""
+    scheduled = getattr(request.module, "SCHEDULED", False)
+    made = prefect.site(request.module.__name__.rsplit("_", 1)[-1][:12], scheduled=scheduled)
     done = prefect.apply(made)
     assert done.returncode == 0, done.stdout + done.stderr
-    return made
+    yield made
+    if scheduled:
+        prefect.hold(made)

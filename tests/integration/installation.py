@@ -39,6 +39,9 @@ class Site:
     platform: str
     env: dict[str, str] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=dict)
+    scheduled: bool = False
+    """Do its schedules make runs? They would keep two cores busy beside every other test of the session."""
+    _held: bool = False
 
     def write(self) -> None:
         """Write the site file anew, after a change of ``document``."""
@@ -66,7 +69,7 @@ class Installation:
     postgres: DatabaseServer
     s3: S3Server
 
-    def site(self, name: str) -> Site:
+    def site(self, name: str, *, scheduled: bool = False) -> Site:
         """A new site with a small shop in MariaDB and a small platform in PostgreSQL."""
         name = f"{name}-{secrets.token_hex(2)}"
         shop, platform = (f"{kind}_{name.replace('-', '_')}" for kind in ("shop", "platform"))
@@ -75,7 +78,7 @@ class Installation:
         bucket = self.s3.new_bucket(name)
         root = self.directory / name
         root.mkdir()
-        made = Site(name, root / f"{name}.yaml", root / "vault", bucket, shop, platform)
+        made = Site(name, root / f"{name}.yaml", root / "vault", bucket, shop, platform, scheduled=scheduled)
         made.env = {
             "ITEST_KEY": KEY,
             "ITEST_MARIADB": self.mariadb.password,
@@ -106,7 +109,16 @@ class Installation:
 
     def apply(self, site: Site, *options: str) -> subprocess.CompletedProcess[str]:
         """``backups apply``, as a person runs it."""
-        return self.command("-m", "deployments.cli", "apply", str(site.file), *options, env=site.env)
+        done = self.command("-m", "deployments.cli", "apply", str(site.file), *options, env=site.env)
+        if done.returncode == 0 and not site.scheduled and not site._held:
+            self.hold(site)
+            site._held = True
+        return done
+
+    def hold(self, site: Site) -> None:
+        """Pause every deployment of a site: no schedule makes a run any more, people still can."""
+        for each in self.api.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": [site.name]}}}):
+            self.api.call("POST", f"/deployments/{each['id']}/pause_deployment")
 
     def prefect(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """The ``prefect`` command, logged in."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.integration.installation import KEY, Installation, Site
 
+SCHEDULED = True
+
 
 def _report(done: Any) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr

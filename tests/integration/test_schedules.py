@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.integration.installation import Installation, Site, until
 
+SCHEDULED = True
+
 
 def _runs(prefect: Installation, deployment: str) -> list[dict[str, Any]]:
     body = {"deployments": {"id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
