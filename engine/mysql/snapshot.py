@@ -117,7 +117,7 @@ def _attempt(source: MySQLSource, command: Command, ddl: DdlLock, end: float) ->
             return None
         lock.release()
         held = time.monotonic() - began
-        _same_position(log, rows.log, command)
+        _same_position(log, rows.log, command, locker)
         highest = _highest_connection(source)
         failed.pop_all()
         return Snapshot(process, head, rest, rows, session, log, at, held, (session_id(locker), highest))
@@ -176,21 +176,33 @@ def _read_until_begun(rest: Iterator[bytes], rows: RowCounter, head: list[bytes]
             return
 
 
-def _same_position(ours: LogPosition, stated: LogPosition, command: Command) -> None:
-    if (
-        ours.binlog_file
-        and stated.binlog_file
-        and (ours.binlog_file, ours.binlog_position)
-        != (
-            stated.binlog_file,
-            stated.binlog_position,
-        )
-    ):
-        raise SnapshotMismatch(
-            f"{command.name} began at {stated.binlog_file}:{stated.binlog_position}, the counting session at "
-            f"{ours.binlog_file}:{ours.binlog_position}: something was committed in between.",
-            remedy="try again; does something write while FLUSH TABLES WITH READ LOCK is held?",
-        )
+def _same_position(ours: LogPosition, stated: LogPosition, command: Command, connection: Connection) -> None:
+    at, dumps = ((each.binlog_file, each.binlog_position) for each in (ours, stated))
+    if not at[0] or not dumps[0] or at == dumps or _only_checkpoints(connection, ours, stated):
+        return
+    raise SnapshotMismatch(
+        f"{command.name} began at {dumps[0]}:{dumps[1]}, the counting session at {at[0]}:{at[1]}: something was "
+        "committed in between.",
+        remedy="try again; does something write while FLUSH TABLES WITH READ LOCK is held?",
+    )
+
+
+def _only_checkpoints(connection: Connection, ours: LogPosition, stated: LogPosition) -> bool:
+    """Did a MariaDB server only note, in between, that it needs its older logs no more? It does so by itself a
+    moment after a log was begun, whatever is locked."""
+    if ours.binlog_file != stated.binlog_file or ours.binlog_position > stated.binlog_position:
+        return False
+    listing = "SHOW BINLOG EVENTS IN %s FROM %s LIMIT 4"
+    try:
+        events = query(connection, listing, (ours.binlog_file, ours.binlog_position))
+    except BackupError:
+        return False
+    for _, _, kind, _, end, *_ in events:
+        if kind != "Binlog_checkpoint":
+            return False
+        if end == stated.binlog_position:
+            return True
+    return False
 
 
 def _highest_connection(source: MySQLSource) -> int:

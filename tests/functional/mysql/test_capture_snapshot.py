@@ -10,6 +10,9 @@ from contextlib import closing
 import pytest
 
 from engine.errors import LockHeld, SnapshotMismatch
+from engine.manifest import LogPosition
+from engine.mysql.snapshot import _same_position
+from engine.processes import Command
 from engine.progress import silent
 from tests.functional.mysql.capturing import (
     MemoryParts,
@@ -253,3 +256,21 @@ def test_one_run_at_a_time_and_the_other_is_told_who_has_it(server: DatabaseServ
         pass
     source.close()
     other.close()
+
+
+def test_a_log_begun_a_moment_ago_goes_on_by_itself_and_the_snapshot_is_the_same(mariadb: DatabaseServer) -> None:
+    mariadb.sql("FLUSH BINARY LOGS")
+    mariadb.sql("CREATE DATABASE IF NOT EXISTS moved_on")
+    file = str(mariadb.sql("SHOW MASTER STATUS")[0][0])
+    events = mariadb.sql(f"SHOW BINLOG EVENTS IN '{file}'")
+    last = next(n for n, row in reversed(list(enumerate(events))) if row[2] == "Binlog_checkpoint")
+    before, noted, written = (
+        LogPosition(binlog_file=file, binlog_position=int(events[n][column] or 0))
+        for n, column in ((last, 1), (last, 4), (last + 1, 4))
+    )
+    dump = Command("mariadb-dump", ["mariadb-dump"])
+    with closing(source_for(mariadb).connect()) as connection:
+        _same_position(before, noted, dump, connection)
+        for stated in (written, noted.model_copy(update={"binlog_position": noted.binlog_position + 1})):
+            with pytest.raises(SnapshotMismatch, match="something was committed in between"):
+                _same_position(before, stated, dump, connection)
