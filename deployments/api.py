@@ -37,11 +37,12 @@ class PrefectApi:
     Args:
         url: Such as ``http://127.0.0.1:4200/api``.
         auth: ``user:password``, or empty.
+        timeout: Seconds for one answer. Generous: a server on SQLite beside other work can be slow.
     """
 
-    def __init__(self, url: str, auth: str = "") -> None:
+    def __init__(self, url: str, auth: str = "", *, timeout: float = 120.0) -> None:
         user, _, password = auth.partition(":")
-        self._client = httpx.Client(base_url=url, auth=(user, password) if auth else None, timeout=30)
+        self._client = httpx.Client(base_url=url, auth=(user, password) if auth else None, timeout=timeout)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One request; a busy server (503, a SQLite server under a burst) is asked again.

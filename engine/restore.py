@@ -177,8 +177,12 @@ class RestoreWork:
 
     @property
     def needs_new_full(self) -> bool:
-        """Are binary logs of this server shipped?"""
-        return self._source.kind == "mysql" and bool(ledger(self.site.vault, self.plan.target.source, names.BINLOGS))
+        """Are binary logs of this server shipped, or to be?"""
+        source = self.plan.target.source
+        if self._source.kind != "mysql":
+            return False
+        wanted = self.site.config.server(source).point_in_time and self.manifest.log.binlog_file
+        return bool(wanted or ledger(self.site.vault, source, names.BINLOGS))
 
     def new_full(self) -> Entry | None:
         """A full of what stands there now, where binary logs are shipped: these cannot be replayed across a

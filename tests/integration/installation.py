@@ -120,12 +120,12 @@ class Installation:
         for each in self.api.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": [site.name]}}}):
             self.api.call("POST", f"/deployments/{each['id']}/pause_deployment")
 
-    def prefect(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def prefect(self, *arguments: str, timeout: float = 480) -> subprocess.CompletedProcess[str]:
         """The ``prefect`` command, logged in."""
         return self.command("-m", "prefect", *arguments, timeout=timeout)
 
     def command(
-        self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 240
+        self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 480
     ) -> subprocess.CompletedProcess[str]:
         """A Python program in the server's client environment."""
         return subprocess.run(
@@ -137,13 +137,13 @@ class Installation:
             check=False,
         )
 
-    def run(self, deployment: str, *, timeout: float = 240, **parameters: Any) -> Run:
+    def run(self, deployment: str, *, timeout: float = 480, **parameters: Any) -> Run:
         """Start a deployment over the API and wait for its end."""
         return self.api.wait(self.api.start(deployment, **parameters), timeout=timeout)
 
     def log(self, run: Run) -> list[str]:
         """The whole log of a run that has ended: its last lines arrive a moment after its state."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             lines = self.api.logs(run.id)
             if any(line.startswith("Finished in state") for line in lines) or time.monotonic() > deadline:
@@ -181,7 +181,7 @@ class Installation:
         return until(find, "the flow's process")
 
 
-def until(find: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
+def until(find: Callable[[], Any], what: str, timeout: float = 240.0) -> Any:
     """Ask again until there is an answer that is not None or False."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

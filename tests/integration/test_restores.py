@@ -105,6 +105,7 @@ def test_a_wrong_confirmation_is_refused_in_words(prefect: Installation, site: S
     assert _orders(prefect, site.shop) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("given", "words"),
     [
