@@ -144,9 +144,11 @@ class Installation:
     def log(self, run: Run) -> list[str]:
         """The whole log of a run that has ended: its last lines arrive a moment after its state."""
         deadline = time.monotonic() + 120
+        says = run.first_line[:20]  # its tasks say that they finished, too
         while True:
             lines = self.api.logs(run.id)
-            if any(line.startswith("Finished in state") for line in lines) or time.monotonic() > deadline:
+            ended = any(line.startswith("Finished in state") and says in line for line in lines)
+            if ended or run.state == "CRASHED" or time.monotonic() > deadline:
                 return lines
             time.sleep(0.5)
 
