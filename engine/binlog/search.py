@@ -14,7 +14,7 @@ from functools import cache
 from engine import names
 from engine.binlog import gtids
 from engine.binlog.events import Reader
-from engine.binlog.stamps import believed
+from engine.binlog.stamps import believed, rivals
 from engine.binlog.statements import EVERY, Change
 from engine.binlog.transactions import Transaction, micros, moment, transactions
 from engine.errors import ConfigError, OutsideWindow
@@ -22,6 +22,8 @@ from engine.logs import LogFile
 from engine.recovery.statement import KINDS
 
 _SECOND = 1_000_000
+_APART = 60 * _SECOND
+"""Times that differ by less may be those of statements that took long."""
 _NAME = re.compile(r"`(?P<quoted>(?:[^`]|``)+)`|.", re.DOTALL)
 
 
@@ -105,6 +107,7 @@ def position_for_time(until: datetime, logs: Sequence[OpenLog]) -> Place:
         rows = _Stamps.of(each)
         notes += rows.judge(each.log, following)
         at = rows.first_after(wanted)
+        rows.refuse_two_readings(each.log.name, until, at)
         last = rows.last_before(at) or last
         if at is not None:
             return Place(each.log.name, rows.starts[at], last, notes)
@@ -139,6 +142,7 @@ class _Stamps:
         self.micros = array("q")
         self.exact = True
         self.steers: list[bool] = []
+        self.rivals: list[int] = []
 
     @classmethod
     def of(cls, log: OpenLog) -> _Stamps:
@@ -157,6 +161,7 @@ class _Stamps:
             return [] if back is None else [_runs_backwards(log, self.starts[back], self.micros[back])]
         low, high = written(log, following)
         self.steers = believed(self.micros, low, high)
+        self.rivals = rivals(self.micros, self.steers, low, high)
         odd = [number for number, good in enumerate(self.steers) if not good]
         if not odd:
             return []
@@ -171,6 +176,26 @@ class _Stamps:
         """The first believed transaction that was committed later."""
         pairs = enumerate(zip(self.micros, self.steers, strict=True))
         return next((number for number, (each, good) in pairs if good and each > wanted), None)
+
+    def refuse_two_readings(self, log: str, until: datetime, at: int | None) -> None:
+        """Raise ConfigError where other times, nearly as many, would stop somewhere else altogether."""
+        if not self.rivals:
+            return
+        wanted = micros(until)
+        by_then = max((number for number in self.rivals if self.micros[number] <= wanted), default=-1)
+        later = (number for number in range(by_then + 1, len(self.micros)) if self.micros[number] > wanted)
+        other = next(later, len(self.micros))
+        here = len(self.micros) if at is None else at
+        between = [self.micros[n] for n in range(min(here, other), max(here, other)) if self.steers[n]]
+        if not between or max(abs(each - wanted) for each in between) <= _APART:
+            return
+        places = " or ".join(f"{log}:{self.starts[n]}" for n in sorted({here, other}) if n < len(self.micros))
+        raise ConfigError(
+            f"What was committed by {names.iso(until)} cannot be told from {log}: clients have set times "
+            f"(SET timestamp), and {len(self.rivals)} of its transactions disagree with the others about that moment.",
+            kept="nothing was changed",
+            remedy=f"look at what happened there with backups find-event, and recover to a position: {places}",
+        )
 
     def last_before(self, at: int | None) -> datetime | None:
         end = len(self.micros) if at is None else at

@@ -11,6 +11,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
+_FEWEST = 3
+"""So many stamps in a row of their own are more than chance."""
+
 
 def believed(stamps: Sequence[int], low: int | None, high: int | None) -> list[bool]:
     """For each stamp, in the log's order, if it says when its transaction was committed.
@@ -30,6 +33,20 @@ def believed(stamps: Sequence[int], low: int | None, high: int | None) -> list[b
     longest = max(ahead)
     judged = iter([one + two - 1 == longest for one, two in zip(ahead, behind, strict=True)])
     return [good and next(judged) for good in inside]
+
+
+def rivals(stamps: Sequence[int], steers: Sequence[bool], low: int | None, high: int | None) -> list[int]:
+    """The numbers of stamps that are not believed although they make a row in order of their own, at least a third as
+    long as what is believed: little but their number speaks against them."""
+    odd = [
+        number for number, (each, good) in enumerate(zip(stamps, steers, strict=True))
+        if not good and (low is None or each >= low) and (high is None or each <= high)
+    ]  # fmt: skip
+    if len(odd) < _FEWEST:
+        return []
+    row = believed([stamps[number] for number in odd], None, None)
+    chain = [number for number, good in zip(odd, row, strict=True) if good]
+    return chain if len(chain) >= _FEWEST and 3 * len(chain) >= sum(steers) else []
 
 
 def _lengths(row: Sequence[int]) -> list[int]:

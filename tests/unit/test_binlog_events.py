@@ -6,7 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from engine.binlog.events import Reader
 from engine.binlog.gtids import holds, is_gtid
+from engine.binlog.search import _Stamps
 from engine.binlog.stamps import believed
 from engine.binlog.statements import changes
-from engine.binlog.transactions import Transaction, transactions
-from engine.errors import IntegrityError
+from engine.binlog.transactions import Transaction, micros, transactions
+from engine.errors import ConfigError, IntegrityError
+from engine.logs import LogFile
 
 MAGIC = b"\xfebin"
 UUID = bytes(range(16))
@@ -242,6 +244,36 @@ def test_a_time_set_ahead_is_not_believed_and_a_long_statement_does_not_shake_th
     assert believed([1, 2, 9, 3, 4], 0, 5) == [True, True, False, True, True]
     assert believed([100, 101, 130, 105, 131, 132], 90, 200) == [True] * 6  # two readings keep as many
     assert believed([5, 6, 2_000_000_000, 7], 0, None) == [True, True, True, True]  # nothing speaks for either
+
+
+@pytest.mark.parametrize(("honest", "refused"), [(2, False), (3, True), (12, True), (20, False)])
+def test_where_nearly_as_many_stamps_tell_another_time_a_moment_is_refused(honest: int, refused: bool) -> None:
+    """Six transactions of an import stamp themselves an hour back, among so many that tell the server's time."""
+    begun = datetime(2026, 1, 16, 1, tzinfo=UTC)
+    log = LogFile(
+        name="mysql-bin.000007",
+        number=7,
+        chain="x",
+        end=9000,
+        created_at=begun,
+        covers_until=begun + timedelta(hours=2),
+    )
+    rows = _Stamps()
+    rows.exact = False
+    times = [*(timedelta(minutes=70 + n) for n in range(honest)), *(timedelta(minutes=10, seconds=n) for n in range(6))]
+    times.append(timedelta(minutes=100))
+    for number, each in enumerate(times):
+        rows.starts.append(400 + 100 * number)
+        rows.micros.append(micros(begun + each))
+    rows.judge(log, None)
+    until = begun + timedelta(minutes=60)
+    at = rows.first_after(micros(until))
+    if not refused:
+        rows.refuse_two_readings(log.name, until, at)
+        return
+    with pytest.raises(ConfigError, match=f"{min(honest, 6)} of its transactions disagree") as told:
+        rows.refuse_two_readings(log.name, until, at)
+    assert f"mysql-bin.000007:400 or mysql-bin.000007:{400 + 100 * (len(times) - 1)}" in told.value.remedy
 
 
 @given(st.lists(st.integers(0, 50), max_size=60))
