@@ -41,7 +41,7 @@ class Site:
     document: dict[str, Any] = field(default_factory=dict)
     scheduled: bool = False
     """Do its schedules make runs? They would keep two cores busy beside every other test of the session."""
-    _held: bool = False
+    held: bool = False
 
     def write(self) -> None:
         """Write the site file anew, after a change of ``document``."""
@@ -109,16 +109,28 @@ class Installation:
 
     def apply(self, site: Site, *options: str) -> subprocess.CompletedProcess[str]:
         """``backups apply``, as a person runs it."""
-        done = self.command("-m", "deployments.cli", "apply", str(site.file), *options, env=site.env)
-        if done.returncode == 0 and not site.scheduled and not site._held:
+        command = ("-m", "deployments.cli", "apply", str(site.file), *options)
+        if site.scheduled or site.held:
+            return self.command(*command, env=site.env)
+        self._let_runs_begin(False)
+        try:
+            done = self.command(*command, env=site.env)
             self.hold(site)
-            site._held = True
+            site.held = done.returncode == 0
+        finally:
+            self._let_runs_begin(True)
         return done
 
     def hold(self, site: Site) -> None:
         """Pause every deployment of a site: no schedule makes a run any more, people still can."""
         for each in self.api.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": [site.name]}}}):
             self.api.call("POST", f"/deployments/{each['id']}/pause_deployment")
+
+    def _let_runs_begin(self, begin: bool) -> None:
+        """Between the making of a deployment and its pause a worker might take up its first run."""
+        pools = self.api.call("POST", "/work_pools/filter", {})
+        for pool in pools:
+            self.api.call("PATCH", f"/work_pools/{pool['name']}", {"is_paused": not begin})
 
     def prefect(self, *arguments: str, timeout: float = 480) -> subprocess.CompletedProcess[str]:
         """The ``prefect`` command, logged in."""
