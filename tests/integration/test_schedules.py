@@ -18,12 +18,12 @@ def _runs(prefect: Installation, deployment: str) -> list[dict[str, Any]]:
 
 def test_shipping_is_planned_every_five_minutes_and_a_planned_run_is_made(prefect: Installation, site: Site) -> None:
     deployment = prefect.api.call("GET", f"/deployments/name/binlog-ship/{site.name}")["id"]
-    planned = until(lambda: _runs(prefect, deployment)[:3] or None, "runs to be planned", timeout=120)
+    planned = until(lambda: _runs(prefect, deployment)[:3] or None, "runs to be planned", timeout=240)
     due = [datetime.fromisoformat(each["expected_start_time"]) for each in planned]
     assert {each.minute % 5 for each in due} == {0} and due[1] - due[0] == timedelta(minutes=5)
-    soon = {"active": True, "schedule": {"interval": 3600, "anchor_date": _in(timedelta(seconds=12))}}
+    soon = {"active": True, "schedule": {"interval": 60, "anchor_date": _in(timedelta(seconds=12))}}
     prefect.api.call("POST", f"/deployments/{deployment}/schedules", [soon])
-    made = until(lambda: _completed(prefect, deployment), "a planned run to be made", timeout=180)
+    made = until(lambda: _completed(prefect, deployment), "a planned run to be made", timeout=270)
     assert made["auto_scheduled"]
 
 
