@@ -137,7 +137,7 @@ def test_the_statement_is_found_by_a_flow_and_a_restore_can_be_asked_for_right_b
     shop.sql("CREATE TABLE precious (id int PRIMARY KEY); INSERT INTO precious VALUES (1), (2)", site.shop)
     shop.sql("DROP TABLE precious", site.shop)
     _ship(prefect, site, "mysql")
-    run = prefect.run(f"find-event/{site.name}", source="mysql", table="precious", kinds=["drop"])
+    run = prefect.run(f"find-event/{site.name}", source="mysql", table=f"{site.shop}.precious", kinds=["drop"])
     assert run.state == "COMPLETED" and f"DROP {site.shop}.precious" in run.first_line, run.message
     (row,) = prefect.table(run, f"{site.name}-events")
     assert row["point_in_time"] in run.first_line and row["committed (UTC)"].endswith("Z")
