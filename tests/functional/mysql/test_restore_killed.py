@@ -18,6 +18,8 @@ from tests.functional.mysql.dying import FINISHED, Orders
 from tests.functional.mysql.restoring import HotWriter, databases, fingerprint, shop, source_of, take, ticking
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 PROD = "kprod"
 SIDE = "kprod_restore"
 KEPT = "kprod_before"

@@ -14,6 +14,8 @@ from engine.restore import RestoreRequest, RestoreResult
 from engine.site import Site
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 APP = "'defapp'@'%'"
 CREATE_APP = f"CREATE USER {APP} IDENTIFIED BY 'FAKE-password-1-of-Tests'"
 MODES = ("beside", "in place", "after loss")

@@ -27,6 +27,8 @@ from tests.functional.postgres.kit import (
 )
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parents[3]
 LOAD = [
     "after load-create",
