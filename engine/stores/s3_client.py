@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 from pydantic import SecretStr
 
 from engine.config import ObjectStoreConfig
@@ -29,7 +32,10 @@ def make_client(config: ObjectStoreConfig) -> S3Client:
     Responses are checked against our own digests, so that boto's checksums of them (which break
     ranged reads on some endpoints) stay off; whether requests carry one is decided by ``sends_sha256``.
     """
+    core = botocore.session.Session()
+    core.register_component("data_loader", _descriptions())
     session = boto3.session.Session(
+        botocore_session=core,
         aws_access_key_id=_secret(config.access_key),
         aws_secret_access_key=_secret(config.secret_key),
         region_name=config.region,
@@ -50,6 +56,12 @@ def make_client(config: ObjectStoreConfig) -> S3Client:
             user_agent_extra="backup-flows",
         ),
     )
+
+
+@cache
+def _descriptions() -> Loader:
+    """What boto knows of the service: read once in a process, for that costs more than all else of a client."""
+    return create_loader()
 
 
 def sends_sha256(config: ObjectStoreConfig) -> bool:
