@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from engine import names
-from engine.backup import capture, locks, verify
+from engine.backup import capture, locks, replicate, verify
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
 from engine.journal import Journal
@@ -32,6 +32,7 @@ from engine.progress import Progress, silent
 from engine.restore_plan import RestorePlan, RestoreRequest, check_confirmation, make_plan
 from engine.site import Site
 from engine.source import Comparison, SwapReport
+from engine.vault import LOCAL
 
 __all__ = [
     "RestorePlan",
@@ -207,7 +208,17 @@ class RestoreWork:
             )
             return None
         self.notes.append(f"{entry.file} is a new full, from which the logs after this restore can be replayed")
+        self._copy(entry)
         return entry
+
+    def _copy(self, entry: Entry) -> None:
+        """Bring a new backup to every replica; what cannot be is a note, the next run catches it up."""
+        for replica in self.site.vault.locations():
+            try:
+                if replica != LOCAL:
+                    replicate(self.site, entry, replica, progress=self._progress)
+            except BackupError as error:
+                self.notes.append(f"{replica} lacks {entry.file} until the next backup run ({error.message})")
 
     def result(self) -> RestoreResult:
         """What was done, once ``compare`` (and for a replacement ``swap``) has been."""

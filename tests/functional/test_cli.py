@@ -267,6 +267,10 @@ def test_a_confirmed_replacement_brings_lost_rows_back_and_keeps_what_was_there(
     assert told["replaced"] and told["safety_backup"]
     assert place.mysql("SELECT COUNT(*) FROM customers", told["kept_as"]) == [("10",)]
     place.mysql(f"DROP DATABASE `{told['kept_as']}`")
+    # Logs cannot be replayed across a replacement: there is a new full of it, everywhere.
+    newest = place.json("list", "--database", place.shop)["backups"][0]
+    assert newest["tier"] == "daily" and set(newest["locations"]) == {"local", "s3"}, newest
+    assert newest["file"] in "".join(told["notes"])
 
 
 def test_a_time_without_zone_is_refused_with_an_example(place: Place) -> None:
