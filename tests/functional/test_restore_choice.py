@@ -161,11 +161,13 @@ def test_the_plan_of_a_partial_replacement_speaks_of_that_part(
 def test_a_safety_copy_is_neither_a_good_backup_nor_are_leftovers_sources(
     site: Site, target: Target, mariadb: DatabaseServer
 ) -> None:
-    good = backup.backup_one(site, target, tier="daily").entry
+    backup.backup_one(site, target, tier="daily")
     done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
     assert done.safety is not None and done.swap is not None
     row = next(each for each in status(site).rows if each.target == target)
-    assert row.newest is not None and row.newest.file == good.file
+    # The full that is made after the exchange, for the logs from then on.
+    assert row.newest is not None and f"{row.newest.file} is a new full" in "".join(done.notes)
+    assert row.newest.file != done.safety.file
     config = site.config.model_copy(deep=True)
     config.mysql[0].databases = []
     with Site(config) as open_ended:
