@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import ObjectStoreConfig
-from engine.errors import BackupError, CredentialsRefused, StoreError, StoreRefused, Unreachable
+from engine.errors import BackupError, CredentialsRefused, Retained, StoreError, StoreRefused, Unreachable
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import LARGEST_PART, MIB, MOST_PARTS, Lanes, PartReader, growing
 from engine.stores.s3_client import fixed_prefix, make_client, place_of, sends_sha256
@@ -175,7 +175,7 @@ def test_a_refusal_becomes_the_right_kind_in_words(code: str, status: int, kind:
 def test_a_delete_that_object_lock_refuses_is_retained_not_denied() -> None:
     denied = client_error("AccessDenied", 403, "Access Denied because object protected by object lock.")
     error = in_words(denied, "delete a.enc", PLACE)
-    assert type(error) is StoreRefused
+    assert type(error) is Retained
     assert "retained by object lock" in error.message
 
 
