@@ -12,6 +12,8 @@ from typing import Any
 from engine.errors import IntegrityError
 
 FILE, DIRECTORY, LINK, HARDLINK, FIFO = "file", "directory", "link", "hardlink", "fifo"
+ROOT = "."
+"""Path of the directory itself that an archive was made of."""
 TYPES = (FILE, DIRECTORY, LINK, HARDLINK, FIFO)
 _LONGEST_LINE = 16 * 1024 * 1024
 
@@ -21,7 +23,8 @@ class Member:
     """A file, directory or link.
 
     Attributes:
-        path: Without a leading slash; bytes that are no UTF-8 as surrogates, as ``os.fsdecode`` gives them.
+        path: Without a leading slash; bytes that are no UTF-8 as surrogates, as ``os.fsdecode`` gives them. ``.`` is
+            the directory itself that the archive was made of, where it was made of one.
         mode: Permission bits with setuid, setgid and sticky.
         mtime: Nanoseconds since 1970.
         size: Bytes, of a file.
@@ -29,6 +32,7 @@ class Member:
         target: Of a link as written; of a hard link the path of the member it is another name of.
         xattrs: Extended attributes (ACLs among them) by name.
         above: A directory that was not asked for itself: it leads to one that was.
+        sparse: A file with holes, which are no part of the tar and are to be holes again.
     """
 
     path: str
@@ -42,6 +46,7 @@ class Member:
     target: str = ""
     xattrs: dict[str, bytes] = field(default_factory=dict)
     above: bool = False
+    sparse: bool = False
 
     def line(self) -> bytes:
         """Its line in a listing. ASCII: any name survives."""
@@ -57,6 +62,8 @@ class Member:
             body["xattrs"] = {name: base64.b64encode(value).decode() for name, value in self.xattrs.items()}
         if self.above:
             body["above"] = True
+        if self.sparse:
+            body["sparse"] = True
         return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
@@ -81,7 +88,7 @@ def read_listing(chunks: Iterable[bytes], what: str) -> Iterator[Member]:
                 gid=int(body["gid"]), mtime=int(body["mtime"]), size=int(body.get("size", 0)),
                 sha256=str(body.get("sha256", "")), target=body.get("target", ""),
                 xattrs={name: base64.b64decode(value) for name, value in body.get("xattrs", {}).items()},
-                above=bool(body.get("above", False)),
+                above=bool(body.get("above", False)), sparse=bool(body.get("sparse", False)),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError):
             raise IntegrityError(f"Line {number} of the listing of {what} cannot be read.") from None
@@ -93,6 +100,8 @@ def check_member(member: Member, what: str) -> None:
     Raises:
         IntegrityError: naming it.
     """
+    if member.path == ROOT and member.type == DIRECTORY:
+        return
     for path, role in ((member.path, "name"), (member.target if member.type == HARDLINK else "", "hard link's target")):
         parts = path.split("/")
         if path.startswith("/") or ".." in parts or "\0" in path or (path and ("" in parts or "." in parts)):

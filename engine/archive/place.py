@@ -21,6 +21,7 @@ from engine.errors import DiskFull, IntegrityError, RestoreRefused
 
 _PREFIX = ".backup-flows-"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PAGE = bytes(4096)
 _OURS = ("user.", "system.posix_acl_", "security.capability")
 """Extended attributes that are taken away where the backup has none; a new file may inherit an ACL."""
 
@@ -37,13 +38,15 @@ class Placer:
         base: Everything is put below this directory, which is there.
         token: Marks files that are being written, for ``is_left_over``.
         entering: Told of a directory (absolute) before the first file is written in it.
+        durable: Every file is on disk before it gets its name; else whoever uses this sees to that at the end.
 
     Attributes:
         notes: What could not be given back, such as owners when not root.
     """
 
-    def __init__(self, base: Path, token: str, entering: Callable[[str], None]) -> None:
+    def __init__(self, base: Path, token: str, entering: Callable[[str], None], *, durable: bool = True) -> None:
         self._base = base
+        self._durable = durable
         self._token = token
         self._entering = entering
         self._entered: set[str] = set()
@@ -106,7 +109,7 @@ class Placer:
             if made or not member.above:
                 parent, name = self._parent(member.path)
                 self._dress(member, parent, name)
-        for folder in sorted(self._entered):
+        for folder in sorted(self._entered) if self._durable else ():
             handle = self._open(folder)
             os.fsync(handle)
             os.close(handle)
@@ -144,16 +147,20 @@ class Placer:
             for chunk in content:
                 digest.update(chunk)
                 size += len(chunk)
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(handle, rest) :]
+                if member.sparse:
+                    _write_with_holes(handle, chunk)
+                else:
+                    _write_all(handle, chunk)
             if (size, digest.hexdigest()) != (member.size, member.sha256):
                 raise IntegrityError(
                     f"The content of {member.path!r} in the archive is not what its listing says.",
                     kept="what stands there now was not touched",
                     remedy="use another copy of this backup (--location)",
                 )
-            os.fsync(handle)
+            if member.sparse:
+                os.ftruncate(handle, member.size)
+            if self._durable:
+                os.fsync(handle)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(
@@ -232,3 +239,22 @@ class Placer:
             kept="it was not touched; nothing is ever written through a link",
             remedy="move it away and run the restore again",
         )
+
+
+def _write_all(handle: int, chunk: bytes | memoryview) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _write_with_holes(handle: int, chunk: bytes) -> None:
+    """Write what is not zeros, and leave holes for pages that are. The file's length is set at its end."""
+    view = memoryview(chunk)
+    start = 0
+    for at in range(0, len(chunk), len(_PAGE)):
+        page = chunk[at : at + len(_PAGE)]
+        if page == _PAGE[: len(page)]:
+            _write_all(handle, view[start:at])
+            os.lseek(handle, len(page), os.SEEK_CUR)
+            start = at + len(page)
+    _write_all(handle, view[start:])
