@@ -6,6 +6,7 @@ Slugs are fixed for good: documents and site files refer to them.
 """
 
 from blocks.config_files import ConfigFiles
+from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
@@ -13,12 +14,13 @@ from blocks.postgres_server import PostgresServer
 from blocks.site import Site, load_site
 from blocks.vault import Vault
 
-ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, ConfigFiles, Site)
+ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, Site)
 """Every block type, in the order in which they can be registered and saved."""
 
 __all__ = [
     "ALL",
     "ConfigFiles",
+    "DockerEngine",
     "KeyRing",
     "MySQLServer",
     "ObjectStore",

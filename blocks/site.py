@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from blocks.base import LENIENT
 from blocks.config_files import ConfigFiles
+from blocks.docker_engine import DockerEngine
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
@@ -18,7 +19,7 @@ from engine.config import SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
-_SOURCES = (MySQLServer, PostgresServer, ConfigFiles)
+_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles)
 
 
 class Site(Block):
@@ -34,7 +35,7 @@ class Site(Block):
         default_factory=list,
         title="Sources",
         description="Blocks of what is backed up, such as mysql-server/workset-mysql, "
-        "postgres-server/workbench-postgres or config-files/workbench-config.",
+        "postgres-server/workbench-postgres, docker-engine/workbench-volumes or config-files/workbench-config.",
     )
 
     def to_config(self, name: str) -> SiteConfig:
@@ -47,9 +48,12 @@ class Site(Block):
         stores = [_load(ObjectStore, each).to_config() for each in vault.replicas]
         mysql = [_load(MySQLServer, each).to_config() for each in self._of(MySQLServer)]
         postgres = [_load(PostgresServer, each).to_config() for each in self._of(PostgresServer)]
+        volumes = [_load(DockerEngine, each).to_config() for each in self._of(DockerEngine)]
         config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
         try:
-            return SiteConfig(site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres, config=config)
+            return SiteConfig(
+                site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres, volumes=volumes, config=config
+            )
         except ValidationError as error:
             raise ConfigError(
                 f"The blocks of site {name!r} do not fit together: {error.errors(include_input=False)[0]['msg']}.",
@@ -62,7 +66,8 @@ class Site(Block):
             if each.split("/")[0] not in {kind.get_block_type_slug() for kind in _SOURCES}:
                 raise ConfigError(
                     f"The site names a source {each!r}, which is no block of a source.",
-                    remedy="write it as mysql-server/<name>, postgres-server/<name> or config-files/<name>",
+                    remedy="write it as mysql-server/<name>, postgres-server/<name>, docker-engine/<name> or "
+                    "config-files/<name>",
                 )
         return [each for each in self.sources if each.split("/")[0] == slug]
 

@@ -8,11 +8,11 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Secret, SecretStr
 
-from blocks import ConfigFiles, KeyRing, MySQLServer, ObjectStore, PostgresServer, Site, Vault
+from blocks import ConfigFiles, DockerEngine, KeyRing, MySQLServer, ObjectStore, PostgresServer, Site, Vault
 from blocks.base import document_name, plain
 from deployments.merge import merge
 from deployments.report import ApplyReport
-from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig
+from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig, VolumesConfig
 
 if TYPE_CHECKING:
     from deployments.apply import Memory
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _BLOCKS: dict[type, type[Block]] = {
     MySQLConfig: MySQLServer,
     PostgresConfig: PostgresServer,
+    VolumesConfig: DockerEngine,
     ConfigFilesConfig: ConfigFiles,
 }
 

@@ -25,7 +25,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from deployments.apply import Memory
 
-_OF_FILES = ("flows/restore_config.py:restore_config",)
+_OF_FILES = ("flows/restore_config.py:restore_config", "flows/restore_volume.py:restore_volume")
 TEMPLATE_SITES = ("workbench", "workset")
 
 
@@ -59,7 +59,7 @@ def _serves(entrypoint: str, config: SiteConfig) -> bool:
     """Has the site a source of the kind that this flow is about?"""
     flow = entrypoint.partition(":")[2]
     if entrypoint in _OF_FILES:
-        return bool(config.config)
+        return bool(config.volumes if flow == "restore_volume" else config.config)
     kinds = {
         "binlog_ship": config.mysql,
         "wal_ship": config.postgres,

@@ -6,6 +6,7 @@ an older release still load. Unknown fields are refused.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -175,9 +176,59 @@ class ConfigFilesConfig(Model):
         return [self.name]
 
 
+class VolumesConfig(Model):
+    """A Docker engine: which of its volumes are backed up, and which containers write to them."""
+
+    name: str = Field("volumes", description="Name of this source in the site.")
+    volumes: list[str] = Field(
+        default_factory=list,
+        description="Volumes by their own name (workbench_notebooks), or as the compose file calls them (notebooks). "
+        "Each is a backup of its own.",
+    )
+    stop: list[str] = Field(
+        default_factory=list,
+        description="Containers or compose services that are stopped while a volume they use is read, then started.",
+    )
+    pause: list[str] = Field(default_factory=list, description="... that are only paused: frozen as they are.")
+    stop_seconds: int = Field(30, ge=0, description="How long a container may take to stop before it is killed.")
+    project: str | None = Field(None, description="Compose project of volumes and services; empty: the site's name.")
+    docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty; or tcp://host:2376.")
+    tls_ca: str | None = Field(None, description="CA file of an engine at tcp://.")
+    tls_cert: str | None = Field(None, description="Our certificate's file, which that engine asks for.")
+    tls_key: str | None = Field(None, description="Its key's file.")
+    read: Literal["auto", "direct", "archive"] = Field(
+        "auto",
+        description="direct: as files, which keeps everything; needs root on the engine's own host. archive: through "
+        "the engine, from anywhere; loses a few things, which the manifest names. auto: direct where it can be.",
+    )
+    floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
+
+    @field_validator("volumes")
+    @classmethod
+    def _names(cls, volumes: list[str]) -> list[str]:
+        for each in volumes:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", each):
+                raise ValueError(f"{each!r} is no name of a Docker volume: letters, digits, dots, dashes, underscores")
+        return volumes
+
+    @model_validator(mode="after")
+    def _stopped_or_paused(self) -> VolumesConfig:
+        both = sorted(set(self.stop) & set(self.pause))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both stopped and paused")
+        return self
+
+    @property
+    def databases(self) -> list[str]:
+        """What is backed up apart: the volumes."""
+        return self.volumes
+
+
 ServerSource = MySQLConfig | PostgresConfig
 """A database server."""
-SourceConfig = MySQLConfig | PostgresConfig | ConfigFilesConfig
+FilesConfig = VolumesConfig | ConfigFilesConfig
+"""What is backed up as an archive of files."""
+SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig
 """Anything that a site backs up. Each has a ``name``, ``databases`` (of a source that is no server: the names of
 its archives) and ``floor_bytes``."""
 
@@ -189,9 +240,10 @@ class SiteConfig(Model):
     vault: VaultConfig
     mysql: list[MySQLConfig] = Field(default_factory=list)
     postgres: list[PostgresConfig] = Field(default_factory=list)
+    volumes: list[VolumesConfig] = Field(default_factory=list)
     config: list[ConfigFilesConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "config", mode="before")
+    @field_validator("mysql", "postgres", "volumes", "config", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -221,7 +273,11 @@ class SiteConfig(Model):
 
     def sources(self) -> list[SourceConfig]:
         """Everything that is backed up, database servers first."""
-        return [*self.servers(), *self.config]
+        return [*self.servers(), *self.archives()]
+
+    def archives(self) -> list[FilesConfig]:
+        """Everything that is backed up as archives of files."""
+        return [*self.volumes, *self.config]
 
     def servers(self) -> list[ServerSource]:
         """Every database server."""
@@ -248,11 +304,12 @@ class SiteConfig(Model):
             UnknownName: There is none. ConfigError: It is no database server.
         """
         source = self.source(name)
-        if isinstance(source, ConfigFilesConfig):
+        if isinstance(source, FilesConfig):
+            command = "restore-volume" if isinstance(source, VolumesConfig) else "restore-config"
             raise ConfigError(
                 f"The source {name!r} holds files, not databases.",
                 kept="nothing was changed",
-                remedy=f"bring files back with: backups restore-config --source {name}",
+                remedy=f"bring files back with: backups {command} --source {name}",
             )
         return source
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import names
-from engine.config import ConfigFilesConfig, PostgresConfig, SiteConfig, SourceConfig
+from engine.config import FilesConfig, PostgresConfig, SiteConfig, SourceConfig
 from engine.errors import ConfigError, nearest
 
 FIELDS = ("site", "source", "tier", "directory", "yyyy", "mm", "dd")
@@ -178,7 +178,7 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     """
     vault = config.vault
     sources = [source.name for source in config.sources()]
-    archives = [source.name for source in config.config]
+    archives = [source.name for source in config.archives()]
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
     made = {
         location: Layout(config.site, template, vault.directories, sources, location, archives)
@@ -216,7 +216,7 @@ def _could_meet(one: SourceConfig, other: SourceConfig) -> str:
 
 
 def _extension(config: SourceConfig) -> str:
-    if isinstance(config, ConfigFilesConfig):
+    if isinstance(config, FilesConfig):
         return "tar"
     return "dump" if isinstance(config, PostgresConfig) and config.format == "custom" else "sql"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import ConfigFilesConfig, MySQLConfig, ServerSource, SiteConfig
+from engine.config import FilesConfig, MySQLConfig, ServerSource, SiteConfig, VolumesConfig
 from engine.errors import BackupError, UnknownName, nearest
 from engine.file_source import FileSource, Source
 from engine.journal import abandoned
@@ -68,10 +68,10 @@ class Site:
     def any_source(self, name: str) -> Source:
         """The source of that name, of whatever kind. Raises UnknownName."""
         config = self.config.source(name)
-        if not isinstance(config, ConfigFilesConfig):
+        if not isinstance(config, FilesConfig):
             return self.source(name)
         if name not in self._files:
-            self._files[name] = open_files(config, self.vault)
+            self._files[name] = open_files(config, self.vault, self.name)
         return self._files[name]
 
     def targets(self, source: str | None = None, database: str | None = None) -> list[Target]:
@@ -107,7 +107,7 @@ class Site:
             except BackupError as error:
                 journal.release()
                 problems.append(
-                    f"the restore of {name}/{journal.facts.get('database', '?')} begun at "
+                    f"what was begun on {name}/{journal.facts.get('database', '?')} at "
                     f"{journal.facts.get('at', '?')} is still unfinished: {error.message}"
                 )
         removed, still_there = leftovers.sweep(self.vault.state)
@@ -141,8 +141,12 @@ def open_source(config: ServerSource, site: str) -> DatabaseSource:
     return PostgresSource(config, site=site)
 
 
-def open_files(config: ConfigFilesConfig, vault: Vault) -> FileSource:
-    """The engine object for configured files."""
+def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
+    """The engine object for configured volumes or files; connects when first asked something."""
+    if isinstance(config, VolumesConfig):
+        from engine.volumes import VolumesSource
+
+        return VolumesSource(config, site=site, state=vault.state)
     from engine.config_files import ConfigFilesSource
 
     return ConfigFilesSource(config, vault=vault.root)

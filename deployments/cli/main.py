@@ -21,6 +21,7 @@ from deployments.cli import (
     pruning,
     restoring,
     restoring_files,
+    restoring_volumes,
     shipping,
     upkeep,
 )
@@ -28,7 +29,7 @@ from deployments.cli.run import Terminated
 
 app = typer.Typer(
     name="backups",
-    help="Back up and restore a docker-compose machine: its databases and config files.\n\n"
+    help="Back up and restore a docker-compose machine: its databases, volumes and config files.\n\n"
     "Everything but apply, up and down works with a site file alone, also on the day Prefect is down.",
     epilog=exits.epilog(),
     no_args_is_help=True,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-restores = (restoring, restoring_files, cluster)
+restores = (restoring, restoring_files, restoring_volumes, cluster)
 for module in (making, shipping, copies, finding, proving, *restores, pruning, upkeep, prefect):
     module.register(app)
 

@@ -16,7 +16,7 @@ from engine.archive import LISTING
 from engine.archive import member as kinds
 from engine.archive.member import Member, check_member, read_listing
 from engine.catalog import Entry
-from engine.config import ConfigFilesConfig
+from engine.config import ConfigFilesConfig, VolumesConfig
 from engine.config_files.diff import Difference, difference
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
@@ -187,8 +187,11 @@ def find_source(site: Site, name: str) -> ConfigFilesConfig:
         found = site.config.source(name)
         if isinstance(found, ConfigFilesConfig):
             return found
+        command = "restore-volume" if isinstance(found, VolumesConfig) else "restore"
+        what = "volumes" if isinstance(found, VolumesConfig) else "databases"
         raise ConfigError(
-            f"The source {name!r} is a database server.", remedy=f"bring it back with: backups restore --source {name}"
+            f"The source {name!r} holds {what}, no config files.",
+            remedy=f"bring it back with: backups {command} --source {name}",
         )
     if len(site.config.config) == 1:
         return site.config.config[0]

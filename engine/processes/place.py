@@ -32,10 +32,16 @@ def runner_for(config: ServerConfig, *, site: str) -> Runner:
     return ContainerRunner(client, container)
 
 
-def docker_client(docker_host: str | None) -> Any:
-    """A client of the Docker engine at ``docker_host`` (the standard socket when empty)."""
+def docker_client(docker_host: str | None, tls: Any = None) -> Any:
+    """A client of the Docker engine at ``docker_host`` (the standard socket when empty).
+
+    Args:
+        tls: ``docker.tls.TLSConfig``, for an engine at tcp://.
+    """
     try:
-        return docker.DockerClient(base_url=docker_host or "unix:///var/run/docker.sock", version="auto", timeout=60)
+        return docker.DockerClient(
+            base_url=docker_host or "unix:///var/run/docker.sock", version="auto", timeout=60, tls=tls or False
+        )
     except docker.errors.DockerException as error:
         raise Unreachable(
             f"No Docker engine answers at {docker_host or 'unix:///var/run/docker.sock'} ({error}).",
