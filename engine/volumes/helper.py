@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import secrets
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -130,7 +131,7 @@ def _rerooted(member: Member) -> Member:
     """The engine packs the directory itself first, and everything below its name."""
     path = kinds.ROOT if member.path == _AT else member.path.removeprefix(f"{_AT}/")
     target = member.target.removeprefix(f"{_AT}/") if member.type == kinds.HARDLINK else member.target
-    return replace(member, path=path, target=target)
+    return replace(member, path=path, target=target, mode=stat.S_IMODE(member.mode))  # it writes the kind there too
 
 
 def _packed(found: Iterable[tuple[Member, Iterable[bytes]]]) -> Iterator[bytes]:

@@ -70,7 +70,8 @@ def test_a_document_of_another_release_still_loads() -> None:
 def test_a_site_becomes_documents_whose_names_prefect_accepts() -> None:
     site = SiteConfig.model_validate({
         "site": "s", "vault": {"root": "/v", "replicas": [{"name": "Off_site", "bucket": "b"}]},
-        "mysql": [{"name": "CRM db"}], "postgres": {}, "config": {"paths": ["/etc/nginx"]}, "volumes": {"volumes": ["data"]},
+        "mysql": [{"name": "CRM db"}], "postgres": {}, "config": {"paths": ["/etc/nginx"]},
+        "volumes": {"volumes": ["data"]},
     })  # fmt: skip
     names = [name for name, _ in documents(site)]
     assert names == ["s", "s-off-site", "s", "s-crm-db", "s-postgres", "s-volumes", "s-config", "s"]
