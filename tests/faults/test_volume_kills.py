@@ -41,6 +41,9 @@ def test_a_capture_that_is_killed_has_its_writer_started_by_the_next_run(box: Bo
 
     assert _dies(lambda: box.back_up("notebooks", die))
     assert box.state(writer) == ("exited" if how == "stop" else "paused")
+    with box.open(docker_host="unix:///nowhere/docker.sock") as site:
+        (problem,) = site.sweep().problems
+    assert "what was begun on volumes/" in problem and "No Docker engine answers" in problem
     with box.open() as site:
         swept = site.sweep()
     assert box.state(writer) == "running" and swept.problems == []

@@ -180,6 +180,8 @@ def test_a_container_that_a_stop_would_remove_is_not_stopped(box: Box) -> None:
 def test_what_the_engine_reads_itself_says_what_it_loses(box: Box, tmp_path: Path) -> None:
     root = box.volume("notebooks")
     fill(root)
+    os.utime(root / "etc/nginx/odd/empty file", (0, 0))  # the engine sets no time before 1970
+    os.utime(root / "etc/nginx/odd", (0, 0))
     box.document["read"] = "archive"
     made = box.back_up("notebooks")
     assert made.manifest.contents["read"] == "archive" and len(made.manifest.contents["not_kept"]) == 3
