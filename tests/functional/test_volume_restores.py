@@ -86,6 +86,24 @@ def test_a_replacement_stops_who_uses_it_keeps_what_it_held_and_starts_them_agai
     assert box.journals() == []
 
 
+def test_what_was_paused_is_paused_again_and_health_checks_are_waited_for(box: Box) -> None:
+    root = box.volume("notebooks")
+    (root / "a").write_text("good")
+    box.back_up("notebooks")
+    paused = box.service("worker", "notebooks")
+    paused.pause()
+    check = {"test": ["CMD-SHELL", "grep -q good /data/a"], "interval": 300_000_000, "start_period": 10_000_000_000}
+    checked = box.client.containers.run(
+        "backup-flows/busybox:1", OBEYS, name=f"{box.project}-checked", detach=True, healthcheck=check,
+        volumes={box.real("notebooks"): {"bind": "/data"}},
+    )  # fmt: skip
+    (root / "a").write_text("bad")
+    result = box.restore("notebooks", replace=True)
+    assert sorted(result.services) == [f"{checked.name} is healthy", f"{paused.name} runs"]
+    assert (box.state(paused), box.state(checked)) == ("paused", "running")
+    paused.unpause()
+
+
 def test_some_paths_come_back_and_the_rest_stays(box: Box) -> None:
     root = box.volume("notebooks")
     fill(root)

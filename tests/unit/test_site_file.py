@@ -407,10 +407,24 @@ def test_the_models_themselves_do_not_quote_what_they_refuse() -> None:
 
 def test_every_setting_has_a_sentence_in_the_documentation() -> None:
     text = Path(__file__).parents[2].joinpath("docs", "site-file.md").read_text()
-    for model in ("VaultConfig", "ObjectStoreConfig", "MySQLConfig", "PostgresConfig"):
+    for model in ("VaultConfig", "ObjectStoreConfig", "MySQLConfig", "PostgresConfig", "VolumesConfig"):
         fields = getattr(__import__("engine.config", fromlist=[model]), model).model_fields
         missing = [name for name in fields if f"`{name}`" not in text]
         assert not missing, f"docs/site-file.md says nothing of {model}: {missing}"
+
+
+def test_volumes_are_one_engine_or_several(tmp_path: Path) -> None:
+    head = "site: s\nvault: {root: /v, keys: {main: " + "k" * 40 + "}}\n"
+    file = tmp_path / "s.yaml"
+    file.write_text(head + "volumes: {volumes: [notebooks, uploads], stop: [jupyter]}\n")
+    (found,) = site_file.load(file, {}).volumes
+    assert (found.name, found.databases, found.stop) == ("volumes", ["notebooks", "uploads"], ["jupyter"])
+    file.write_text(head + "volumes: [{volumes: [a]}, {name: far, docker_host: 'tcp://far:2376', volumes: [a]}]\n")
+    assert [each.name for each in site_file.load(file, {}).sources()] == ["volumes", "far"]
+    for wrong, words in (("{volumes: [../etc]}", "is no name of a Docker volume"), ("{volume: [a]}", "'volumes'")):
+        file.write_text(head + f"volumes: {wrong}\n")
+        with pytest.raises(ConfigError, match=words):
+            site_file.load(file, {})
 
 
 def test_config_files_are_named_from_the_start_one_source_or_several(tmp_path: Path) -> None:
