@@ -32,7 +32,7 @@ class Box:
         self.client = engine.client()
         self.vault = root / "vault"
         self.project = f"bench{secrets.token_hex(3)}"
-        self.document: dict[str, Any] = {"docker_host": engine.host, "project": self.project, "stop_seconds": 5}
+        self.document: dict[str, Any] = {"docker_host": engine.host, "project": self.project, "stop_seconds": 3}
 
     def volume(self, name: str, *, labels: Mapping[str, str] | None = None, **more: Any) -> Path:
         """A volume as compose makes it; where its files are."""
