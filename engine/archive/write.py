@@ -178,13 +178,13 @@ class TreeWriter:
             self._data.write(chunk)
 
         for offset, length in ((0, size),) if segments is None else segments:
-            _zeros(offset - at, digest.update)
+            self._hole(at, offset, digest.update)
             if whole:
                 whole = self._stream(handle, shown, offset, length, write)
             else:  # its map says that so much follows
                 _zeros(length, write)
             at = offset + length
-        _zeros(size - at, digest.update)
+        self._hole(at, size, digest.update)
         self._data.write(padding(size if segments is None else sum(length for _, length in segments)))
         if whole and not (settled and _state(before) == _state(os.fstat(handle))):
             self._changed(shown)
@@ -208,6 +208,12 @@ class TreeWriter:
             self._progress("archive", self.totals.bytes + offset + size - left, self._estimate)
         _zeros(left, write)
         return not left
+
+    def _hole(self, start: int, end: int, write: Callable[[bytes], object]) -> None:
+        """The zeros that a hole reads as; a large one takes its time, and may be stopped."""
+        for at in range(start, end, _CHUNK):
+            _zeros(min(_CHUNK, end - at), write)
+            self._progress("archive", self.totals.bytes + at, self._estimate)
 
     def _changed(self, shown: str) -> None:
         self.totals.incomplete.append(f"{shown}: it changed while it was read")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,9 @@ import pytest
 from engine.journal import Journal
 from engine.volumes import exchange
 from engine.volumes.helper import Helper
+from tests.functional.vault_helpers import PASSPHRASE
 from tests.functional.volume_machine import MB, Box, facts
+from tests.integration.installation import until
 from tests.servers.docker import DockerEngine
 
 STEPS = ("begin", "make", "made", "halt", "halted", "exchange", "done")
@@ -135,6 +140,22 @@ def test_a_restore_into_a_new_volume_that_is_killed_leaves_none(box: Box, monkey
         assert len(site.sweep().done) == 2
     assert box.volumes() == {box.real("notebooks")}
     assert not [each for each in box.client.containers.list(all=True) if "backup-flows-volume" in str(each.name)]
+
+
+def test_a_command_that_is_terminated_starts_its_writers_before_it_ends(box: Box, tmp_path: Path) -> None:
+    root = box.volume("notebooks")
+    with open(root / "holes", "wb") as file:
+        file.truncate(20_000 * MB)  # reads as zeros for a while
+    writer = box.service("jupyter", "notebooks")
+    body = {"site": "workbench", "vault": {"root": str(box.vault), "keys": {"main": "${BOX_KEY}"}}}
+    settings = tmp_path / "site.yaml"
+    settings.write_text(json.dumps({**body, "volumes": {**box.document, "stop": ["jupyter"]}}))
+    command = [sys.executable, "-m", "deployments.cli", "backup", "-f", str(settings)]
+    with subprocess.Popen(command, env={**os.environ, "BOX_KEY": PASSPHRASE}, stderr=subprocess.PIPE) as run:
+        until(lambda: box.state(writer) == "exited", "the writer to be stopped")
+        run.terminate()
+        assert run.wait(60) == 143, run.stderr.read() if run.stderr else ""
+    assert box.state(writer) == "running" and box.journals() == []
 
 
 def _next(step: str) -> tuple[str, bool]:
