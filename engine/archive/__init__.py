@@ -1,7 +1,8 @@
 """Trees of files as a tar that stock ``tar`` reads, with a signed listing of every member beside it.
 
 The tar is in POSIX (pax) format: numeric owners, modes, times to the nanosecond, links, extended
-attributes as ``SCHILY.xattr.*``. Member names have no leading slash. The listing is a companion of the
+attributes as ``SCHILY.xattr.*``, files with holes in GNU tar's sparse format 1.0 where that is asked for. Member
+names have no leading slash. The listing is a companion of the
 backup, one JSON object a line in the tar's order; its digest stands in the signed manifest.
 """
 

@@ -81,7 +81,7 @@ class VolumesSource:
         server = self.engine.server()
         with reserved([each for each, _ in writers], self._state / "locks"), self._journal(volume) as journal:
             halted = halt(writers, journal, self._config.stop_seconds)
-            still = [str(each.name) for each in using(self.engine.client, volume.name) if is_running(each)]
+            still = self._running_with(volume)
             writer = TreeWriter(parts.data(), parts.companion(LISTING, "jsonl"), progress, holes=True)
             if path is not None:
                 tree.write(path, writer)
@@ -89,6 +89,7 @@ class VolumesSource:
             else:
                 notes = [_losing(why)]
                 self._through_engine(volume, writer, journal, check=bool(still))
+            still |= self._running_with(volume)  # one that came meanwhile
             totals = writer.finish()
         how = {str(each.name): how for each, how in writers}
         if still:
@@ -132,15 +133,13 @@ class VolumesSource:
                     found.setdefault(str(container.id), (container, how))
         return list(found.values())
 
+    def _running_with(self, volume: Volume) -> set[str]:
+        return {str(each.name) for each in using(self.engine.client, volume.name) if is_running(each)}
+
     def _doubts(self, volume: Volume, top: list[str]) -> list[str]:
         """A database server's files, copied while it runs, are no backup of its databases."""
         kind = next((_SERVERS[name] for name in top if name in _SERVERS), "")
-        halted = {str(each.id) for each, _ in self._writers(volume)}
-        running = [
-            str(each.name)
-            for each in using(self.engine.client, volume.name)
-            if is_running(each) and str(each.id) not in halted
-        ]
+        running = sorted(self._running_with(volume) - {str(each.name) for each, _ in self._writers(volume)})
         if not kind or not running:
             return []
         return [
