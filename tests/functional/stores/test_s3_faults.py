@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.functional.stores.test_s3 import Objects, configured, small_parts
 from tests.servers.digest_gate import digest_gate
 from tests.servers.proxy import Proxy
 from tests.servers.s3 import S3Server
+from tests.soak import trials
 
 WRONG = "fake-but-another-secret-key-0123456789"
 
@@ -305,8 +307,10 @@ def test_an_unknown_storage_class_is_refused_in_words(moto_s3: S3Server) -> None
         staged.commit()
 
 
-@pytest.mark.slow
-def test_a_gigabyte_passes_through_little_memory(rclone_s3: S3Server, bucket: str, outside: Objects) -> None:
+@pytest.mark.soak
+def test_a_file_of_any_size_passes_through_little_memory(rclone_s3: S3Server, bucket: str, outside: Objects) -> None:
+    """A quarter of a gigabyte; all of one in a soak."""
+    blocks = trials(256, 1024)
     script = """
         import os, resource, sys
         from engine.config import ObjectStoreConfig
@@ -317,7 +321,7 @@ def test_a_gigabyte_passes_through_little_memory(rclone_s3: S3Server, bucket: st
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before = peak()
         with store.stage("gigabyte.enc") as staged:
-            for _ in range(1024):
+            for _ in range(int(os.environ["BLOCKS"])):
                 staged.write(block)
             staged.commit()
         print(peak() - before)
@@ -327,6 +331,7 @@ def test_a_gigabyte_passes_through_little_memory(rclone_s3: S3Server, bucket: st
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         input=json.dumps(config),
+        env={**os.environ, "BLOCKS": str(blocks)},
         capture_output=True,
         text=True,
         check=True,
@@ -334,7 +339,7 @@ def test_a_gigabyte_passes_through_little_memory(rclone_s3: S3Server, bucket: st
     assert int(done.stdout) < 64, f"grew by {done.stdout} MiB"
     info = store_of(rclone_s3, bucket).stat("gigabyte.enc")
     assert info is not None
-    assert info.size == 1 << 30
+    assert info.size == blocks << 20
     outside.client.delete_object(Bucket=bucket, Key="gigabyte.enc")
 
 
