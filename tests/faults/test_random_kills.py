@@ -76,7 +76,8 @@ class Production:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.sampled
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("trial", range(TRIALS))
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_a_restore_that_dies_anywhere_leaves_production_whole(
@@ -117,7 +118,8 @@ def test_a_restore_that_dies_anywhere_leaves_production_whole(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.sampled
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
     prefect: Installation, site: Site, trial: int
@@ -147,7 +149,8 @@ def test_a_backup_that_dies_anywhere_is_no_backup_and_the_next_one_is(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.sampled
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("trial", range(TRIALS))
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_a_shipping_run_that_dies_anywhere_loses_no_log_and_the_next_one_goes_on(

@@ -120,6 +120,7 @@ def test_every_key_of_the_ring_is_tried(vault: Vault, tmp_path: Path) -> None:
         adopt(vault, path, key_id="main")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dump", [DUMP + END, b"short"])
 @pytest.mark.parametrize("packer", ["gzip", "cat"])
 @pytest.mark.parametrize("trial", range(5))

@@ -278,6 +278,7 @@ def test_a_time_without_zone_is_refused_with_an_example(place: Place) -> None:
     assert "has no zone" in told["error"]["message"] and "2025-01-16T02:00:00Z" in told["error"]["remedy"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "nearest"),
     [
@@ -317,6 +318,7 @@ def test_a_pattern_that_matches_is_no_unknown_name(place: Place) -> None:
         assert place.json("restore", "--database", database, option, pattern, "--dry-run")["plan"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "arguments", "says"),
     [

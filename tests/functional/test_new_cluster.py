@@ -30,6 +30,8 @@ from tests.servers.databases import DatabaseServer
 from tests.servers.docker import Container, DockerEngine
 from tests.servers.fixtures import PASSWORD, _in_container
 
+pytestmark = pytest.mark.sampled
+
 KEY = "FAKE-encryption-key-of-the-tests-0123456789"
 ROLES = "SELECT rolname, rolpassword, rolsuper, rolcanlogin FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY 1"
 FAR = "/var/lib/postgresql/far"

@@ -85,12 +85,16 @@ def quiet_moment() -> datetime:
     return moment
 
 
+pytestmark = pytest.mark.sampled
+
+
 @pytest.fixture(params=["mysql", "postgres"])
 def shop(request: pytest.FixtureRequest, mariadb: DatabaseServer, postgres15: DatabaseServer, tmp_path: Path) -> Shop:
     tmp_path.chmod(0o755)
     return Shop(request.param, mariadb if request.param == "mysql" else postgres15, tmp_path)
 
 
+@pytest.mark.soak(sample=False)  # of every engine, tests/faults/test_any_second.py takes a sample
 def test_every_second_between_the_full_and_the_last_shipping_can_be_had(shop: Shop) -> None:
     shop.add(1, 2, 3)
     shop.anchor()

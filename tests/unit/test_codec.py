@@ -22,6 +22,7 @@ from engine.codec.encode import Compression
 from engine.codec.threads import ahead
 from engine.errors import DiskFull, IntegrityError, WrongKey
 from engine.manifest import Cipher, StoredFile
+from tests.soak import trials
 
 PASSPHRASE = "fake-passphrase-for-tests-" + "x" * 20
 KEYS = KeyRing({"main": PASSPHRASE}, "main")
@@ -297,34 +298,35 @@ def test_bytes_that_unpack_ten_thousandfold_come_in_bounded_chunks(compression: 
     assert largest <= 64 * 1024 * 1024
 
 
-_TWO_GIGABYTES = """
+_LARGE = """
 import hashlib, os, resource, sys
 from engine.codec import Encoder, KeyRing, decode
 keys = KeyRing({"main": "fake" * 12}, "main")
 noise = [os.urandom(512 * 1024) + bytes(512 * 1024) for _ in range(4)]
-target = sys.argv[1]
+target, blocks = sys.argv[1], int(sys.argv[2])
 def idle():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = idle()
 with open(target, "wb") as out:
     encoder = Encoder(out.write, keys)
-    for n in range(2048):
+    for n in range(blocks):
         encoder.write(noise[n % 4])
     entry = encoder.stored(encoder.finish(), file="big")
 def chunks():
     with open(target, "rb") as source:
         while chunk := source.read(1 << 20):
             yield chunk
-assert sum(map(len, decode(chunks(), entry, keys))) == 2048 << 20
+assert sum(map(len, decode(chunks(), entry, keys))) == blocks << 20
 print((idle() - before) // 1024)
 """
 
 
-@pytest.mark.slow
-def test_two_gigabytes_pass_in_both_directions_in_constant_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.soak
+def test_any_size_passes_in_both_directions_in_constant_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Half a gigabyte; two in a soak."""
     target = tmp_path_factory.mktemp("big") / "big.enc"
     done = subprocess.run(
-        [sys.executable, "-c", _TWO_GIGABYTES, str(target)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _LARGE, str(target), str(trials(512, 2048))], capture_output=True, text=True, check=False
     )
     target.unlink(missing_ok=True)
     assert done.returncode == 0, done.stderr

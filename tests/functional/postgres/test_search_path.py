@@ -24,6 +24,7 @@ USES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("outer", [OUTER, PL], ids=["sql", "plpgsql"])
 def test_such_a_function_is_named_before_the_dump_and_at_the_restore(

@@ -94,6 +94,7 @@ class TestMoto(S3Suite):
         return moto_s3
 
 
+@pytest.mark.sampled
 class TestMotoWithSha256(TestMoto):
     """moto takes the checksum header, sends it back, and never compares it: no proof may rest on it."""
 
@@ -106,5 +107,6 @@ class TestRclone(S3Suite):
         return rclone_s3
 
 
+@pytest.mark.sampled
 class TestRcloneWithSha256(TestRclone):
     checksums = "sha256"
