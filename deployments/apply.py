@@ -20,7 +20,7 @@ from blocks import ALL
 from deployments import apply_automations, apply_blocks, apply_deployments
 from deployments.merge import Digests
 from deployments.report import ApplyReport, Echo, _quiet
-from deployments.server import WORK_POOL
+from deployments.server import FIRST_QUEUE, WORK_POOL
 from engine.config import SiteConfig
 
 
@@ -86,3 +86,17 @@ def _work_pool(client: SyncPrefectClient, report: ApplyReport) -> None:
             WorkPoolCreate(name=WORK_POOL, type="process", description="Runs the backup flows on the worker's machine.")
         )
         report.made(f"work pool {WORK_POOL}")
+    _first_queue(client, report)
+
+
+def _first_queue(client: SyncPrefectClient, report: ApplyReport) -> None:
+    """Where a worker takes only so many runs at a time, those of a deployment go first."""
+    thing = f"work queue {WORK_POOL}/{FIRST_QUEUE}"
+    try:
+        client.read_work_queue_by_name(FIRST_QUEUE, WORK_POOL)
+        report.same(thing)
+    except ObjectNotFound:
+        client.create_work_queue(
+            FIRST_QUEUE, description="Snapshots before a deployment.", priority=1, work_pool_name=WORK_POOL
+        )
+        report.made(thing)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from deployments.apply import Memory
 
 _OF_FILES = ("flows/restore_config.py:restore_config", "flows/restore_volume.py:restore_volume")
+_OF_SERVERS = frozenset({"pre_deploy_snapshot", "release_snapshots"})
+DEFAULT_QUEUE = "default"
 TEMPLATE_SITES = ("workbench", "workset")
 
 
@@ -60,6 +62,8 @@ def _serves(entrypoint: str, config: SiteConfig) -> bool:
     flow = entrypoint.partition(":")[2]
     if entrypoint in _OF_FILES:
         return bool(config.volumes if flow == "restore_volume" else config.config)
+    if flow in _OF_SERVERS:
+        return bool(config.servers())
     kinds = {
         "binlog_ship": config.mysql,
         "wal_ship": config.postgres,
@@ -115,6 +119,7 @@ def _wanted(entry: dict[str, Any], flow: Flow[..., Any]) -> dict[str, Any]:
         "schedules": [_schedule(each) for each in entry.get("schedules", [])],
         "paused": False,
         "work_pool": pool["name"],
+        "work_queue": pool.get("work_queue_name") or DEFAULT_QUEUE,
         "job_variables": {**pool.get("job_variables", {}), "working_dir": str(ROOT)},
         "concurrency_limit": limit.get("limit"),
         "collision_strategy": limit.get("collision_strategy"),
@@ -147,6 +152,7 @@ def _saved(deployment: DeploymentResponse) -> dict[str, Any]:
         ),
         "paused": bool(deployment.paused),
         "work_pool": deployment.work_pool_name,
+        "work_queue": deployment.work_queue_name or DEFAULT_QUEUE,
         "job_variables": deployment.job_variables,
         "concurrency_limit": limit.limit if limit else None,
         "collision_strategy": options.collision_strategy.value if options else None,
@@ -185,6 +191,7 @@ def _save(client: SyncPrefectClient, flow: Flow[..., Any], name: str, values: di
         ],
         paused=values["paused"],
         work_pool_name=values["work_pool"],
+        work_queue_name=values["work_queue"],
         job_variables=values["job_variables"],
         concurrency_limit=values["concurrency_limit"],
         concurrency_options=ConcurrencyOptions(collision_strategy=strategy) if strategy else None,

@@ -23,6 +23,7 @@ from deployments.background import Background
 from engine.errors import ConfigError, Unreachable
 
 WORK_POOL = "backups"
+FIRST_QUEUE = "deploys"
 ROOT = Path(__file__).resolve().parent.parent
 USER = "backups"
 

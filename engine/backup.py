@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
 from engine import archive, stopping
 from engine.catalog import Entry
@@ -13,6 +15,7 @@ from engine.errors import BackupError
 from engine.file_source import Source
 from engine.manifest import Manifest
 from engine.names import BINLOGS
+from engine.pins import keep_until
 from engine.progress import Progress, silent
 from engine.site import Site, Target
 from engine.source import Preflight
@@ -56,6 +59,8 @@ def capture(
     progress: Progress = silent,
     locked: bool = False,
     source: Source | None = None,
+    about: Mapping[str, Any] | None = None,
+    keep: timedelta | None = None,
 ) -> tuple[Entry, Manifest]:
     """Dump one database (or archive the files of a source) into the local vault and publish it.
 
@@ -63,6 +68,8 @@ def capture(
         recovery_point: What all backups of one run share; see ``engine.names.recovery_point``.
         locked: The caller already holds this database's locks.
         source: Instead of the site's source of that name: one of its kind that captures something else.
+        about: Further facts for the manifest's contents.
+        keep: For how long it is to be kept, of a tier that retention never removes by itself.
 
     Raises:
         LockHeld: Another run works on this database. DiskFull: no room. And what the source raises.
@@ -86,7 +93,11 @@ def capture(
             facts = source.capture(target.database, writer, progress)
             told = dict.fromkeys((*found.warnings, *facts.warnings))
             warnings = [each for each in told if each not in facts.incomplete]
-            return writer.publish(replace(facts, warnings=warnings))
+            contents = {**facts.contents, **(about or {})}
+            entry, manifest = writer.publish(replace(facts, warnings=warnings, contents=contents))
+        if keep is not None:
+            keep_until(site.vault, entry, manifest.taken_at + keep)
+        return entry, manifest
 
 
 def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyReport:
@@ -159,10 +170,14 @@ def backup_one(
     label: str = "",
     recovery_point: str = "",
     progress: Progress = silent,
+    about: Mapping[str, Any] | None = None,
+    keep: timedelta | None = None,
 ) -> BackupResult:
-    """Capture and verify one database, locally. Replicas are a step of their own."""
+    """Capture and verify one database, locally. Replicas are a step of their own. See ``capture``."""
     begun = time.monotonic()
-    entry, manifest = capture(site, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress)
+    entry, manifest = capture(
+        site, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress, about=about, keep=keep
+    )
     report = verify(site, entry, progress=progress)
     return BackupResult(entry, manifest, report, time.monotonic() - begun)
 

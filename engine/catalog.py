@@ -83,6 +83,11 @@ class Catalog:
             if found is not None and (found.source is None or (found.source, found.tier) in fits):
                 yield found
 
+    def possible(self, tier: str) -> Iterator[Entry]:
+        """What may be of a tier by its names alone, in no order. Reads no manifest: where names leave the tier open,
+        a caller that knows most of them from elsewhere need not read them all."""
+        yield from (entry for entry, _, _ in self._named(None, None, tier))
+
     def load(self, entry: Entry) -> Manifest:
         """The signed manifest, read afresh.
 

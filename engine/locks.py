@@ -7,12 +7,17 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from engine import names
+from engine import names, stopping
 from engine.errors import LockHeld
 from engine.stores.local_errors import speaking_of
+
+_LOOK_AGAIN = 0.2
+"""Seconds between two looks whether a lock is free."""
 
 
 @contextlib.contextmanager
@@ -33,6 +38,37 @@ def held(path: Path, what: str) -> Iterator[None]:
         os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def patiently(
+    hold: Callable[[], AbstractContextManager[None]], seconds: float, tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold a lock as soon as whoever has it lets go.
+
+    Args:
+        tell: Hears once who has it, where there is something to wait for.
+
+    Raises:
+        LockHeld: Not within ``seconds``. Cancelled: the run was stopped meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    told = False
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(hold())
+            except LockHeld as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    tell(error.message)
+                told = True
+            else:
+                yield
+                return
+        stopping.check("waiting for a lock")
+        time.sleep(_LOOK_AGAIN)
 
 
 @contextlib.contextmanager

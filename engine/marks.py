@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -110,6 +110,28 @@ def _moment(stamp: str) -> datetime | None:
         )
     except ValueError:
         return None
+
+
+Spot = tuple[Store, Layout, Entry]
+"""A backup at a place."""
+
+
+def carry(source: Spot, target: Spot, keys: KeyRing, kinds: Sequence[Sequence[str]]) -> None:
+    """Write the latest word of each group of kinds at a copy's place, too; it says whence it came.
+
+    Raises:
+        IntegrityError: A mark of the original is damaged or forged. And what the stores raise.
+    """
+    store, layout, entry = source
+    wanted = {kind for group in kinds for kind in group}
+    if not any(mark.kind in wanted for mark in named(store, layout, entry.key)):
+        return
+    words = read(store, layout, keys, entry)
+    for group in kinds:
+        last = next((word for word in reversed(words) if word["kind"] in group), None)
+        if last is not None:
+            facts = {**last["facts"], "origin": store.name}
+            add(target[0], target[1], keys, target[2], last["kind"], facts, datetime.fromisoformat(last["at"]))
 
 
 def remove(store: Store, layout: Layout, key: str) -> None:

@@ -92,11 +92,14 @@ class Site:
             )
         return chosen
 
-    def sweep(self) -> Swept:
+    def sweep(self, replicas: bool = True) -> Swept:
         """Put right what dead runs left: half-done swaps, side databases, scratch servers, staged
         files, uploads.
 
         A journal whose server cannot be reached stays for the next run, and is told as a problem.
+
+        Args:
+            replicas: Also ask each replica for unfinished uploads; without it a dead bucket holds up nothing.
         """
         done: list[str] = []
         problems: list[str] = []
@@ -113,7 +116,7 @@ class Site:
         removed, still_there = leftovers.sweep(self.vault.state)
         done += removed
         problems += still_there
-        done += self.vault.sweep()
+        done += self.vault.sweep(replicas)
         return Swept(done, problems)
 
     def close(self) -> None:

@@ -94,6 +94,10 @@ class Vault:
         self.store(location)
         return self._layouts[location]
 
+    def snapshotting(self) -> AbstractContextManager[None]:
+        """One snapshot at a time, so that two runs of one deployment take one; LockHeld names who has it."""
+        return self._held("snapshot", f"a snapshot of {self.site}")
+
     def pruning(self) -> AbstractContextManager[None]:
         """One prune at a time; LockHeld names who has it."""
         return self._held("prune", f"the pruning of {self.site}")
@@ -219,7 +223,15 @@ class Vault:
         if copied:
             there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
             self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
+            self._carry_words(entry, there)
         return stored
+
+    def _carry_words(self, entry: Entry, there: Entry) -> None:
+        """What was said of a backup before it was copied holds for the copy: pinned, released, until when."""
+        from engine.prune.contents import CARRIED
+
+        places = [(self.store(each.location), self._layouts[each.location], each) for each in (entry, there)]
+        marks.carry(places[0], places[1], self.keys, CARRIED)
 
     def lacking(self, replica: str) -> list[Entry]:
         """Local backups that a replica does not have (by names), newest first; not those that retention would
@@ -283,15 +295,19 @@ class Vault:
             folder.mkdir(exist_ok=True, mode=0o700)
         return held(folder / f"{name}.lock", what)
 
-    def sweep(self) -> list[str]:
+    def sweep(self, replicas: bool = True) -> list[str]:
         """Remove what dead runs left in every store (best effort on replicas): staged files, data
-        whose writer died before its manifest, uploads, spools. Says what went."""
+        whose writer died before its manifest, uploads, spools. Says what went.
+
+        Args:
+            replicas: Also ask each replica for uploads that nobody finished.
+        """
         if not self.state.is_dir():
             return []
         done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
         done += withdraw_abandoned(self._publishing, self.store)
         done += self.finish_removals()
-        for location in self.locations():
+        for location in self.locations() if replicas else [LOCAL]:
             try:
                 age = 0.0 if location == LOCAL else UPLOADS_DIE_AFTER.total_seconds()
                 done += [f"{location}: {what} (unfinished)" for what in self.store(location).sweep(age)]

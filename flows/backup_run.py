@@ -7,6 +7,8 @@ whose first line says what is missing. All backups of one run share a recovery p
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
@@ -15,6 +17,7 @@ from blocks import load_site
 from engine.abreast import abreast
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, UnknownName, nearest
+from engine.pins import parse_keep
 from engine.site import Target
 from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, capture, find_databases, preflight, verify
@@ -24,26 +27,35 @@ from tasks.words import plural
 
 
 def run_backups(
-    site: str, tier: str, *, label: str = "", source: str = "", database: str = "", only_servers: bool = False
+    site: str,
+    tier: str,
+    *,
+    label: str = "",
+    source: str = "",
+    database: str = "",
+    only_servers: bool = False,
+    keep: str = "",
 ) -> State[None]:
     """Back up every source of a site, or one, or one database.
 
     Args:
         only_servers: Databases and nothing else.
+        keep: Of manual backups: for how long, such as ``30d``; empty: for ever.
 
     Raises:
-        UnknownName: No such site, source or database. ConfigError: a block is wrong.
+        UnknownName: No such site, source or database. ConfigError: a block is wrong, or ``keep`` is no age.
     """
+    how_long = parse_keep(keep, tier)
     handle = SiteHandle(load_site(site))
     ledger = Ledger(handle.name, tier)
     ledger.swept = sweep(handle)
     targets = _targets(handle, source, database, only_servers, ledger)
     sources = dict.fromkeys(target.source for target in targets)
     groups = [[target for target in targets if target.source == name] for name in sources]
-    abreast(groups, lambda target: _back_up(handle, target, tier, label, ledger))
+    abreast(groups, lambda target: _back_up(handle, target, tier, label, ledger, how_long))
     ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
     for replica in handle.config.vault.replicas:
-        _bring_up_to_date(handle, replica.name, ledger)
+        bring_up_to_date(handle, replica.name, ledger)
     publish(ledger)
     if ledger.failed:
         get_run_logger().error(ledger.verdict())
@@ -78,12 +90,14 @@ def _targets(site: SiteHandle, source: str, database: str, only_servers: bool, l
     return chosen
 
 
-def _back_up(site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger) -> None:
+def _back_up(
+    site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger, keep: timedelta | None = None
+) -> None:
     """One database or archive: captured and proven, or noted as lost."""
     captured: Captured | None = None
     try:
         preflight(site, target)
-        captured = capture(site, target, tier, label, ledger.recovery_point)
+        captured = capture(site, target, tier, label, ledger.recovery_point, keep)
         ledger.proven(captured, verify(site, captured.entry))
     except BackupError as error:
         if captured is None:
@@ -92,7 +106,7 @@ def _back_up(site: SiteHandle, target: Target, tier: str, label: str, ledger: Le
             ledger.unproven(captured, error)
 
 
-def _bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
+def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
     """Copy what a replica lacks: this run's backups first, then what earlier runs could not."""
     ours = [row.captured.entry for row in ledger.rows if row.report is not None]
     try:

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 
 from flows.backup_run import run_backups
 from flows.outcome import outcome
-from flows.parameters import Database, Label, SiteName, Source
+from flows.parameters import Database, Keep, Label, SiteName, Source
 
 
 def _run_name() -> str:
@@ -19,13 +19,16 @@ def _run_name() -> str:
 
 
 @flow(name="manual-backup", flow_run_name=_run_name, persist_result=False)
-def manual_backup(site: SiteName, label: Label = "", source: Source = "", database: Database = "") -> State[Any]:
-    """Back up a site, one of its sources, or one database, now. Kept until a person removes it.
+def manual_backup(
+    site: SiteName, label: Label = "", source: Source = "", database: Database = "", keep: Keep = ""
+) -> State[Any]:
+    """Back up a site, one of its sources, or one database, now. Kept for ever, unless it is said for how long.
 
     Args:
         site: Name of the site block, such as workset.
         label: Why this backup is made; stands in its manifest. Not a place for secrets.
         source: One source of the site, such as mysql or config. Empty: all of them.
         database: One database of that server. Empty: all of them.
+        keep: For how long it is kept, such as 30d, 12w or 6m. Empty: for ever.
     """
-    return outcome(run_backups, site, "manual", label=label, source=source, database=database)
+    return outcome(run_backups, site, "manual", label=label, source=source, database=database, keep=keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from prefect.logging import get_run_logger
 
@@ -50,12 +51,19 @@ def preflight(site: SiteHandle, target: Target) -> Preflight:
 
 
 @step(name="dump", run_name="dump {site.name}/{target} ({tier})")
-def capture(site: SiteHandle, target: Target, tier: str, label: str = "", recovery_point: str = "") -> Captured:
+def capture(
+    site: SiteHandle,
+    target: Target,
+    tier: str,
+    label: str = "",
+    recovery_point: str = "",
+    keep: timedelta | None = None,
+) -> Captured:
     """Dump one database, or archive files, encrypted, into the local vault. What fails half-way leaves nothing."""
     begun = time.monotonic()
     with site.open() as opened, told(f"dump {target}") as progress:
         entry, manifest = backup.capture(
-            opened, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress
+            opened, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress, keep=keep
         )
     seconds = time.monotonic() - begun
     get_run_logger().info(

@@ -16,6 +16,7 @@ from deployments.cli import (
     exits,
     finding,
     making,
+    pinning,
     prefect,
     proving,
     pruning,
@@ -23,6 +24,7 @@ from deployments.cli import (
     restoring_files,
     restoring_volumes,
     shipping,
+    snapshots,
     upkeep,
 )
 from deployments.cli.run import Terminated
@@ -38,7 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 restores = (restoring, restoring_files, restoring_volumes, cluster)
-for module in (making, shipping, copies, finding, proving, *restores, pruning, upkeep, prefect):
+for module in (making, snapshots, shipping, copies, finding, proving, *restores, pinning, pruning, upkeep, prefect):
     module.register(app)
 
 # typer carries its own click since 0.2x; its error classes are found where typer shows them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,16 +38,20 @@ def backup(
     database: Database = None,
     tier: Annotated[str, typer.Option(help="hourly, daily, weekly, monthly, pre-deployment or manual.")] = "manual",
     label: Annotated[str, typer.Option(help="A few words kept in the manifest.")] = "",
+    keep: Annotated[str, typer.Option(help="Of a manual backup: for how long, such as 30d; else for ever.")] = "",
 ) -> Outcome:
     """Back up, verify, then bring every replica up to date.
 
     Every source of the site unless one is named: sources side by side, the databases of one after each other. A
     replica that fails, or a file that cannot be read, costs nothing else: the exit code is then 3.
     """
+    from engine.pins import parse_keep
+
     check_tier(tier)
+    how_long = parse_keep(keep, tier)
     with run.site(sweep=True) as site:
         targets, errors, failed = _targets(run, site, source, database)
-        work = _Work(run, site, tier, label, names.recovery_point())
+        work = _Work(run, site, tier, label, names.recovery_point(), how_long)
         work.do(targets)
         errors, failed = errors + work.errors, failed + work.failed
         copies = _copy(run, site)
@@ -99,13 +104,15 @@ def _may_hold(configured: list[str], database: str | None) -> bool:
 class _Work:
     """The backups of one run: what was made, what failed, what is incomplete."""
 
-    def __init__(self, run: Run, site: Site, tier: str, label: str, recovery_point: str) -> None:
+    def __init__(
+        self, run: Run, site: Site, tier: str, label: str, recovery_point: str, keep: timedelta | None = None
+    ) -> None:
         self.recovery_point = recovery_point
         self.made: list[BackupResult] = []
         self.errors: list[BackupError] = []
         self.incomplete: list[BackupError] = []
         self.failed: list[dict[str, Any]] = []
-        self._run, self._site, self._tier, self._label = run, site, tier, label
+        self._run, self._site, self._tier, self._label, self._keep = run, site, tier, label, keep
         self._speaking = threading.Lock()
 
     def do(self, targets: list[Target]) -> None:
@@ -128,8 +135,9 @@ class _Work:
         try:
             with Site(self._site.config) as site:
                 result = backup_one(
-                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point, progress=told
-                )
+                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point,
+                    progress=told, keep=self._keep,
+                )  # fmt: skip
         except BackupError as error:
             with self._speaking:
                 self._failed(target, error)

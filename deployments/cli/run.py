@@ -100,13 +100,17 @@ class Run:
 
         with Site(self.config()) as site:
             if sweep:
-                swept = site.sweep()
-                self.sweeps += swept.done
-                for line in swept.done:
-                    self.out.tell(f"left by an earlier run: {line}")
-                for line in swept.problems:
-                    self.warn(line)
+                self.sweep(site)
             yield site
+
+    def sweep(self, site: Site, *, replicas: bool = True) -> None:
+        """Put right what a dead run left; see ``Site.sweep``."""
+        swept = site.sweep(replicas)
+        self.sweeps += swept.done
+        for line in swept.done:
+            self.out.tell(f"left by an earlier run: {line}")
+        for line in swept.problems:
+            self.warn(line)
 
     def warn(self, text: str) -> None:
         """Tell a person, and the JSON document."""

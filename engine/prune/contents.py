@@ -20,7 +20,14 @@ from engine.vault import Vault
 EXPIRED, REPRIEVED = "expired", "reprieved"
 """Kinds of marks: to go a day later; kept after all."""
 VERIFIED, BROKEN, COPIED = "verified", "broken", "copied"
-PINNED, UNPINNED, RELEASED = "pinned", "unpinned", "released"
+PINNED, UNPINNED = "pinned", "unpinned"
+RELEASED, WITHHELD = "released", "withheld"
+"""Of a snapshot before a deployment: that one succeeded; it failed. The latest word counts."""
+KEEP = "keep-until"
+"""Until when a backup is to be kept, as a fact of the mark."""
+UNTIL = "until"
+CARRIED = ((PINNED, UNPINNED), (RELEASED, WITHHELD), (KEEP,))
+"""What goes along with a copy: the latest word of each of these."""
 _SIDE_BY_SIDE = 8
 _DAMAGE = (IntegrityError, WrongKey, NotFound)
 """What says of a backup that it does not hold; anything else says that the place could not be asked."""
@@ -36,7 +43,9 @@ class Claims:
     expiry_at: datetime | None = None
     pinned: str = ""
     pinned_at: datetime | None = None
-    released: bool = False
+    release: str = ""
+    release_at: datetime | None = None
+    limited: bool = False
 
     def add(self, mark: marks.Named) -> None:
         if mark.kind in (VERIFIED, BROKEN, COPIED):
@@ -48,8 +57,15 @@ class Claims:
         elif mark.kind in (PINNED, UNPINNED):
             if _is_later(mark, self.pinned_at, wins_tie=mark.kind == PINNED):
                 self.pinned, self.pinned_at = mark.kind, mark.at
-        elif mark.kind == RELEASED:
-            self.released = True
+        elif mark.kind in (RELEASED, WITHHELD):
+            if _is_later(mark, self.release_at, wins_tie=mark.kind == WITHHELD):
+                self.release, self.release_at = mark.kind, mark.at
+        elif mark.kind == KEEP:
+            self.limited = True
+
+    @property
+    def released(self) -> bool:
+        return self.release == RELEASED
 
     @property
     def claim(self) -> Claim:
@@ -127,7 +143,7 @@ def item_of(entry: Entry, said: Claims | None = None) -> Item:
     return Item(
         entry.key, entry.source, entry.tier, entry.name.name, entry.name.taken_at, said.claim,
         pinned=said.pinned == PINNED, released=said.released,
-        expired_at=said.expiry_at if said.expired == EXPIRED else None,
+        expired_at=said.expiry_at if said.expired == EXPIRED else None, limited=said.limited,
     )  # fmt: skip
 
 
@@ -157,7 +173,16 @@ class SignedEvidence:
 
     def released(self, item: Item) -> bool:
         """See ``Evidence.released``."""
-        return any(mark["kind"] == RELEASED for mark in self._marks(item))
+        words = [mark["kind"] for mark in self._marks(item) if mark["kind"] in (RELEASED, WITHHELD)]
+        return bool(words) and words[-1] == RELEASED
+
+    def keep_until(self, item: Item) -> datetime | None:
+        """See ``Evidence.keep_until``. Words that cannot be read are none: the backup stays."""
+        words = [mark["facts"].get(UNTIL) for mark in self._marks(item) if mark["kind"] == KEEP]
+        try:
+            return datetime.fromisoformat(words[-1]) if words else None
+        except (TypeError, ValueError):
+            return None
 
     def point(self, item: Item) -> str:
         """See ``Evidence.point``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from engine import names
 from engine.catalog import Entry
@@ -10,7 +11,7 @@ from engine.logs import LogFile
 from engine.prune.contents import EXPIRED, Contents, SignedEvidence, claims_of, contents, item_of
 from engine.recovery.window import Anchor
 from engine.retention.judge import Item, judge
-from engine.retention.policy import Policy
+from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy
 from engine.vault import LOCAL, Vault
 
 
@@ -23,7 +24,7 @@ def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Poli
     Raises:
         What the stores raise.
     """
-    old = [each for each in lacking if not _is_young(each, policy)]
+    old = [each for each in lacking if not _is_young(vault, each, policy)]
     if not old:
         return lacking
     marked = {each.key for each in old if claims_of(vault, each).expired == EXPIRED}
@@ -32,9 +33,13 @@ def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Poli
     return [each for each in lacking if each.key not in unwanted]
 
 
-def _is_young(entry: Entry, policy: Policy) -> bool:
+def _is_young(vault: Vault, entry: Entry, policy: Policy) -> bool:
     if entry.source is None or entry.tier is None:
         return True
+    if entry.tier in (PRE_DEPLOYMENT, MANUAL):  # a word may say that these go, not their age
+        said = claims_of(vault, entry)
+        if said.released or said.limited:
+            return False
     rule = policy.of(entry.source, entry.tier)
     return rule.forever or (rule.age is not None and names.now() - entry.name.taken_at <= rule.age)
 
@@ -64,6 +69,9 @@ class _Both:
 
     def released(self, item: Item) -> bool:
         return self._of(item).released(item)
+
+    def keep_until(self, item: Item) -> datetime | None:
+        return self._of(item).keep_until(item)
 
     def point(self, item: Item) -> str:
         return self._of(item).point(item)

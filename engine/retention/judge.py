@@ -31,6 +31,7 @@ class Item:
         claim: What the names of its marks say of it. Before anything leans on ``good``, the evidence is asked.
         released: A mark says that the deployment it was taken for is over.
         expired_at: When it was marked as expired, UTC; None when it is not.
+        limited: A mark says until when it is to be kept.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Item:
     pinned: bool = False
     released: bool = False
     expired_at: datetime | None = None
+    limited: bool = False
 
     @property
     def is_log(self) -> bool:
@@ -61,6 +63,10 @@ class Evidence(Protocol):
 
     def released(self, item: Item) -> bool:
         """A signed mark says that it was released."""
+        ...
+
+    def keep_until(self, item: Item) -> datetime | None:
+        """Until when a signed mark asks to keep it, UTC; None when none does. Asked only of what is ``limited``."""
         ...
 
     def point(self, item: Item) -> str:
@@ -149,7 +155,7 @@ def _judge_series(
         counted = 0
         newest_released = True
         for item in series:
-            reason = _by_policy(item, rule, now, counted)
+            reason = _by_policy(item, rule, now, counted, evidence)
             if reason:
                 by_rule.add(item.key)
             if not reason and tier == PRE_DEPLOYMENT:
@@ -167,13 +173,16 @@ def _judge_series(
     return by_rule
 
 
-def _by_policy(item: Item, rule: Rule, now: datetime, counted: int) -> str:
+def _by_policy(item: Item, rule: Rule, now: datetime, counted: int, evidence: Evidence) -> str:
     """Why the policy keeps it; empty when it does not."""
     if item.pinned:
         return "pinned by a person"
     if item.tier == PRE_DEPLOYMENT and rule.forever:
         return ""  # kept by not being released
     if rule.forever:
+        until = evidence.keep_until(item) if item.limited else None
+        if until is not None:
+            return f"to be kept until {names.iso(until)}, as whoever made it said" if now <= until else ""
         return f"{item.tier} backups are never removed by themselves"
     if rule.age is not None and now - item.taken_at <= rule.age:
         return f"{item.tier} backups are kept for {rule.text}"
@@ -194,6 +203,8 @@ def _by_release(item: Item, evidence: Evidence, newest: bool, policy: Policy) ->
 def _past(item: Item, rule: Rule, now: datetime) -> str:
     if item.tier == PRE_DEPLOYMENT:
         return "released: a newer deployment succeeded"
+    if rule.forever:
+        return f"{_age(now, item.taken_at)} old; whoever made it said for how long it was to be kept"
     return f"{_age(now, item.taken_at)} old; {item.tier} backups are kept for {rule.text}"
 
 

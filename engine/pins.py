@@ -1,0 +1,110 @@
+"""A person's word on how long a backup stays: pinned, unpinned, to be kept until a day. Retention honours it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from engine import marks, names
+from engine.catalog import Entry
+from engine.errors import BackupError, ConfigError
+from engine.manifest import Manifest
+from engine.prune.contents import KEEP, PINNED, UNPINNED, UNTIL, claims_of
+from engine.retention.policy import MANUAL, parse
+from engine.vault import Vault
+
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What became of a word at one place.
+
+    Attributes:
+        changed: False where it had been said before, or the backup is not there.
+        there: Does the backup stand there?
+        error: Why it could not be said.
+    """
+
+    location: str
+    changed: bool = False
+    there: bool = True
+    error: BackupError | None = None
+
+
+def parse_keep(text: str, tier: str) -> timedelta | None:
+    """``30d`` as it is given for one backup; None for an empty text.
+
+    Raises:
+        ConfigError: It is no age, or the tier has a rule of its own.
+    """
+    if not text.strip():
+        return None
+    if tier != MANUAL:
+        raise ConfigError(
+            f"How long {tier} backups are kept is said in the site file, not for one of them.",
+            remedy=f"set vault.retention.{tier}, or back up without --tier, which makes a manual backup",
+        )
+    try:
+        rule = parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--keep {error}") from None
+    if rule.age is None or rule.count:
+        raise ConfigError(f"--keep {text} is no age.", remedy="write 30d, 12w or 6m; without it, it is kept for ever")
+    return rule.age
+
+
+def keep_until(vault: Vault, entry: Entry, until: datetime) -> None:
+    """Say until when a backup is to be kept (UTC); a copy made later hears of it."""
+    vault.mark(entry, KEEP, **{UNTIL: until.isoformat()})
+
+
+def pin(vault: Vault, entry: Entry, manifest: Manifest, *, reason: str = "") -> list[Said]:
+    """Keep a backup, wherever it stands, until it is unpinned. One place that fails holds up no other."""
+    return everywhere(vault, entry, manifest, lambda there: _say(vault, there, PINNED, reason))
+
+
+def unpin(vault: Vault, entry: Entry, manifest: Manifest, *, reason: str = "") -> list[Said]:
+    """Leave a backup to the retention of its tier again, wherever it stands."""
+    return everywhere(vault, entry, manifest, lambda there: _say(vault, there, UNPINNED, reason))
+
+
+def everywhere(vault: Vault, entry: Entry, manifest: Manifest, say: Callable[[Entry], bool]) -> list[Said]:
+    """Say something of a backup at every place that has it; ``say`` tells whether anything changed."""
+    done = []
+    for location in vault.locations():
+        try:
+            there = entry if location == entry.location else standing(vault, location, entry, manifest)
+            done.append(Said(location, say(there)) if there is not None else Said(location, there=False))
+        except BackupError as error:
+            done.append(Said(location, error=error))
+    return done
+
+
+def standing(vault: Vault, location: str, entry: Entry, manifest: Manifest) -> Entry | None:
+    """The same backup at another place, or None where that does not have it."""
+    key = vault.layout(location).key(manifest.source, manifest.tier, manifest.taken_at, manifest.file)
+    if vault.store(location).stat(key + names.MANIFEST_SUFFIX) is None:
+        return None
+    return Entry(location, key, entry.name, manifest.source, manifest.tier, manifest.data.size)
+
+
+def say(vault: Vault, entry: Entry, kind: str, facts: Mapping[str, object], after: datetime | None = None) -> None:
+    """Write a mark that is later than an earlier word: their names tell whole seconds only."""
+    at = names.now()
+    if after is not None and at < after + _SECOND:
+        at = after + _SECOND
+    marks.add(vault.store(entry.location), vault.layout(entry.location), vault.keys, entry, kind, facts, at)
+
+
+def _say(vault: Vault, entry: Entry, kind: str, reason: str) -> bool:
+    """Write the mark, unless the last one says the same."""
+    said = claims_of(vault, entry)
+    if said.pinned == kind or (kind == UNPINNED and not said.pinned):
+        return False
+    say(vault, entry, kind, {"reason": reason} if reason else {}, said.pinned_at)
+    return True
+
+
+__all__ = ["Said", "everywhere", "keep_until", "parse_keep", "pin", "say", "standing", "unpin"]

@@ -1,0 +1,276 @@
+"""Snapshots of the databases right before a deployment: what they are for, which there are, and taking one.
+
+A snapshot is a recovery point in the tier ``pre-deployment``. What it was taken for (release, commit, actor, and the
+key that makes a second request for it the same snapshot) stands in each manifest's contents.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal
+
+from engine import backup, names
+from engine.backup import BackupResult
+from engine.catalog import Entry
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, UnknownName, WrongKey, nearest
+from engine.locks import patiently
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.prune.contents import RELEASED, WITHHELD, claims_of
+from engine.retention.policy import PRE_DEPLOYMENT
+from engine.site import Site, Target
+from engine.status import verdict
+from engine.vault import LOCAL, Vault
+
+DEPLOY = "deploy"
+"""Where a manifest's contents say what the snapshot was taken for."""
+WAIT_SECONDS = 600.0
+"""For a run that works on the same database. A backup of it or a restore; nothing else is waited for."""
+LATEST = "latest"
+_LONGEST = 200
+
+Part = tuple[Entry, Manifest]
+State = Literal["waiting", "released", "failed"]
+"""``waiting``: nobody has said how its deployment went."""
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """What a snapshot is taken for. All of it may be empty; no secrets.
+
+    Attributes:
+        release: As people call it: ``v1.4.2``.
+        commit: What is deployed.
+        actor: Who deploys.
+        key: A second request with the same key is the same snapshot.
+
+    Raises:
+        ConfigError: One is too long, or holds control characters.
+    """
+
+    release: str = ""
+    commit: str = ""
+    actor: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if len(value) > _LONGEST or not value.isprintable():
+                raise ConfigError(
+                    f"The {each.name} of a snapshot must be one line of at most {_LONGEST} characters.",
+                    kept="nothing was begun",
+                )
+
+    @property
+    def label(self) -> str:
+        """For people: ``before v1.4.2 (3f9a1c2) by alice``."""
+        commit = f" ({self.commit[:7]})" if self.commit else ""
+        actor = f" by {self.actor}" if self.actor else ""
+        return f"before {self.release or 'a deployment'}{commit}{actor}"
+
+    def facts(self) -> dict[str, Any]:
+        """As it stands in a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Deploy:
+        """What a manifest says; empty where it says nothing."""
+        told = manifest.contents.get(DEPLOY)
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: str(value) for name, value in told.items() if name in known}) if told else cls()
+
+
+@dataclass
+class Snapshot:
+    """One recovery point from before a deployment.
+
+    Attributes:
+        id: Its recovery point, or the file's name where it has none.
+        parts: A backup of each database, at the place where it was found first, the local root before others.
+    """
+
+    id: str
+    deploy: Deploy
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def taken_at(self) -> datetime:
+        """When its first part was begun, UTC."""
+        return min(manifest.taken_at for _, manifest in self.parts)
+
+    @property
+    def targets(self) -> list[Target]:
+        return sorted(Target(manifest.source, manifest.database) for _, manifest in self.parts)
+
+    @property
+    def title(self) -> str:
+        """For people: its id and what it was taken for."""
+        return f"{self.id} ({self.deploy.label})"
+
+    def is_called(self, which: str) -> bool:
+        """Is it meant by an id, a key, a release, or the name of one of its files?"""
+        file = which.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
+        return which in (self.id, self.deploy.key, self.deploy.release) or any(
+            file in (entry.file, entry.name.stem) for entry, _ in self.parts
+        )
+
+    def way_back(self, site_file: str) -> str:
+        """The one command line that puts every database back as it was."""
+        commands = []
+        for entry, manifest in sorted(self.parts, key=lambda part: (part[1].source, part[1].database)):
+            what = ["--source", manifest.source, "--database", manifest.database, "--backup", manifest.file]
+            place = [] if entry.location == LOCAL else ["--location", entry.location]
+            into = ["--into", manifest.database, "--confirm", manifest.database]
+            commands.append(shlex.join(["backups", "restore", "-f", site_file, *what, *place, *into]))
+        return " && ".join(commands)
+
+
+def snapshots(vault: Vault) -> list[Snapshot]:
+    """Every snapshot of the local root, newest first. Raises what the store does."""
+    return grouped(parts_at(vault, LOCAL, []))
+
+
+def grouped(parts: Iterable[Part]) -> list[Snapshot]:
+    """Parts put together by recovery point, newest snapshot first."""
+    found: dict[str, Snapshot] = {}
+    for entry, manifest in parts:
+        name = manifest.recovery_point or entry.name.stem
+        known = found.setdefault(name, Snapshot(name, Deploy.of(manifest)))
+        if manifest.file not in {each.file for _, each in known.parts if each.source == manifest.source}:
+            known.parts.append((entry, manifest))
+    return sorted(found.values(), key=lambda each: (each.taken_at, each.id), reverse=True)
+
+
+def parts_at(vault: Vault, location: str, known: Iterable[Entry]) -> Iterator[Part]:
+    """Every part of a snapshot that a place holds. One whose manifest does not hold is left out.
+
+    Args:
+        known: Backups of other tiers as the local root has them: where a place's names leave the tier open, their
+            manifests need not be read there.
+
+    Raises:
+        What the store raises.
+    """
+    layout, catalog = vault.layout(location), vault.catalog(location)
+    others = {
+        layout.key(each.source, each.tier, each.name.taken_at, each.file)
+        for each in known
+        if each.source is not None and each.tier not in (None, PRE_DEPLOYMENT)
+    }
+    for entry in catalog.possible(PRE_DEPLOYMENT):
+        if entry.key in others:
+            continue
+        try:
+            manifest = catalog.load(entry)
+        except (IntegrityError, WrongKey, NotFound):
+            continue
+        if manifest.tier == PRE_DEPLOYMENT:
+            yield Entry(location, entry.key, entry.name, manifest.source, manifest.tier, entry.size), manifest
+
+
+def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
+    """The snapshot that is meant, of several of one name the newest; ``latest`` is the newest of all.
+
+    Raises:
+        UnknownName: There is none such; says what there is.
+    """
+    wanted = which.strip()
+    found = next((each for each in known if wanted == LATEST or (wanted and each.is_called(wanted))), None)
+    if found is not None:
+        return found
+    if not known:
+        raise UnknownName(
+            f"Site {site} has no snapshot from before a deployment.",
+            kept="nothing was changed",
+            remedy=f"take one with: backups snapshot -f {site}",
+        )
+    called = [name for each in known for name in (each.id, each.deploy.key, each.deploy.release) if name]
+    raise UnknownName(
+        f"Site {site} has no snapshot {wanted!r}.",
+        kept="nothing was changed",
+        remedy=nearest(wanted, called) + " See: backups snapshots",
+    )
+
+
+def state_of(vault: Vault, snapshot: Snapshot) -> State:
+    """How its deployment went, as the names of its marks say."""
+    words = {claims_of(vault, entry).release for entry, _ in snapshot.parts}
+    if WITHHELD in words:
+        return "failed"
+    return "released" if words == {RELEASED} else "waiting"
+
+
+def standing(site: Site, key: str, targets: Iterable[Target]) -> Snapshot | None:
+    """The snapshot that was taken with this key before, whole and verified for all of these; None for an empty key.
+
+    One that was released is none any more: its deployment is over, and what is deployed now is another one.
+    """
+    wanted = set(targets)
+    for each in snapshots(site.vault) if key else ():
+        if each.deploy.key != key or state_of(site.vault, each) == "released":
+            continue
+        proven = {Target(manifest.source, manifest.database) for entry, manifest in each.parts if _whole(site, entry)}
+        if wanted <= proven:
+            return each
+    return None
+
+
+def snapshot_targets(site: Site, source: str = "", database: str = "") -> list[Target]:
+    """Every database of the site's servers, or those of one, or one of them.
+
+    Raises:
+        UnknownName: No such source or database. ConfigError: no database server. And what asking a server raises: a
+            snapshot that lacks a server is none.
+    """
+    chosen = [site.config.server(source)] if source else site.config.servers()
+    if not chosen:
+        raise ConfigError(f"Site {site.name} names no database server.", remedy="add one to the site file")
+    found = [each for server in chosen for each in site.targets(server.name)]
+    wanted = [each for each in found if database in ("", each.database)]
+    if not wanted:
+        raise UnknownName(
+            f"Site {site.name} backs up no database {database!r}" + (f" on {source}." if source else "."),
+            remedy=nearest(database, sorted({each.database for each in found})),
+        )
+    return wanted
+
+
+def take(
+    site: Site,
+    target: Target,
+    deploy: Deploy,
+    recovery_point: str,
+    *,
+    wait: float = WAIT_SECONDS,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda text: None,
+) -> BackupResult:
+    """Take and verify the snapshot of one database. A run that works on it is waited for.
+
+    Args:
+        wait: Seconds, at most.
+        tell: Hears who is waited for.
+
+    Raises:
+        LockHeld: It took longer. And what a backup raises.
+    """
+    with patiently(lambda: backup.locks(site, target), wait, tell):
+        begun = time.monotonic()
+        entry, manifest = backup.capture(
+            site, target, tier=PRE_DEPLOYMENT, label=deploy.label, recovery_point=recovery_point, progress=progress,
+            locked=True, about={DEPLOY: deploy.facts()},
+        )  # fmt: skip
+    report = backup.verify(site, entry, progress=progress)
+    return BackupResult(entry, manifest, report, time.monotonic() - begun)
+
+
+def _whole(site: Site, entry: Entry) -> bool:
+    try:
+        return verdict(site, entry) is True
+    except BackupError:
+        return False
