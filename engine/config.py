@@ -16,6 +16,8 @@ from engine.names import BINLOGS, WAL
 from engine.retention import policy
 
 MIN_KEY_LENGTH = 32
+_COLD = ("GLACIER", "DEEP_ARCHIVE")
+_OF_AWS = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
 
 class Model(BaseModel):
@@ -42,6 +44,10 @@ class ObjectStoreConfig(Model):
     secret_key: SecretStr | None = Field(None, description="Secret access key.")
     path: str | None = Field(None, description="Key template; empty means the vault's own template.")
     storage_class: str | None = Field(None, description="For data, such as STANDARD_IA. Manifests stay STANDARD.")
+    archive_class: str | None = Field(
+        None,
+        description="For the data of weekly and monthly archives, such as GLACIER_IR; empty: as any other.",
+    )
     addressing: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Bucket in the path or in the host name."
     )
@@ -53,6 +59,24 @@ class ObjectStoreConfig(Model):
     server_side_encryption: str | None = Field(None, description="AES256 or aws:kms; empty for none.")
     threads: int = Field(2, ge=1, le=16, description="Parts uploaded side by side.")
     verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
+
+    @field_validator("archive_class")
+    @classmethod
+    def _archives_can_be_read(cls, value: str | None) -> str | None:
+        if value in _COLD:
+            raise ValueError(
+                f"archive_class {value} has to be thawed before it can be read or verified; "
+                "use GLACIER_IR, which costs little more and is read at once"
+            )
+        if value and not re.fullmatch(r"[A-Z][A-Z0-9_-]*", value):
+            raise ValueError(f"archive_class {value!r} is no storage class; one looks like STANDARD_IA or GLACIER_IR")
+        return value or None
+
+    @model_validator(mode="after")
+    def _class_is_one_of_its_endpoint(self) -> ObjectStoreConfig:
+        if self.archive_class and not self.endpoint_url and self.archive_class not in _OF_AWS:
+            raise ValueError(f"archive_class {self.archive_class} is none of AWS; it has {', '.join(_OF_AWS)}")
+        return self
 
 
 class VaultConfig(Model):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import names
+from engine import marks, names
 from engine.catalog import Catalog, Entry
 from engine.errors import BackupError, IntegrityError, NotFound
 from engine.journal import Journal
@@ -23,6 +23,7 @@ from engine.sweeping import begin_publishing, withdraw
 
 _SAMPLE = 64 * 1024
 PRESENT = "size+sample"
+COPIED_THERE = "server-copy+sample"
 _WAITS = (0.2, 0.4, 0.8, 1.6)
 """Seconds between looks for data whose manifest is there: another run may be at it, or a listing lag."""
 
@@ -74,7 +75,7 @@ class Copying:
                 if target in standing:
                     done = self._equal(target, part)
                 else:
-                    done = self._upload(target, part)
+                    done = self._copied_there(manifest, target, part) or self._upload(manifest, target, part)
             self.target.put(key + names.MANIFEST_SUFFIX, signed)
             journal.close()
             return done
@@ -86,10 +87,41 @@ class Copying:
         finally:
             journal.release()
 
-    def _upload(self, target: str, part: StoredFile) -> Stored:
+    def _copied_there(self, manifest: Manifest, target: str, part: StoredFile) -> Stored | None:
+        """A promoted backup's part, where the target has it under its old name: copied by the target itself, and
+        compared in size and samples with ours. None when it has to be sent."""
+        known = self._under_its_old_name(manifest, part)
+        if known is None or not self.target.duplicate(known, target, archive=manifest.tier in names.ARCHIVES):
+            return None
+        info = self.target.stat(target)
+        whole = info is not None and info.size == part.size
+        if whole and all(ours == theirs for ours, theirs in self._samples(target, part)):
+            return Stored(target, part.size, part.sha256, COPIED_THERE)
+        self.target.delete(target)
+        return None
+
+    def _under_its_old_name(self, manifest: Manifest, part: StoredFile) -> str | None:
+        """Key of the original's part in the target, where it stands beside its manifest and was not found broken."""
+        from engine.prune.contents import Claims
+
+        origin = manifest.origin
+        if origin is None:
+            return None
+        folder = self.layout.folder(manifest.source, origin.tier, origin.taken_at)
+        data = "/".join(each for each in (folder, origin.file) if each)
+        key = "/".join(each for each in (folder, renamed(part.file, manifest.file, origin.file)) if each)
+        info = self.target.stat(key)
+        if info is None or info.size != part.size or self.target.stat(data + names.MANIFEST_SUFFIX) is None:
+            return None
+        said = Claims()
+        for mark in marks.named(self.target, self.layout, data):
+            said.add(mark)
+        return None if said.claim == "broken" else key
+
+    def _upload(self, manifest: Manifest, target: str, part: StoredFile) -> Stored:
         digest = hashlib.sha256()
         chunks = self.source.read(self.entry.beside(part.file))
-        with self.target.stage(target) as staged:
+        with self.target.stage(target, archive=manifest.tier in names.ARCHIVES) as staged:
             size = 0
             for chunk in told(chunks, f"copy {part.file} to {self.target.name}", part.size, self.progress):
                 digest.update(chunk)
@@ -182,10 +214,22 @@ class Copying:
         )
 
 
+def renamed(file: str, of: str, to: str) -> str:
+    """The name of a part of the backup ``of`` as it is called in the backup ``to``.
+
+    Raises:
+        IntegrityError: It is not called after its backup.
+    """
+    one, other = names.parse_file(of), names.parse_file(to)
+    if one is None or other is None or not file.startswith(one.stem + "."):
+        raise IntegrityError(f"{file} is not called like a part of {of}.", kept="nothing was written")
+    return other.stem + file.removeprefix(one.stem)
+
+
 def is_lacking(entry: Entry, pairs: tuple[tuple[str, str], ...], layout: Layout, there: set[str]) -> bool:
     """Does a replica have no copy of this backup under any key it could have?"""
     taken = entry.name.taken_at
     return not any(layout.key(source, tier, taken, entry.file) in there for source, tier in pairs)
 
 
-__all__ = ["Copying", "is_lacking"]
+__all__ = ["Copying", "is_lacking", "renamed"]

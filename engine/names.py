@@ -41,6 +41,9 @@ BASE = "base"
 BINLOGS, WAL = "binlogs", "wal"
 LOGS = (BINLOGS, WAL)
 """Tiers of shipped logs. Each log is a backup of its own, called as the server calls it."""
+WEEKLY, MONTHLY = "weekly", "monthly"
+ARCHIVES = (WEEKLY, MONTHLY)
+"""Tiers of what is promoted from newer ones to be kept for long."""
 TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual", SAFETY, RECOVERED, BASE, *LOGS)
 NEVER_LATEST = frozenset((SAFETY, RECOVERED, BASE, *LOGS))
 """Tiers that are no backups of a database as it last was."""

@@ -329,14 +329,19 @@ class Vault:
         recovery_point: str,
         log: str = "",
     ) -> BackupWriter:
-        make_private(self.root, self.state)
-        layout = self._layouts[LOCAL]
-        with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
-            name = self._free_name(source, BackupName(moment.replace(microsecond=0), database, ext, log))
-            key = layout.key(source, tier, name.taken_at, name.file)
-            journal = Journal.create(self._publishing, "publish", source=source, stem=name.stem)
+        wanted = BackupName(moment.replace(microsecond=0), database, ext, log)
+        name, key, journal = self.reserve(source, tier, wanted)
         birth = Birth(self.site, source, kind, tier, database, name, key, moment, label, recovery_point)
         return BackupWriter(birth, self._stores[LOCAL], self.catalog, self.keys, self._settings, journal)
+
+    def reserve(self, source: str, tier: str, wanted: BackupName) -> tuple[BackupName, str, Journal]:
+        """A name that nothing has yet (the one wanted, or a little later), its key, and the journal that holds it
+        until it is closed or its writer dies."""
+        make_private(self.root, self.state)
+        with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
+            name = self._free_name(source, wanted)
+            key = self._layouts[LOCAL].key(source, tier, name.taken_at, name.file)
+            return name, key, Journal.create(self._publishing, "publish", source=source, stem=name.stem)
 
     def _free_name(self, source: str, name: BackupName) -> BackupName:
         """The name, or one with seconds added, that no backup of this source has, in any tier's folder:

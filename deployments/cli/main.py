@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from deployments.cli import (
+    archiving,
     cluster,
     copies,
     exits,
@@ -40,7 +41,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 restores = (restoring, restoring_files, restoring_volumes, cluster)
-for module in (making, snapshots, shipping, copies, finding, proving, *restores, pinning, pruning, upkeep, prefect):
+modules = (
+    making,
+    snapshots,
+    shipping,
+    copies,
+    finding,
+    proving,
+    *restores,
+    archiving,
+    pinning,
+    pruning,
+    upkeep,
+    prefect,
+)
+for module in modules:
     module.register(app)
 
 # typer carries its own click since 0.2x; its error classes are found where typer shows them

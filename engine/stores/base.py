@@ -89,8 +89,21 @@ class Store(Protocol):
         """
         ...
 
-    def stage(self, key: str, *, warm: bool = False) -> StagedWrite:
-        """Begin a write of unknown length. ``warm`` ignores a configured cold storage class."""
+    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> StagedWrite:
+        """Begin a write of unknown length. ``warm`` ignores a configured cold storage class; ``archive`` takes the
+        one configured for archives."""
+        ...
+
+    def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
+        """Have an object stand under another key, too, without sending it again: a hard link, a copy made by the
+        server. Whole and durable when it returns; never replaces. Its bytes are not compared here.
+
+        Returns:
+            False where this place cannot do that; nothing was changed then.
+
+        Raises:
+            NotFound: No such object. StoreRefused: Something stands under the other key.
+        """
         ...
 
     def put(self, key: str, data: bytes) -> Stored:

@@ -19,7 +19,7 @@ from engine.errors import NotFound, StoreRefused
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.local_errors import in_words, speaking_of
-from engine.stores.local_stage import LocalStage, durable_directory, sweep_staging, sync_directory
+from engine.stores.local_stage import LocalStage, durable_directory, publish, sweep_staging, sync_directory
 
 CHUNK = 1024 * 1024
 
@@ -49,8 +49,15 @@ class LocalStore:
         with speaking_of("list", self.root, self.root), os.scandir(self.root) as entries:
             next(entries, None)
 
-    def stage(self, key: str, *, warm: bool = False) -> LocalStage:
+    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> LocalStage:
         return self._stage(check_key(key))
+
+    def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
+        source, target = self._path(key), self._path(to)
+        with speaking_of("link", source, self.root):
+            self._open(source).close()
+            publish(source, target)
+        return True
 
     def put(self, key: str, data: bytes) -> Stored:
         standing = self._standing(key, data)

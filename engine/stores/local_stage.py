@@ -54,7 +54,7 @@ class LocalStage:
         try:
             with speaking_of("publish", self._target, self._root):
                 self._prove()
-                self._publish()
+                publish(self._path, self._target)
         finally:
             self.abort()
         return Stored(self._key, self._size, self._digest.hexdigest(), "read-back")
@@ -96,20 +96,24 @@ class LocalStage:
                 remedy="check the disk: dmesg | tail; smartctl -a on its device.",
             )
 
-    def _publish(self) -> None:
-        """Link, never rename: a link fails where something stands, so nothing is ever replaced."""
-        durable_directory(self._target.parent)
-        try:
-            _link(self._path, self._target)
-        except FileExistsError:
-            raise StoreRefused(
-                f"{self._target} exists already.", kept="what stands there; it was not touched."
-            ) from None
-        try:
-            sync_directory(self._target.parent)
-        except OSError:
-            self._target.unlink()
-            raise
+
+def publish(existing: Path, target: Path) -> None:
+    """Give a file its place, durably. Links, never renames: a link fails where something stands, so nothing is ever
+    replaced.
+
+    Raises:
+        StoreRefused: Something stands there. OSError.
+    """
+    durable_directory(target.parent)
+    try:
+        _link(existing, target)
+    except FileExistsError:
+        raise StoreRefused(f"{target} exists already.", kept="what stands there; it was not touched.") from None
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        target.unlink()
+        raise
 
 
 def _link(existing: Path, new: Path) -> None:

@@ -17,6 +17,7 @@ from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_client import fixed_prefix
+from engine.stores.s3_copy import CopySizes, duplicate
 from engine.stores.s3_errors import speaking_of
 from engine.stores.s3_read import read_object
 from engine.stores.s3_stage import S3Stage
@@ -31,15 +32,24 @@ class S3Store:
         config: Endpoint, bucket and what they need; see docs/stores.md for known endpoints.
         part_size: Bytes of part n of a large object; for tests.
         page: Keys asked for at a time in listings; for tests.
+        copies: From which size an object is copied in parts, and how large these are; for tests.
     """
 
-    def __init__(self, config: ObjectStoreConfig, *, part_size: PartSize = growing, page: int = 1000) -> None:
+    def __init__(
+        self,
+        config: ObjectStoreConfig,
+        *,
+        part_size: PartSize = growing,
+        page: int = 1000,
+        copies: CopySizes = CopySizes(),
+    ) -> None:
         self.name = config.name
         self._bucket = Bucket(config)
         self._place = self._bucket.place
         self._prefix = fixed_prefix(config)
         self._part_size = part_size
         self._page = page
+        self._copies = copies
 
     def describe(self) -> str:
         return str(self._place)
@@ -56,8 +66,11 @@ class S3Store:
         finally:
             self._bucket.delete(key)
 
-    def stage(self, key: str, *, warm: bool = False) -> S3Stage:
-        return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm)
+    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> S3Stage:
+        return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm, archive=archive)
+
+    def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
+        return duplicate(self._bucket, check_key(key), check_key(to), self._copies, archive=archive)
 
     def put(self, key: str, data: bytes) -> Stored:
         check_key(key)

@@ -20,6 +20,7 @@ from engine.stores.s3_read import read_object
 TOKEN = "backup-flows-write"
 """User metadata that tells whose write an object is, after an answer was lost."""
 
+_NO_COPY = {"NotImplemented", "501", "MethodNotAllowed", "405", "InvalidObjectState"}
 _UNABLE = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "MalformedPOSTRequest"}
 
 
@@ -41,6 +42,7 @@ class Bucket:
         self.sha256 = sends_sha256(config)
         self.threads = config.threads
         self._class = config.storage_class
+        self._archive_class = config.archive_class or config.storage_class
         self._encryption = config.server_side_encryption
         self._conditional = True
         self._checks: bool | None = None
@@ -73,14 +75,16 @@ class Bucket:
         with speaking_of("list", self.place):
             self.client.list_objects_v2(Bucket=self.place.bucket, MaxKeys=1, Prefix=self.state + "/")
 
-    def put(self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool) -> None:
+    def put(
+        self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool, archive: bool = False
+    ) -> None:
         """Store one object whole. Raises StoreRefused when something stands there already."""
         digest = digest_arguments(body, sha256=self.sha256)
 
         def send(condition: dict[str, str]) -> None:
             self.client.put_object(
                 **self._target(key),
-                **self._made(token, warm),
+                **self._made(token, warm, archive),
                 **digest,
                 **condition,
                 Body=PartReader(memoryview(body), stopped),
@@ -88,11 +92,13 @@ class Bucket:
 
         self._if_absent(key, f"write {key}", send)
 
-    def begin(self, key: str, token: str, *, warm: bool) -> str:
+    def begin(self, key: str, token: str, *, warm: bool, archive: bool = False) -> str:
         """Begin a multipart upload; its id."""
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
         with speaking_of(f"begin the upload of {key}", self.place):
-            answer = self.client.create_multipart_upload(**self._target(key), **self._made(token, warm), **algorithm)
+            answer = self.client.create_multipart_upload(
+                **self._target(key), **self._made(token, warm, archive), **algorithm
+            )
         return str(answer["UploadId"])
 
     def upload(self, key: str, upload: str, number: int, body: memoryview, stopped: Any) -> dict[str, Any]:
@@ -118,6 +124,32 @@ class Bucket:
             )
 
         self._if_absent(key, f"complete the upload of {key}", send)
+
+    def copy(self, key: str, to: str, token: str, *, archive: bool) -> bool:
+        """Have the endpoint copy an object; False when it cannot."""
+        made = {**self._made(token, False, archive), "MetadataDirective": "REPLACE"}
+        try:
+            self.client.copy_object(**self._target(to), **made, CopySource=self._target(key))
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) in _NO_COPY:
+                return False
+            raise in_words(error, f"copy {key} to {to}", self.place) from None
+        return True
+
+    def copy_part(self, key: str, to: str, upload: str, number: int, start: int, length: int) -> dict[str, Any] | None:
+        """Have the endpoint copy a range as one part; its entry in the list that completes the upload, or None
+        when it cannot."""
+        try:
+            answer = self.client.upload_part_copy(
+                **self._target(to), UploadId=upload, PartNumber=number, CopySource=self._target(key),
+                CopySourceRange=f"bytes={start}-{start + length - 1}",
+            )["CopyPartResult"]  # fmt: skip
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) in _NO_COPY:
+                return None
+            raise in_words(error, f"copy part {number} of {key} to {to}", self.place) from None
+        told = {name: answer[name] for name in ("ETag", "ChecksumSHA256") if name in answer}
+        return {"PartNumber": number, **told}
 
     def abandon(self, key: str, upload: str) -> None:
         """Drop an unfinished upload; one that is not there is success."""
@@ -207,10 +239,11 @@ class Bucket:
     def _target(self, key: str) -> Any:
         return {"Bucket": self.place.bucket, "Key": key}
 
-    def _made(self, token: str, warm: bool) -> Any:
+    def _made(self, token: str, warm: bool, archive: bool) -> Any:
         made: dict[str, Any] = {"Metadata": {TOKEN: token}, "ContentType": "application/octet-stream"}
-        if self._class and not warm:
-            made["StorageClass"] = self._class
+        storage_class = self._archive_class if archive else self._class
+        if storage_class and not warm:
+            made["StorageClass"] = storage_class
         if self._encryption:
             made["ServerSideEncryption"] = self._encryption
         return made

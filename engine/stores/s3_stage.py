@@ -25,11 +25,12 @@ class S3Stage:
     those on their way (``threads`` of the first size; larger ones go one at a time).
     """
 
-    def __init__(self, bucket: Bucket, key: str, part_size: PartSize, *, warm: bool) -> None:
+    def __init__(self, bucket: Bucket, key: str, part_size: PartSize, *, warm: bool, archive: bool = False) -> None:
         self._bucket = bucket
         self._key = key
         self._part_size = part_size
         self._warm = warm
+        self._archive = archive
         self._token = uuid4().hex
         self._digest = hashlib.sha256()
         self._sampler = Sampler()
@@ -114,7 +115,7 @@ class S3Stage:
 
     def _send_part(self) -> None:
         if not self._upload:
-            self._upload = self._bucket.begin(self._key, self._token, warm=self._warm)
+            self._upload = self._bucket.begin(self._key, self._token, warm=self._warm, archive=self._archive)
         number = self._number
         if number > MOST_PARTS:
             raise StoreRefused(
@@ -146,7 +147,7 @@ class S3Stage:
     def _send_whole(self) -> None:
         body = self._take_part()
         try:
-            self._bucket.put(self._key, body, self._token, self._stopped, warm=self._warm)
+            self._bucket.put(self._key, body, self._token, self._stopped, warm=self._warm, archive=self._archive)
         except (StoreError, Unreachable):
             if not self._is_ours():
                 raise
