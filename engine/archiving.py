@@ -145,7 +145,7 @@ def _standing(site: Site, period: Period, progress: Progress) -> dict[Target, Pa
     """What had been promoted for this period, and was not found broken since."""
     found: dict[Target, Part] = {}
     for part in _loaded(site, period, period.tier):
-        if _begun(part) not in period:
+        if part[1].started_at not in period:
             continue
         claim = claims_of(site.vault, part[0]).claim
         if claim == "unproven":  # whoever promoted it died before the mark
@@ -153,12 +153,6 @@ def _standing(site: Site, period: Period, progress: Progress) -> dict[Target, Pa
         if claim == "good":
             found.setdefault(_whose(part), part)
     return found
-
-
-def _begun(part: Part) -> datetime:
-    """When the dump itself was begun: a promotion is named a little later."""
-    manifest = part[1]
-    return manifest.origin.taken_at if manifest.origin else manifest.taken_at
 
 
 def _whose(part: Part) -> Target:
@@ -171,7 +165,7 @@ def _candidates(site: Site, period: Period) -> list[Point]:
     for tier in FROM[period.tier]:
         for part in _loaded(site, period, tier):
             entry, manifest = part
-            if _begun(part) not in period or manifest.incomplete or not _is_proven(site, entry):
+            if manifest.started_at not in period or manifest.incomplete or not _is_proven(site, entry):
                 continue
             name = manifest.recovery_point or entry.name.stem
             points.setdefault(name, Point(name)).parts.setdefault(_whose(part), part)

@@ -143,11 +143,13 @@ class Bucket:
             answer = self.client.upload_part_copy(
                 **self._target(to), UploadId=upload, PartNumber=number, CopySource=self._target(key),
                 CopySourceRange=f"bytes={start}-{start + length - 1}",
-            )["CopyPartResult"]  # fmt: skip
+            ).get("CopyPartResult", {})  # fmt: skip
         except (boto.ClientError, boto.BotoCoreError) as error:
             if code_of(error) in _NO_COPY:
                 return None
             raise in_words(error, f"copy part {number} of {key} to {to}", self.place) from None
+        if not answer.get("ETag"):  # it took the request for a part without bytes
+            return None
         told = {name: answer[name] for name in ("ETag", "ChecksumSHA256") if name in answer}
         return {"PartNumber": number, **told}
 

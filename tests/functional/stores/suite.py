@@ -71,6 +71,9 @@ def digest(data: bytes) -> str:
 class StoreSuite:
     """The tests. Each states one promise of ``engine.stores.base``."""
 
+    may_lack_copies = False
+    """May this place be unable to copy what is large?"""
+
     def test_check_passes_and_leaves_nothing_behind(self, store: Store, outside: Outside) -> None:
         store.check()
         assert outside.keys() == []
@@ -147,6 +150,33 @@ class StoreSuite:
         with pytest.raises(StoreRefused, match="something else"):
             store.put("m.json", other)
         assert outside.content("m.json") == b"{}"
+
+    @pytest.mark.parametrize("size", [0, 1000, 12_000_001])
+    def test_a_second_name_for_an_object_holds_the_same_bytes_and_outlives_the_first(
+        self, store: Store, outside: Outside, size: int
+    ) -> None:
+        """Where the store cannot do that it says so, and has changed nothing."""
+        data = noise(size)
+        with store.stage("daily/a.enc") as staged:
+            staged.write(data)
+            staged.commit()
+        if not store.duplicate("daily/a.enc", "weekly/b.enc", archive=True):
+            assert outside.keys() == ["daily/a.enc"] and outside.unfinished() == []
+            assert self.may_lack_copies
+            return
+        store.delete("daily/a.enc")
+        assert outside.keys() == ["weekly/b.enc"]
+        assert outside.content("weekly/b.enc") == data
+        assert outside.unfinished() == []
+
+    def test_a_second_name_replaces_nothing_and_needs_something_to_name(self, store: Store, outside: Outside) -> None:
+        store.put("a.json", b"one")
+        store.put("b.json", b"two")
+        with pytest.raises(StoreRefused, match=r"b\.json.* exists already"):
+            store.duplicate("a.json", "b.json")
+        with pytest.raises(NotFound, match="c.json"):
+            store.duplicate("c.json", "d.json")
+        assert outside.keys() == ["a.json", "b.json"] and outside.content("b.json") == b"two"
 
     def test_ranges_give_exactly_the_bytes_asked_for(self, store: Store) -> None:
         data = noise(3_000_000)
