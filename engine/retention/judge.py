@@ -158,8 +158,9 @@ def _judge_series(
             reason = _by_policy(item, rule, now, counted, evidence)
             if reason:
                 by_rule.add(item.key)
-            if not reason and tier == PRE_DEPLOYMENT:
-                reason, newest_released = _by_release(item, evidence, newest_released, policy)
+            if tier == PRE_DEPLOYMENT and (not reason or item.pinned):
+                released, newest_released = _by_release(item, evidence, newest_released)
+                reason = reason or released
             if reason:
                 kept[item.key] = reason
             else:
@@ -191,7 +192,7 @@ def _by_policy(item: Item, rule: Rule, now: datetime, counted: int, evidence: Ev
     return ""
 
 
-def _by_release(item: Item, evidence: Evidence, newest: bool, policy: Policy) -> tuple[str, bool]:
+def _by_release(item: Item, evidence: Evidence, newest: bool) -> tuple[str, bool]:
     """A snapshot taken before a deployment stays until released, and the newest released one stays too."""
     if not item.released or not evidence.released(item):
         return "its deployment has not been released", newest
