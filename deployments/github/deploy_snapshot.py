@@ -72,8 +72,9 @@ class Inputs:
     """What the environment says, checked. Raises Ended."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        def text(name: str, default: str = "") -> str:
+        def text(name: str, default: str = "", cut: bool = False) -> str:
             value = environ.get(name) or default
+            value = value[:LONGEST] if cut else value
             if not value.isprintable() or len(value) > LONGEST:
                 raise Ended(USAGE, f"{name} must be one line of at most {LONGEST} characters.")
             return value
@@ -98,7 +99,7 @@ class Inputs:
         self.site = text("BACKUPS_SITE")
         if not re.match(r"^[a-z0-9][a-z0-9-]*$", self.site):
             raise Ended(USAGE, "The site must be the name of one: small letters, digits and dashes.")
-        self.release = text("BACKUPS_RELEASE")
+        self.release = text("BACKUPS_RELEASE", cut=True)  # may be the name of a branch
         self.commit = text("BACKUPS_COMMIT", environ.get("GITHUB_SHA", ""))
         self.actor = text("BACKUPS_ACTOR", environ.get("GITHUB_TRIGGERING_ACTOR") or environ.get("GITHUB_ACTOR", ""))
         self.key = text("BACKUPS_KEY", key_of(environ))

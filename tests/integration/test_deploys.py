@@ -114,34 +114,53 @@ def _points(site: Site) -> set[str]:
     return {each[1] for each in found if each}
 
 
-def test_a_job_takes_a_snapshot_and_run_again_it_has_the_same_one(prefect: Installation, site: Site, job: Job) -> None:
-    first = job.step()
+@pytest.fixture(scope="module")
+def first(prefect: Installation, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """The first deployment's snapshot."""
+    return Job(prefect, site.name, tmp_path_factory.mktemp("first")).step()
+
+
+def test_a_job_takes_a_snapshot_shows_its_progress_and_leaves_a_summary(
+    prefect: Installation, site: Site, first: Told, job: Job
+) -> None:
     assert first.code == 0, first.out
     assert first.outputs["snapshot"] == "shop/shop/4711/deploy"
     assert first.outputs["run-url"].startswith(f"{prefect.server.url}/runs/flow-run/")
     assert "| state: Completed" in first.out and "2 databases backed up and verified" in first.out
     assert "stored at local" in first.out and first.outputs["run-url"] in first.summary
     (point,) = _points(site)
-    assert point in first.out
+    assert f"Snapshot {point} (before v1.4.2 (3f9a1c2) by alice)" in first.out
     deployment = prefect.api.call("GET", f"/deployments/name/pre-deploy-snapshot/{site.name}")
     assert deployment["work_queue_name"] == "deploys" and deployment["global_concurrency_limit"] is None
-
     assert job.step().run_id == first.run_id, "asked twice in one attempt it is one run"
-    again = job.step(GITHUB_RUN_ATTEMPT="2")
-    assert again.code == 0 and again.run_id != first.run_id
-    assert f"Snapshot {point} (before v1.4.2 (3f9a1c2) by alice) stands already" in again.out
-    assert _points(site) == {point}
 
 
-def test_released_and_failed_are_told_through_the_same_script(site: Site, job: Job) -> None:
+@pytest.mark.sampled
+def test_run_again_the_job_has_the_same_snapshot_beside_another_deployment_that_has_its_own(
+    site: Site, first: Told, job: Job, tmp_path: Path
+) -> None:
+    before = _points(site)
+    (tmp_path / "other").mkdir()
+    other = Job(job.prefect, site.name, tmp_path / "other", run_id="4716")
+    with job.begun(GITHUB_RUN_ATTEMPT="2") as one:
+        told = other.step(BACKUPS_RELEASE="v1.4.3")
+        again = job.ended(one)
+    assert told.code == again.code == 0 and again.run_id != first.run_id
+    assert "stands already" in again.out and "stands already" not in told.out
+    assert len(_points(site) - before) == 1
+
+
+@pytest.mark.sampled
+def test_released_and_failed_are_told_through_the_same_script(site: Site, first: Told, job: Job) -> None:
     """Failed first, with the command that goes back; then a release that names no snapshot."""
-    failed = job.step("failed")
+    failed = job.step("failed", BACKUPS_SNAPSHOT=first.outputs["snapshot"])
     assert failed.code == 0, failed.out
     assert "To go back to" in failed.summary and f"--confirm {site.shop}" in failed.summary
     refused = job.step("release", BACKUPS_SNAPSHOT="v9")
     assert refused.code == FAILED and "::error" in refused.out and "no snapshot 'v9'" in refused.out
 
 
+@pytest.mark.sampled
 def test_a_backup_that_fails_fails_the_job_with_its_reason_and_the_link(
     prefect: Installation, site: Site, job: Job
 ) -> None:
@@ -159,6 +178,7 @@ def test_a_backup_that_fails_fails_the_job_with_its_reason_and_the_link(
     assert _points(site) >= before
 
 
+@pytest.mark.sampled
 def test_a_cancelled_job_cancels_its_run(prefect: Installation, site: Site, job: Job) -> None:
     job.run_id = "4713"
     before = site.files(".json")
@@ -214,6 +234,7 @@ def test_each_way_of_not_getting_there_has_a_code_and_a_reason_of_its_own(job: J
         assert len(told.out.splitlines()) == 1 and "FAKE-secret" not in told.out
 
 
+@pytest.mark.sampled
 def test_the_week_that_is_over_is_archived_by_its_deployment_and_copied(prefect: Installation, site: Site) -> None:
     last_week = ended("weekly", names.now())[0].end - timedelta(hours=3)
     with Opened(site_file.load(site.file, {**site.env})) as opened, mock.patch.object(names, "now", lambda: last_week):
