@@ -88,10 +88,9 @@ class _Found:
 def _everywhere(site: Site) -> _Found:
     """Raises what the local root raises; a replica that cannot be asked is only noted."""
     found = _Found()
-    local = list(site.vault.catalog(LOCAL).entries())
     for location in site.vault.locations():
         try:
-            found.there[location] = list(parts_at(site.vault, location, local))
+            found.there[location] = list(parts_at(site.vault, location))
         except BackupError as error:
             if location == LOCAL:
                 raise

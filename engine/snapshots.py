@@ -132,7 +132,7 @@ class Snapshot:
 
 def snapshots(vault: Vault) -> list[Snapshot]:
     """Every snapshot of the local root, newest first. Raises what the store does."""
-    return grouped(parts_at(vault, LOCAL, []))
+    return grouped(parts_at(vault, LOCAL))
 
 
 def grouped(parts: Iterable[Part]) -> list[Snapshot]:
@@ -146,31 +146,38 @@ def grouped(parts: Iterable[Part]) -> list[Snapshot]:
     return sorted(found.values(), key=lambda each: (each.taken_at, each.id), reverse=True)
 
 
-def parts_at(vault: Vault, location: str, known: Iterable[Entry]) -> Iterator[Part]:
+def parts_at(vault: Vault, location: str) -> Iterator[Part]:
     """Every part of a snapshot that a place holds. One whose manifest does not hold is left out.
 
-    Args:
-        known: Backups of other tiers as the local root has them: where a place's names leave the tier open, their
-            manifests need not be read there.
+    Where a place's names leave the tier open, what the local root knows as of another tier is not read there.
 
     Raises:
         What the store raises.
     """
-    layout, catalog = vault.layout(location), vault.catalog(location)
-    others = {
-        layout.key(each.source, each.tier, each.name.taken_at, each.file)
-        for each in known
-        if each.source is not None and each.tier not in (None, PRE_DEPLOYMENT)
-    }
+    catalog = vault.catalog(location)
+    others: set[str] | None = None
     for entry in catalog.possible(PRE_DEPLOYMENT):
-        if entry.key in others:
-            continue
+        if entry.tier is None and location != LOCAL:
+            if others is None:
+                others = _of_other_tiers(vault, location)
+            if entry.key in others:
+                continue
         try:
             manifest = catalog.load(entry)
         except (IntegrityError, WrongKey, NotFound):
             continue
         if manifest.tier == PRE_DEPLOYMENT:
             yield Entry(location, entry.key, entry.name, manifest.source, manifest.tier, entry.size), manifest
+
+
+def _of_other_tiers(vault: Vault, location: str) -> set[str]:
+    """Keys at a place of what the local root's names know as of another tier."""
+    layout = vault.layout(location)
+    return {
+        layout.key(each.source, each.tier, each.name.taken_at, each.file)
+        for each in vault.catalog(LOCAL).entries()
+        if each.source is not None and each.tier not in (None, PRE_DEPLOYMENT)
+    }
 
 
 def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
