@@ -89,6 +89,18 @@ def assert_whole(site: Site, location: str = "local") -> None:
         backup.verify(site, entry)
 
 
+def assert_nothing_stray(site: Site, location: str) -> None:
+    """Every file is a part of some backup, its manifest, or a mark."""
+    catalog = site.vault.catalog(location)
+    own = {
+        key
+        for entry in catalog.entries()
+        for key in (entry.manifest_key, *(entry.beside(part.file) for part in catalog.load(entry).files))
+    }
+    stray = [info.key for info in site.vault.store(location).list("shop/") if info.key not in own]
+    assert [key for key in stray if not key.startswith("shop/marks/")] == []
+
+
 def test_a_week_gets_its_newest_recovery_point_by_hard_link_and_a_manifest_that_names_its_origin(
     tmp_path: Path,
 ) -> None:
@@ -283,8 +295,9 @@ def assert_finished(site: Site, *locations: str) -> None:
     for location in locations:
         assert sorted(manifest.database for _, manifest in archived(site.vault, location=location)) == ["app", "crm"]
         assert_whole(site, location)
-    manifests = [name for name in files(Path(site.config.vault.root)) if "publishing" in name or "staging" in name]
-    assert manifests == []
+        assert_nothing_stray(site, location)
+    unfinished = [name for name in files(Path(site.config.vault.root)) if "publishing" in name or "staging" in name]
+    assert unfinished == []
 
 
 @pytest.mark.soak
