@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from engine.durations import seconds_of
 from engine.errors import ConfigError
 from engine.names import BINLOGS, WAL
+from engine.queries import refusal
 from engine.retention import policy
 
 MIN_KEY_LENGTH = 32
@@ -257,11 +259,57 @@ SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig
 its archives) and ``floor_bytes``."""
 
 
+class DrillQuery(Model):
+    """A question to a restored database, and what its answer must be: the first column of the one row it gives."""
+
+    name: str = Field("", description="What it is called in reports; empty: the query itself.")
+    query: str = Field(description="One statement that only reads: SELECT, WITH, SHOW, TABLE or VALUES.")
+    database: str = Field("", description="Asked in this database; empty: the only one of its source.")
+    at_least: float | None = Field(None, description="The answer is a number, and not smaller.")
+    at_most: float | None = Field(None, description="The answer is a number, and not larger.")
+    equals: str | None = Field(None, description="The answer is exactly this, as text.")
+
+    @field_validator("query")
+    @classmethod
+    def _only_reads(cls, query: str) -> str:
+        reason = refusal(query)
+        if reason:
+            raise ValueError(f"the drill query {query!r} {reason}")
+        return query
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> DrillQuery:
+        if self.at_least is None and self.at_most is None and self.equals is None:
+            raise ValueError(
+                f"the drill query {self.query!r} expects nothing; say what: at_least, at_most (numbers) or equals"
+            )
+        return self
+
+
+class DrillConfig(Model):
+    """What restore drills hold a site against."""
+
+    rto: str = Field("", description="The whole site must be back within this time (1h); longer fails the drill.")
+    rpo: str = Field("", description="No more than this (15m) should ever be lost; measured and told.")
+    sample: int = Field(5, ge=1, description="Tables of each database whose rows are compared one by one.")
+    queries: dict[str, list[DrillQuery]] = Field(
+        default_factory=dict, description="Questions to the restored databases, by the name of their source."
+    )
+
+    @field_validator("rto", "rpo")
+    @classmethod
+    def _are_spans(cls, text: str) -> str:
+        if text:
+            seconds_of(text)
+        return text
+
+
 class SiteConfig(Model):
     """One machine's stack."""
 
     site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     vault: VaultConfig
+    drill: DrillConfig = Field(default_factory=lambda: DrillConfig.model_validate({}))
     mysql: list[MySQLConfig] = Field(default_factory=list)
     postgres: list[PostgresConfig] = Field(default_factory=list)
     volumes: list[VolumesConfig] = Field(default_factory=list)
@@ -293,6 +341,14 @@ class SiteConfig(Model):
         refused = policy.refusals(self.vault.retention, shipped)
         if refused:
             raise ValueError("; ".join(refused))
+        return self
+
+    @model_validator(mode="after")
+    def _queries_have_a_server(self) -> SiteConfig:
+        known = [each.name for each in self.servers()]
+        for name in self.drill.queries:
+            if name not in known:
+                raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {known}")
         return self
 
     def sources(self) -> list[SourceConfig]:
