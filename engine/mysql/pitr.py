@@ -31,7 +31,7 @@ from engine.mysql.surroundings import TRIGGERS, recorded, settings_of, take_over
 from engine.progress import Progress, silent
 from engine.scratch.mysql import Scratch
 from engine.site import Site
-from engine.source import Selection
+from engine.source import OpenPart, Selection
 
 _REPLICA_SIDE = ("SLAVESIDE_DISABLED", "REPLICA_SIDE_DISABLED")
 
@@ -139,22 +139,15 @@ def export(
 def _load(site: Site, scratch: Scratch, entry: Entry, manifest: Manifest, progress: Progress) -> list[str]:
     """The full backup under its real name, complete, as its manifest says."""
     source, database = scratch.source, manifest.database
-    roles = [each.role for each in manifest.files]
 
     def part(role: str) -> Iterator[bytes]:
         chunks = site.vault.read_part(entry, manifest, role, progress)
         first = next(chunks, b"")  # the stored digest has been checked when this comes
         return itertools.chain([first] if first else [], chunks)
 
-    accounts = b"".join(part("accounts")) if "accounts" in roles else b""
     journal = Journal.create(scratch.work, "mysql-restore", database=database)
     try:
-        apply_accounts(source, accounts)  # definers first; what is granted on is not there yet
-        notes = source.load_beside(manifest, part, database, Selection(), journal, progress)
-        refused = apply_accounts(source, accounts)
-        notes += [f"grant not made: {each}" for each in refused if f"`{database}`" in each]
-        with contextlib.closing(source.connect(database)) as session:
-            notes += _late_views(session, source.side_views.pop(database, []), manifest.database)
+        notes = load_complete(scratch, manifest, part, journal, progress)
         comparison = source.compare(manifest, database, Selection())
         if not comparison.equal:
             raise IntegrityError(
@@ -168,6 +161,25 @@ def _load(site: Site, scratch: Scratch, entry: Entry, manifest: Manifest, progre
     finally:
         journal.close()
     return [note for note in notes if "side copy" not in note]
+
+
+def load_complete(
+    scratch: Scratch, manifest: Manifest, part: OpenPart, journal: Journal, progress: Progress
+) -> list[str]:
+    """A backup on a scratch server under its real name, with its accounts and every view; its events asleep. Notes.
+
+    Raises:
+        What a load raises; nothing stays of the database then.
+    """
+    source, database = scratch.source, manifest.database
+    accounts = b"".join(part("accounts")) if any(each.role == "accounts" for each in manifest.files) else b""
+    apply_accounts(source, accounts)  # definers first; what is granted on is not there yet
+    notes = source.load_beside(manifest, part, database, Selection(), journal, progress)
+    refused = apply_accounts(source, accounts)
+    notes += [f"grant not made: {each}" for each in refused if f"`{database}`" in each]
+    with contextlib.closing(source.connect(database)) as session:
+        notes += _late_views(session, source.side_views.pop(database, []), manifest.database)
+    return notes
 
 
 def _refuse_unlogged(scratch: Scratch, manifest: Manifest, settings: Mapping[str, str], when: str) -> None:

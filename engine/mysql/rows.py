@@ -20,7 +20,7 @@ from engine.errors import IntegrityError
 from engine.manifest import LogPosition, Manifest
 
 _NAME = rb"`((?:[^`]|``)*)`"
-_INSERT = re.compile(
+INSERT = re.compile(
     rb"(?:INSERT|REPLACE) +(?:(?:IGNORE|DELAYED|LOW_PRIORITY) +)*INTO " + _NAME
     + rb"(?: \((?:`(?:[^`]|``)*`(?:, ?)?)*\))? VALUES *(\n?)"
 )  # fmt: skip
@@ -164,7 +164,7 @@ class RowCounter:
             self.rows.setdefault(self._table, 0)
 
     def _begin_insert(self, data: bytes, at: int) -> int:
-        found = _INSERT.match(data, at)
+        found = INSERT.match(data, at)
         if found is None or found.end() == len(data):  # what follows VALUES tells the style
             if _UNQUOTED.match(data, at):
                 raise IntegrityError(

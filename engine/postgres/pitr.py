@@ -10,7 +10,7 @@ sweep.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def recover(
     image: str = "",
     work_directory: Path | None = None,
     libraries: Sequence[str] = (),
+    unpacked: Callable[[Cluster], None] = lambda cluster: None,
     progress: Progress = silent,
 ) -> Iterator[Past]:
     """A private cluster at a moment of the past; removed when the block is left.
@@ -75,6 +76,7 @@ def recover(
         image: Image to run in, on the source's engine; empty: that of the source's container, if it has one.
         work_directory: Where a cluster on this host is to stand.
         libraries: To preload besides those that are needed for certain.
+        unpacked: Looks at the cluster's files before its server is started.
 
     Raises:
         OutsideWindow, LogGap, IntegrityError: The goal cannot be reached from what was given.
@@ -93,8 +95,9 @@ def recover(
             cluster.timeout_seconds = config.timeout_seconds
             try:
                 cluster.fill(base, wal, progress)
+                unpacked(cluster)
                 report = cluster.recover(to, config.user, progress, libraries=libraries)
-                yield Past(_pointed_at(place, config, report.user), report, cluster)
+                yield Past(pointed_at(place, config, report.user), report, cluster)
             finally:
                 cluster.stop()
 
@@ -127,7 +130,7 @@ def _entered(past: Past) -> psycopg.Connection[object]:
         )  # fmt: skip
 
 
-def _pointed_at(place: Place, config: PostgresConfig, user: str) -> PostgresConfig:
+def pointed_at(place: Place, config: PostgresConfig, user: str) -> PostgresConfig:
     """The source's own configuration, but for where the server is."""
     where = {"host": place.work, "port": PORT, "socket": None, "tls_ca": None, "password": None, "user": user}
     return config.model_copy(update={**where, "maintenance_database": "postgres", **place.settings()})

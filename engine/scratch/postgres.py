@@ -230,6 +230,11 @@ class Cluster:
         words = self.place.runner.run(Command(("tail", "-c", _LOG_TAIL, self._log_file)))
         return words.stdout.decode("utf-8", "replace")
 
+    @property
+    def running(self) -> bool:
+        """Was it started, and has it not ended?"""
+        return self._server is not None and not self._server.ended
+
     def stop(self, mode: str = "immediate") -> None:
         """End the server. Safe to repeat.
 

@@ -1,0 +1,267 @@
+"""How a source is drilled: a throwaway place, every backup restored into it, then each proven rung by rung.
+
+A kind of source is one class: ``place`` makes the place (and takes it away), ``restore`` brings one backup back in
+it, ``prove`` yields what was looked at. ``past`` may add a recovery to a moment of the logs. What goes wrong on the
+way is judged here: a backup that cannot be restored has failed; a place that cannot be had proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+from engine import stopping
+from engine.catalog import Entry
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, PieceResult, Rung, SourceResult, Verdict
+from engine.durations import in_words
+from engine.errors import (
+    BackupError,
+    Cancelled,
+    DiskFull,
+    IntegrityError,
+    LogGap,
+    MissingGrant,
+    NotFound,
+    OutsideWindow,
+    RestoreRefused,
+    ToolFailed,
+    UnknownName,
+    WrongKey,
+)
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.site import Site
+
+Copies = list[tuple[Entry, Manifest]]
+Place = TypeVar("Place")
+
+_OF_BACKUPS = (IntegrityError, WrongKey, NotFound, RestoreRefused, ToolFailed, MissingGrant, UnknownName, LogGap,
+               OutsideWindow)  # fmt: skip
+"""Raised while a backup is restored, these speak of the backup. Anything else speaks of the place or the store."""
+_UNREADABLE = (IntegrityError, WrongKey, NotFound)
+
+
+@dataclass
+class Piece:
+    """One backup that is to be restored.
+
+    Attributes:
+        copies: Where it stands, best place first. Empty where ``missing`` says why there is none.
+        entry, manifest: The copy that was restored.
+    """
+
+    source: str
+    database: str
+    copies: Copies
+    missing: BackupError | None = None
+    notes: list[str] = field(default_factory=list)
+    restored: tuple[Entry, Manifest] | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return (self.restored or self.copies[0])[0]
+
+    @property
+    def manifest(self) -> Manifest:
+        return (self.restored or self.copies[0])[1]
+
+
+@dataclass
+class Work:
+    """What every source's drill is given.
+
+    Attributes:
+        thorough: Compare the rows of every table, not of a sample.
+        past: Recover to a moment of the logs, too, where there are logs.
+        lots: Draws the sample and the moment.
+    """
+
+    site: Site
+    lots: random.Random
+    thorough: bool = False
+    past: bool = True
+    progress: Progress = silent
+
+    def sample(self, tables: list[str]) -> list[str]:
+        """Some of the tables, by lot; all of them where it is to be thorough."""
+        wanted = self.site.config.drill.sample
+        if self.thorough or len(tables) <= wanted:
+            return sorted(tables)
+        return sorted(self.lots.sample(sorted(tables), wanted))
+
+
+class SourceDrill(ABC, Generic[Place]):
+    """One source. Made anew for each drill.
+
+    Args:
+        pieces: What is to be restored.
+    """
+
+    kind: str
+
+    def __init__(self, work: Work, source: str, pieces: list[Piece]) -> None:
+        self.work = work
+        self.site = work.site
+        self.source = source
+        self.pieces = pieces
+        self.result = SourceResult(source, self.kind)
+
+    @abstractmethod
+    def place(self) -> AbstractContextManager[Place]:
+        """A throwaway place for everything of this source, gone when the block is left, however it is left."""
+
+    @abstractmethod
+    def describe(self, place: Place) -> str:
+        """The place in words."""
+
+    @abstractmethod
+    def restore(self, place: Place, piece: Piece, entry: Entry, manifest: Manifest) -> list[str]:
+        """Bring one backup back from one of its copies; notes for a person. A failed try may be followed by another
+        with the next copy, so nothing of it may stay."""
+
+    @abstractmethod
+    def prove(self, place: Place, piece: Piece) -> Iterator[Check]:
+        """Look at what was restored."""
+
+    def alive(self, place: Place) -> bool:
+        """Is the place still there? A tool that fails in one that died says nothing about the backup."""
+        return True
+
+    def past(self) -> Iterator[Check]:
+        """A recovery to a moment of the logs, proven."""
+        return iter(())
+
+    def rpo(self) -> float | None:
+        """Seconds that would be lost if the source's host were lost now."""
+        from engine.drill.choose import newest_loss
+
+        return newest_loss(self.site, self.source, [each.database for each in self.pieces])
+
+    def run(self) -> SourceResult:
+        """Restore and prove everything. Raises Cancelled; any other trouble becomes a check."""
+        results = {id(piece): self._result_of(piece) for piece in self.pieces}
+        self.result.pieces = list(results.values())
+        there = [piece for piece in self.pieces if piece.missing is None]
+        if there:
+            self._rehearse(there, results)
+        if self.work.past and there:
+            self._judged(self.result.checks, "point in time", "recovery through the logs", self.past)
+        try:
+            self.result.rpo_seconds = self.rpo()
+        except BackupError as error:
+            self.result.notes.append(f"the newest recoverable moment is not known: {error.message}")
+        return self.result
+
+    def _rehearse(self, pieces: list[Piece], results: dict[int, PieceResult]) -> None:
+        begun = time.monotonic()
+        try:
+            with self.place() as place:
+                self.result.place = self.describe(place)
+                back = [piece for piece in pieces if self._restore(place, piece, results[id(piece)])]
+                self.result.restore_seconds = time.monotonic() - begun
+                for piece in back:
+                    stopping.check(f"the drill of {self.source}")
+                    self._judged(results[id(piece)].checks, "content", "proof", partial(self.prove, place, piece))
+        except Cancelled:
+            raise
+        except BackupError as error:
+            if not self.result.place:
+                said = f"no throwaway place could be had ({error.message})"
+            else:
+                said = f"the throwaway place failed ({error.message})"
+            check = Check("opens", "a place to restore into", UNVERIFIED, _told(said, error))
+            for piece in pieces:
+                results[id(piece)].checks.append(check)
+
+    def _restore(self, place: Place, piece: Piece, result: PieceResult) -> bool:
+        """Restored, from the first copy that can be read?"""
+        for index, (entry, manifest) in enumerate(piece.copies):
+            begun = time.monotonic()
+            try:
+                result.notes += self.restore(place, piece, entry, manifest)
+            except Cancelled:
+                raise
+            except _UNREADABLE as error:
+                self._found_broken(entry, error, result)
+                if index + 1 < len(piece.copies):
+                    result.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next")
+                    continue
+                result.checks.append(Check("opens", "restore", FAILED, _told(error.message, error)))
+                return False
+            except BackupError as error:
+                verdict = self.judge(error) if self.alive(place) else UNVERIFIED
+                result.checks.append(Check("structure", "restore", verdict, _told(error.message, error)))
+                return False
+            piece.restored = (entry, manifest)
+            result.restore_seconds = time.monotonic() - begun
+            self._describe(result, entry, manifest)
+            said = f"signature, digests and encryption hold; restored in {in_words(result.restore_seconds)}"
+            result.checks.append(Check("opens", "restore", PROVEN, said, seconds=result.restore_seconds))
+            return True
+        return False
+
+    def judge(self, error: BackupError) -> Verdict:
+        """What an error while restoring or proving says of the backup."""
+        return FAILED if isinstance(error, _OF_BACKUPS) else UNVERIFIED
+
+    def _judged(self, checks: list[Check], rung: Rung, what: str, look: Callable[[], Iterator[Check]]) -> None:
+        """Take every check that comes; an error in between is one, too."""
+        try:
+            for check in look():
+                checks.append(check)
+        except Cancelled:
+            raise
+        except BackupError as error:
+            checks.append(Check(rung, what, self.judge(error), _told(error.message, error)))
+
+    def _result_of(self, piece: Piece) -> PieceResult:
+        result = PieceResult(piece.source, piece.database, notes=list(piece.notes))
+        if piece.missing is not None:
+            verdict = FAILED if isinstance(piece.missing, _OF_BACKUPS) else UNVERIFIED
+            result.checks.append(Check("opens", "a backup", verdict, _told(piece.missing.message, piece.missing)))
+        else:
+            self._describe(result, *piece.copies[0])
+        return result
+
+    @staticmethod
+    def _describe(result: PieceResult, entry: Entry, manifest: Manifest) -> None:
+        result.file, result.tier, result.location = manifest.file, manifest.tier, entry.location
+        result.taken_at, result.holds = manifest.taken_at, manifest.holds
+        result.bytes = sum(part.plain_size for part in manifest.files)
+
+    def _found_broken(self, entry: Entry, error: BackupError, result: PieceResult) -> None:
+        """Stored bytes that are not what was written count as good no longer."""
+        if isinstance(error, WrongKey):
+            return
+        with contextlib.suppress(BackupError):
+            self.site.vault.mark(entry, "broken", reason=error.message)
+            result.notes.append(f"{entry.file} in {entry.location} is marked as broken")
+
+    def part_of(self, entry: Entry, manifest: Manifest, role: str) -> Iterator[bytes]:
+        """Plain bytes of a part; the first comes when the stored digest has been checked."""
+        chunks = self.site.vault.read_part(entry, manifest, role, self.work.progress)
+        first = next(chunks, b"")
+        return itertools.chain([first] if first else [], chunks)
+
+
+def room_needed(what: str, needed: int, free: int, where: str) -> None:
+    """Raises DiskFull, with figures in bytes."""
+    if free < needed:
+        raise DiskFull(
+            f"{what} needs about {needed:,} bytes in {where}; {free:,} are free.",
+            kept="nothing was begun; production and the backups were not touched",
+            remedy=f"free {needed - free:,} bytes there",
+        )
+
+
+def _told(said: str, error: BackupError) -> str:
+    said = said.rstrip().rstrip(".")
+    return f"{said} (next: {error.remedy})" if error.remedy else said

@@ -1,0 +1,22 @@
+"""Which class drills which kind of source. A new kind is one line here and one class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig
+from engine.drill.base import SourceDrill
+
+
+def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
+    """The class for a source's kind."""
+    from engine.drill.config_files import ConfigFilesDrill
+    from engine.drill.mysql import MySQLDrill
+    from engine.drill.postgres import PostgresDrill
+
+    known: dict[type, type[SourceDrill[Any]]] = {
+        MySQLConfig: MySQLDrill,
+        PostgresConfig: PostgresDrill,
+        ConfigFilesConfig: ConfigFilesDrill,
+    }
+    return known[type(config)]

@@ -1,0 +1,171 @@
+"""Restore drill of MySQL and MariaDB: on a scratch server of the source's flavour and version."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from engine.catalog import Entry
+from engine.config import MySQLConfig
+from engine.drill.asked import judge_queries, queries_for
+from engine.drill.base import Piece, SourceDrill, room_needed
+from engine.drill.choose import databases_of
+from engine.drill.databases import row_digests, stream_volume, structure_and_volume
+from engine.drill.past import past_moments, recovery_checks
+from engine.drill.rows import InsertRows, RowSets
+from engine.drill.verdict import FAILED, PROVEN, Check, Rung
+from engine.errors import ConfigError
+from engine.journal import Journal
+from engine.manifest import Manifest
+from engine.mysql.connection import query, quoted
+from engine.mysql.dumpfile import DumpReader, Section
+from engine.mysql.pitr import load_complete
+from engine.mysql.rows import RowCounter
+from engine.mysql.schema import list_tables
+from engine.mysql.server import MySQLSource
+from engine.mysql.surroundings import fitted
+from engine.mysql.tools import version_tuple
+from engine.point_in_time import recovered
+from engine.processes import Command
+from engine.scratch.mysql import Scratch, Settings, open_scratch
+from engine.source import Selection
+
+_DUMP = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "--max-allowed-packet=1G",
+         "--no-create-info", "--skip-triggers", "--skip-add-locks"]  # fmt: skip
+_ABREAST = 50
+"""Tables that one CHECK TABLE is given."""
+_ROOM = 2
+"""A loaded database takes about this many times the bytes of its dump."""
+
+
+class MySQLDrill(SourceDrill[Scratch]):
+    """One server's databases, each from its dump."""
+
+    kind = "mysql"
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Scratch]:
+        newest = max((piece.manifest for piece in self.pieces if piece.copies), key=lambda each: each.taken_at)
+        if newest.server is None:
+            raise ConfigError(f"{newest.file} does not say of which server it is, so none like it can be had.")
+        settings, _, notes = fitted(self.site, self.source, newest, self.settings())
+        self.result.notes += notes
+        with open_scratch(self.site, self.source, newest.server, settings) as scratch:
+            self._refuse_without_room(scratch)
+            yield scratch
+
+    def settings(self) -> Settings:
+        """Of the scratch server."""
+        return Settings()
+
+    def describe(self, place: Scratch) -> str:
+        where = f"a container {place.config.container}" if place.config.container else "a private server on this host"
+        return f"{where}, {place.source.version_text}"
+
+    def alive(self, place: Scratch) -> bool:
+        return place.alive
+
+    def restore(self, place: Scratch, piece: Piece, entry: Entry, manifest: Manifest) -> list[str]:
+        journal = Journal.create(place.work, "mysql-restore", database=manifest.database)
+        try:
+            notes = load_complete(
+                place, manifest, lambda role: self.part_of(entry, manifest, role), journal, self.work.progress
+            )
+        finally:
+            journal.close()
+        return [note for note in notes if "side copy" not in note]
+
+    def prove(self, place: Scratch, piece: Piece) -> Iterator[Check]:
+        manifest, source = piece.manifest, place.source
+        comparison = source.compare(manifest, manifest.database, Selection())
+        yield from structure_and_volume(manifest, comparison)
+        tables = sorted(comparison.found)
+        sample = self.work.sample(tables)
+        counts, stream = self.read_dump(piece, sample)
+        yield from stream_volume(manifest, counts, comparison.found)
+        if sample:
+            copy = self.dump_again(place, manifest.database, sample)
+            yield row_digests(manifest, sample, len(tables), stream, copy, comparable=self._same_tool(place, manifest))
+        yield check_tables(source, manifest.database)
+        queries = self.site.config.drill.queries.get(self.source, [])
+        asked = queries_for(queries, piece, databases_of(self.site, self.source))
+        yield from judge_queries(asked, lambda text: ask(source, manifest.database, text))
+
+    def read_dump(self, piece: Piece, sample: list[str]) -> tuple[dict[str, int], RowSets]:
+        """Rows of every table in the dump, and the digests of the sampled ones."""
+        counter, rows = RowCounter(), InsertRows(frozenset(sample))
+
+        def counted() -> Iterator[bytes]:
+            for chunk in self.part_of(piece.entry, piece.manifest, "data"):
+                counter.feed(chunk)
+                yield chunk
+
+        for part in DumpReader(counted()).pieces():
+            if part.section is Section.ROWS and part.raw:
+                rows.feed(part.data)
+        return counter.finish(), rows.finish()
+
+    def dump_again(self, place: Scratch, database: str, sample: list[str]) -> RowSets:
+        """The sampled tables of the copy."""
+        rows, source = InsertRows(frozenset(sample)), place.source
+        known = source.dump_help
+        options = [*_DUMP, *(["--set-gtid-purged=OFF"] if "--set-gtid-purged" in known else [])]
+        command = source.dump_command([*options, "--", database, *sample])
+        with source.runner.start(command, timeout=source.config.timeout_seconds) as process:
+            for part in DumpReader(process.chunks()).pieces():
+                if part.section is Section.ROWS and part.raw:
+                    rows.feed(part.data)
+            process.wait()
+        return rows.finish()
+
+    def past(self) -> Iterator[Check]:
+        names = [piece.database for piece in self.pieces if piece.copies]
+        chosen = names if self.work.thorough else [self.work.lots.choice(sorted(names))]
+        for moment in past_moments(self.work, self.source, chosen):
+            if moment.check is not None:
+                yield moment.check
+            if moment.plan is None:
+                continue
+            with moment.timed(self.result), recovered(self.site, moment.plan, progress=self.work.progress) as past:
+                moment.done(self.result)
+                assert isinstance(past.config, MySQLConfig)
+                with contextlib.closing(MySQLSource(past.config, site=self.site.name)) as source:
+                    state = source.state(moment.database, count=True)
+                    yield from recovery_checks(moment, state.tables, sum(state.rows.values()), past.notes)
+                    yield check_tables(source, moment.database, "point in time")
+
+    def _same_tool(self, place: Scratch, manifest: Manifest) -> bool:
+        made = manifest.server
+        if made is None or manifest.adopted:
+            return False
+        same_server = version_tuple(made.version) == place.source.version  # -log at its end says who writes a log
+        return made.tool_version == place.source.dump.version and same_server
+
+    def _refuse_without_room(self, scratch: Scratch) -> None:
+        data = str(query(scratch.source.session, "SELECT @@datadir")[0][0])
+        lines = scratch.source.runner.run(Command(("df", "-Pk", data))).text.splitlines()
+        needed = sum(piece.manifest.data.plain_size for piece in self.pieces if piece.copies) * _ROOM
+        room_needed(f"A drill of {self.source}", needed, int(lines[-1].split()[3]) * 1024, data)
+
+
+def check_tables(source: MySQLSource, database: str, rung: Rung = "content") -> Check:
+    """The server's own CHECK TABLE on every table."""
+    problems: list[str] = []
+    with contextlib.closing(source.connect(database)) as session:
+        tables = [each.name for each in list_tables(session, database) if each.has_data]
+        for at in range(0, len(tables), _ABREAST):
+            some = ", ".join(quoted(name) for name in tables[at : at + _ABREAST])
+            for name, _, kind, text in query(session, f"CHECK TABLE {some}"):
+                if str(kind).lower() == "error" or (str(kind).lower() == "status" and str(text) != "OK"):
+                    problems.append(f"table {str(name).partition('.')[2]}: {text}")
+    if problems:
+        return Check(rung, "CHECK TABLE", FAILED, "the server finds damage", tuple(problems))
+    return Check(rung, "CHECK TABLE", PROVEN, f"the server finds all {len(tables):,} tables whole")
+
+
+def ask(source: MySQLSource, database: str, text: str) -> list[tuple[Any, ...]]:
+    """The rows of one query, in a transaction that only reads."""
+    with contextlib.closing(source.connect(database)) as session:
+        query(session, "START TRANSACTION READ ONLY")
+        return query(session, text)

@@ -1,0 +1,106 @@
+"""The part of a drill that goes through the logs: a moment drawn by lot, recovered away from production."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from engine import names
+from engine.drill.base import Work
+from engine.drill.verdict import FAILED, PROVEN, Check, SourceResult
+from engine.durations import in_words
+from engine.errors import BackupError, IntegrityError
+from engine.point_in_time import PastPlan
+from engine.recoverable import Recoverable, recoverable
+from engine.recovery import Window, make_plan, parse_target
+
+_WHAT = "recovery to a second"
+
+
+@dataclass
+class PastMoment:
+    """A moment to recover to; or, without a plan, the check that says why there is none.
+
+    Attributes:
+        database: Empty for a whole server.
+    """
+
+    database: str
+    at: datetime
+    plan: PastPlan | None = None
+    check: Check | None = None
+    seconds: float = 0.0
+    _begun: float = field(default=0.0, repr=False)
+
+    @contextlib.contextmanager
+    def timed(self, result: SourceResult) -> Iterator[None]:
+        """Names the moment in what goes wrong."""
+        self._begun = time.monotonic()
+        try:
+            yield
+        except BackupError as error:
+            error.message = f"recovery to {names.both_zones(self.at)} (drawn by lot): {error.message}"
+            raise
+
+    def done(self, result: SourceResult) -> None:
+        """The database is back as it was at that moment."""
+        self.seconds = time.monotonic() - self._begun
+        result.past_seconds = (result.past_seconds or 0.0) + self.seconds
+
+
+def past_moments(work: Work, source: str, databases: list[str]) -> Iterator[PastMoment]:
+    """A moment for each database of which logs are kept; nothing where none are.
+
+    Raises:
+        What the stores raise.
+    """
+    for database in databases:
+        found = recoverable(work.site, source, database)
+        if not found.logs:
+            continue
+        yield _drawn(work, found)
+
+
+def _drawn(work: Work, found: Recoverable) -> PastMoment:
+    windows = [window for window in found.windows if window.logs]
+    if not windows:
+        said = "logs are kept, and there is no backup that they can be replayed on; make one"
+        problems = (*map(str, found.holes), *found.notes)
+        check = Check("point in time", _WHAT, FAILED, said, problems)
+        return PastMoment(found.database, names.now(), None, check)
+    at = draw(work, windows)
+    when = names.iso(at) if not at.microsecond else at.isoformat()
+    plan = make_plan(found.windows, parse_target(when), now=names.now())
+    return PastMoment(found.database, at, PastPlan(work.site.name, found, plan, when, plan.notes))
+
+
+def draw(work: Work, windows: list[Window]) -> datetime:
+    """A whole second of one of the windows, each as likely as it is long; a window's beginning where it holds none."""
+    lengths = [(each.latest - each.earliest) / timedelta(seconds=1) for each in windows]
+    window = work.lots.choices(windows, [length + 1e-6 for length in lengths])[0]
+    at = window.earliest + timedelta(seconds=work.lots.uniform(0, (window.latest - window.earliest).total_seconds()))
+    whole = at.replace(microsecond=0)
+    return whole if whole >= window.earliest else window.earliest
+
+
+def recovery_checks(moment: PastMoment, tables: int, rows: int, notes: list[str]) -> Iterator[Check]:
+    """What was recovered stands, and every table of it could be read.
+
+    Raises:
+        IntegrityError: Nothing was there.
+    """
+    assert moment.plan is not None
+    plan = moment.plan.plan
+    what = f"{moment.plan.found.source}/{moment.database}" if moment.database else moment.plan.found.source
+    if plan.window.earliest > moment.at:
+        raise IntegrityError(f"{plan.anchor.file} is younger than {names.both_zones(moment.at)}.")
+    logs = f"{len(plan.logs)} log{'s' if len(plan.logs) != 1 else ''} on {moment.plan.manifest.file}"
+    said = (
+        f"{what} as it was at {names.both_zones(moment.at)} (drawn by lot) from {logs} in "
+        f"{in_words(moment.seconds)}: {tables:,} tables, {rows:,} rows, all readable"
+    )
+    warned = tuple(note for note in notes if note.startswith("WARNING"))
+    yield Check("point in time", _WHAT, PROVEN, said + "".join(f"; {each}" for each in warned), seconds=moment.seconds)
