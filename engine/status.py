@@ -10,6 +10,7 @@ from datetime import datetime
 
 from engine import names
 from engine.catalog import Entry
+from engine.drill.record import Proof, Proofs, proofs
 from engine.errors import BackupError
 from engine.site import Site, Target
 
@@ -28,6 +29,7 @@ class StatusRow:
         broken: Newer backups that a check found broken, by file name.
         incomplete: Newer backups of files that lack some of them, by file name, with the first that is missing.
         problems: What could not be told, in words: marks that are forged or cannot be read.
+        proven: When a drill last restored a backup of it and found everything as it must be; None: never.
     """
 
     target: Target
@@ -40,6 +42,7 @@ class StatusRow:
     broken: list[str] = field(default_factory=list)
     incomplete: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    proven: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ class Status:
     Attributes:
         unseen: The locations that could not be asked, with the reason.
         bare: Sources that name no databases and of which no good backup of any database was found.
+        problems: Records of drills that do not hold.
     """
 
     rows: list[StatusRow]
     unseen: dict[str, BackupError]
     bare: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def status(site: Site, *, now: datetime | None = None) -> Status:
@@ -74,7 +79,9 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     seen = [name for name in site.vault.locations() if name not in unseen]
     known = {target.source for target in found}
     bare = [source.name for source in site.config.sources() if source.name not in known]
-    return Status([_row(site, target, entries, seen, now) for target, entries in found.items()], unseen, bare)
+    drills = proofs(site.vault)
+    rows = [_row(site, target, entries, seen, now, drills) for target, entries in found.items()]
+    return Status(rows, unseen, bare, [each for each in drills.problems if "could not be asked" not in each])
 
 
 def owner(site: Site, entry: Entry) -> tuple[str, str]:
@@ -116,7 +123,7 @@ def _configured(site: Site) -> list[Target]:
     return [Target(source.name, name) for source in site.config.sources() for name in source.databases]
 
 
-def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now: datetime) -> StatusRow:
+def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now: datetime, drills: Proofs) -> StatusRow:
     copies: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=lambda each: each.name.taken_at, reverse=True):
         copies.setdefault(entry.file, []).append(entry)
@@ -163,4 +170,5 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         broken,
         incomplete,
         problems,
+        drills.newest.get(target),
     )

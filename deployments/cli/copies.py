@@ -47,10 +47,13 @@ def list_(
     tier: Tier = None,
 ) -> Outcome:
     """List backups, newest first, and where each of them is. Shipped logs only with --tier binlogs or wal."""
+    from engine.drill.record import proofs
+
     check_tier(tier)
     with run.site() as site:
         if source is not None:
             site.config.source(source)
+        proven = proofs(site.vault, locations(site, location)).files
         rows: dict[tuple[str, str, str], dict[str, Any]] = {}
         errors = []
         for name in locations(site, location):
@@ -67,7 +70,7 @@ def list_(
     found = sorted(rows.values(), key=lambda row: (row["taken_at"], row["file"]), reverse=True)
     if found:
         run.out.table(
-            ["taken", "source", "database", "tier", "stored", "in", "file"],
+            ["taken", "source", "database", "tier", "stored", "in", "proven", "file"],
             [
                 [
                     row["when"],
@@ -76,6 +79,7 @@ def list_(
                     row["tier"],
                     size(row["bytes"]),
                     ", ".join(row["locations"]),
+                    f"{proven[row['file']].at:%Y-%m-%d}" if row["file"] in proven else "",
                     row["file"],
                 ]
                 for row in found
@@ -85,7 +89,13 @@ def list_(
     else:
         run.out.say("No backups." if not errors else "No backups where a look was possible.")
     return Outcome(
-        {"backups": [{key: value for key, value in row.items() if key != "when"} for row in found]},
+        {
+            "backups": [
+                {key: value for key, value in row.items() if key != "when"}
+                | {"proven_at": iso(proven[row["file"]].at) if row["file"] in proven else None}
+                for row in found
+            ]
+        },
         exits.PARTIAL if errors else exits.OK,
         errors,
     )
@@ -144,8 +154,8 @@ def status(
         ),
     ] = None,
 ) -> Outcome:
-    """For every database: the newest good backup, its age, whether it was verified, where its copies are;
-    and from when to when it can be brought back to any second.
+    """For every database: the newest good backup, its age, whether it was verified, where its copies are, when a
+    drill last proved one; and from when to when it can be brought back to any second.
 
     Exit code 1 when a database, or a whole source, has no good backup (or an older one than --max-age),
     3 when a replica lacks one or could not be asked.
@@ -158,14 +168,14 @@ def status(
         spans = windows(site)
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
-    problems = [problem for row in found.rows for problem in _problems(row, limit)]
+    problems = [*found.problems, *(problem for row in found.rows for problem in _problems(row, limit))]
     problems += [
         f"{name}: no good backup of any database; make one: backups backup --source {name} "
         "(if there should be some: is this the right vault, and is its disk mounted?)"
         for name in found.bare
     ]
     run.out.table(
-        ["source", "database", "newest good backup", "age", "stored", "verified", "in", "replicas lack"],
+        ["source", "database", "newest good backup", "age", "stored", "verified", "last proven", "in", "replicas lack"],
         [_cells(row, list(found.unseen)) for row in found.rows],
         right=[3, 4],
     )
@@ -213,7 +223,7 @@ def _cells(row: StatusRow, unseen: list[str]) -> list[str]:
     told = [f"{name}: {count}" for name, count in row.lacking.items()] + [f"{name}: unknown" for name in unseen]
     lacking = ", ".join(told) or "nothing"
     if row.newest is None:
-        return [row.target.source, row.target.database, "none", "", "", "", "", lacking]
+        return [row.target.source, row.target.database, "none", "", "", "", _proven(row), "", lacking]
     return [
         row.target.source,
         row.target.database,
@@ -221,9 +231,14 @@ def _cells(row: StatusRow, unseen: list[str]) -> list[str]:
         age(row.age_seconds),
         size(row.newest.size),
         "yes" if row.verified else "never checked",
+        _proven(row),
         ", ".join(row.locations),
         lacking,
     ]
+
+
+def _proven(row: StatusRow) -> str:
+    return f"{row.proven.at:%Y-%m-%d %H:%M} UTC" if row.proven else "never"
 
 
 def _facts(row: StatusRow) -> dict[str, Any]:
@@ -242,6 +257,9 @@ def _facts(row: StatusRow) -> dict[str, Any]:
             "verified": bool(row.verified),
             "locations": row.locations,
         },
+        "proven": None
+        if row.proven is None
+        else {"at": iso(row.proven.at), "file": row.proven.file, "drill": row.proven.drill},
         "lacking": row.lacking,
         "broken": row.broken,
         "incomplete": row.incomplete,

@@ -29,6 +29,7 @@ COMMANDS = [
     "release",
     "archive",
     "pin",
+    "drill",
     "prune",
     "sweep",
     "apply",
