@@ -1,0 +1,275 @@
+"""Restore drills on real servers: what is whole is proven, and whatever was tampered with is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engine.config import DrillConfig
+from engine.drill.config_files import ConfigFilesDrill
+from engine.drill.kinds import drill_class
+from engine.drill.record import keep, proofs
+from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
+from engine.drill.verdict import DrillResult, PieceResult
+from engine.mysql.connection import query
+from engine.prune.contents import claims_of
+from engine.site import Site, Target
+from engine.status import status
+from tests.functional.drilling import Machine, scratch_left, sealed_anew
+from tests.servers.databases import DatabaseServer
+
+ROOT = Path(__file__).parents[2]
+QUERIES = {
+    "mysql": [{"query": "SELECT n FROM totals", "at_least": 700, "at_most": 700}],
+    "postgres": [{"name": "events", "query": "SELECT max(body) LIKE 'event 99%' FROM bronze.events", "equals": "true"}],
+}
+
+
+@pytest.fixture(scope="module")
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, mariadb: DatabaseServer, postgres15: DatabaseServer
+) -> Iterator[Machine]:
+    made = Machine(tmp_path_factory.mktemp("drilled"), mariadb, postgres15)
+    made.back_up()
+    yield made
+    made.drop()
+
+
+def pieces(result: DrillResult) -> dict[str, PieceResult]:
+    return {piece.database: piece for piece in result.pieces()}
+
+
+def marks(site: Site, piece: PieceResult) -> set[str]:
+    entry, _ = site.vault.catalog().find(piece.source, piece.database, piece.file)
+    return {str(mark["kind"]) for mark in site.vault.marks(entry)}
+
+
+def test_a_drill_proves_every_source_any_second_too_and_leaves_a_signed_record(machine: Machine) -> None:
+    document = machine.document(drill={"rto": "1h", "rpo": "15m", "queries": QUERIES})
+    path, xml = machine.root / "drilled.yaml", machine.root / "drill.xml"
+    path.write_text(yaml.safe_dump(document))
+    told = backups("drill", "-f", str(path), "--junit", str(xml), "--seed", "7", "--thorough")
+    found = told["drill"]
+    assert found["verdict"] == "proven" and found["seed"] == 7, told
+    looked = {source["source"]: source for source in found["sources"]}
+    assert list(looked) == ["mysql", "postgres", "config"]
+    for source in ("mysql", "postgres"):
+        (piece,) = looked[source]["databases"]
+        rungs = [check["rung"] for check in piece["checks"]]
+        assert set(rungs) == {"opens", "structure", "volume", "content", "meaning"}, rungs
+        assert any("recovery to a second" in check["what"] for check in looked[source]["checks"])
+        assert looked[source]["rto_seconds"] >= looked[source]["point_in_time_seconds"] > 0
+        assert 0 <= looked[source]["rpo_seconds"] < 900
+    assert {check["what"] for check in looked["mysql"]["databases"][0]["checks"]} >= {"CHECK TABLE", "row by row"}
+    whats = {check["what"] for check in [*looked["postgres"]["checks"], *looked["postgres"]["databases"][0]["checks"]]}
+    assert whats >= {"pg_amcheck", "pg_verifybackup"}
+    assert 'failures="0"' in xml.read_text() and machine.shop in xml.read_text()
+
+    with machine.open() as site:
+        assert scratch_left(site) == []
+        drills = proofs(site.vault)
+        assert drills.problems == [] and len(drills.newest) == 3
+        rows = {row.target.database: row for row in status(site).rows}
+        assert all(row.proven is not None and row.proven.drill == found["id"] for row in rows.values())
+        entry, _ = site.vault.catalog().find("mysql", machine.shop)
+        assert claims_of(site.vault, entry).claim == "good", "retention goes by the verification as before"
+        assert "proven" in {mark["kind"] for mark in site.vault.marks(entry)}
+    listed = backups("list", "-f", str(path))["backups"]
+    assert all(each["proven_at"] for each in listed if each["tier"] == "daily")
+    record = machine.vault / told["record"]
+    record.chmod(0o600)
+    record.write_bytes(record.read_bytes().replace(b'"seed": 7', b'"seed": 8'))
+    with machine.open() as site:
+        assert not proofs(site.vault).newest and "fails its signature" in status(site).problems[0]
+    record.unlink()
+
+
+def backups(*arguments: str, code: int = 0) -> dict[str, Any]:
+    """The command line, as a script runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.cli", *arguments, "--json"],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+ROW = {"mysql": b"(700,", "postgres": b"700\tevent 700"}
+TABLE = {
+    "mysql": (b"DROP TABLE IF EXISTS `keyless`;", b"\n--\n-- Table structure for table `odd"),
+    "postgres": (b"--\n-- Name: keyless; Type: TABLE;", b"--\n-- Name: notes; Type: TABLE;"),
+}
+TOUCH = {
+    "mysql": ("DELETE FROM {0}.keyless LIMIT 1", "UPDATE {0}.orders SET amount = 0 WHERE id = 7"),
+    "postgres": ("DELETE FROM public.notes", "UPDATE bronze.events SET ratio = 0 WHERE id = 7"),
+}
+HURT = {"mysql": ("keyless", "orders"), "postgres": ("public.notes", "bronze.events")}
+
+
+def without_row(kind: str, data: bytes) -> bytes:
+    lines = data.split(b"\n")
+    (at,) = [number for number, line in enumerate(lines) if line.startswith(ROW[kind])]
+    if lines[at].endswith(b";"):
+        lines[at - 1] = lines[at - 1].removesuffix(b",") + b";"
+    del lines[at]
+    return b"\n".join(lines)
+
+
+def without_table(kind: str, data: bytes) -> bytes:
+    start, end = TABLE[kind]
+    cut = data[: data.index(start)] + data[data.index(end) :]
+    if kind == "postgres":  # its rows as well
+        at = cut.index(b"COPY public.keyless")
+        cut = cut[:at] + cut[cut.index(b"\\.\n", at) + 3 :]
+        cut = cut.replace(b"ALTER TABLE public.keyless OWNER TO postgres;\n", b"")
+    return cut
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
+    machine: Machine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, whole = (machine.mariadb, machine.shop) if kind == "mysql" else (machine.postgres, machine.platform)
+    names = ["lost_row", "lost_table", "touched", "altered", "whole"]
+    queries = [
+        {"query": "SELECT count(*) FROM keyless", "database": "whole", "at_most": 3},
+        {"query": "SELECT count(*) FROM keyless", "database": "touched", "at_least": 4},
+        {"query": "SELECT nothing FROM nowhere", "database": "altered", "at_least": 1},
+    ]
+    if kind == "postgres":
+        queries.append({"query": "SELECT scribble()", "database": "altered", "at_least": 0})
+    drill_class_of = drill_class(machine.open().config.source(kind))
+    original: Any = drill_class_of.restore
+
+    def tampering(self: Any, place: Any, piece: Any, *copy: Any) -> Any:
+        notes = original(self, place, piece, *copy)
+        if piece.database in ("touched", "altered"):
+            statement = TOUCH[kind][names.index(piece.database) - 2].format(piece.database)
+            if kind == "mysql":
+                query(place.source.session, statement)
+            else:
+                from engine.drill.postgres_looks import There
+
+                with There(place.config, "x", 15).connector.open(piece.database) as inside:
+                    inside.execute(statement)
+        return notes
+
+    monkeypatch.setattr(drill_class_of, "restore", tampering)
+    settings = {kind: machine.server(server, *names), "drill": {"queries": {kind: queries}, "sample": 50}}
+    with machine.open(**settings) as site:
+        of = Target(kind, whole)
+        sealed_anew(site, of, "lost_row", lambda data: without_row(kind, data))
+        sealed_anew(site, of, "lost_table", lambda data: without_table(kind, data))
+        for name in names[2:]:
+            sealed_anew(site, of, name)
+        result = drill(site, DrillRequest(source=kind, point_in_time=False))
+        found = pieces(result)
+        assert result.verdict == "failed" and scratch_left(site) == []
+
+        def failed(database: str, rung: str) -> str:
+            return "; ".join(c.words for c in found[database].checks if c.rung == rung and c.verdict == "failed")
+
+        orders = "orders" if kind == "mysql" else "bronze.events"
+        assert f"table {orders}: 699 rows, the manifest says 700" in failed("lost_row", "volume")
+        assert f"table {orders}: 699 rows in the dump, the manifest says 700" in failed("lost_row", "volume")
+        assert "keyless" in failed("lost_table", "structure") and "keyless is not in the dump" in failed(
+            "lost_table", "volume"
+        )
+        assert f"table {HURT[kind][0]}:" in failed("touched", "volume")
+        assert not failed("altered", "volume") and f"table {HURT[kind][1]}:" in failed("altered", "content")
+        assert "expected at least 4" in failed("touched", "meaning")
+        assert "nowhere" in failed("altered", "meaning")
+        if kind == "postgres":
+            assert "read-only transaction" in failed("altered", "meaning")
+        assert found["whole"].verdict == "proven", found["whole"].checks
+        assert marks(site, found["whole"]) >= {"proven"}
+        assert marks(site, found["touched"]) == {"drill-failed"}
+        assert marks(site, found["lost_row"]) == {"drill-failed", "broken"}
+
+
+def test_one_changed_file_is_named_and_a_missed_target_fails_what_is_otherwise_proven(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machine.open() as site:
+        request = DrillRequest(source="config")
+        begun = begin(site, request)
+        sources = [drill_source(site, begun, "config")]
+        site.config.drill = DrillConfig.model_validate({"rto": "1h"})
+        assert finish(site, begun, sources).verdict == "proven"
+        site.config.drill = DrillConfig.model_validate({"rto": "1s"})
+        sources[0].restore_seconds = 1.01  # a second passes quickly, and not always
+        late = finish(site, begun, sources)
+        assert late.verdict == "failed" and "the target is 1s: config took" in late.sentence()
+
+        original = ConfigFilesDrill.restore
+
+        def tampering(self: Any, place: Any, *rest: Any) -> Any:
+            notes = original(self, place, *rest)
+            conf = next(place.path.rglob("app.conf"))
+            times = conf.stat()
+            conf.write_text("listen 81;\n")
+            os.utime(conf, ns=(times.st_atime_ns, times.st_mtime_ns))
+            next(place.path.rglob(".env")).unlink()
+            return notes
+
+        monkeypatch.setattr(ConfigFilesDrill, "restore", tampering)
+        result = drill(site, request)
+        words = result.sentence()
+        assert result.verdict == "failed" and f"{machine.files}/nginx/app.conf: content" in words
+        assert f"{machine.files}/.env" in words and "1 files, the listing names 2" in words
+        assert scratch_left(site) == []
+
+
+def test_where_no_scratch_server_can_be_had_nothing_is_proven_and_the_rest_is(machine: Machine) -> None:
+    gone = {"container": "not-there", "docker_host": f"unix://{machine.root}/no.sock"}
+    settings = {
+        "mysql": {**gone, "databases": [machine.shop]},
+        "postgres": {**gone, "databases": [machine.platform]},
+    }
+    with machine.open(**settings) as site:
+        result = drill(site, DrillRequest())
+        found = pieces(result)
+        assert result.verdict == "could not verify"
+        for name in (machine.shop, machine.platform):
+            assert found[name].verdict == "could not verify"
+            assert "no throwaway place could be had" in found[name].checks[-1].said
+        assert found["config"].verdict == "proven" and scratch_left(site) == []
+        key = keep(site, result)
+        assert set(proofs(site.vault).newest) == {Target("config", "config")}
+        site.vault.store("local").delete(key)
+
+
+def test_a_backup_that_is_not_there_fails(machine: Machine) -> None:
+    with machine.open(mysql=machine.server(machine.mariadb, "never")) as site:
+        result = drill(site, DrillRequest(source="mysql"))
+        assert result.verdict == "failed" and "no backup of mysql/never" in result.sentence()
+
+
+@pytest.mark.parametrize("source", ["mysql", "postgres", "config"])
+def test_a_drill_killed_in_the_middle_leaves_nothing_after_the_next_sweep(machine: Machine, source: str) -> None:
+    orders = json.dumps({"site": machine.document(), "source": source})
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.functional.dying_drill"], input=orders.encode(), capture_output=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    with machine.open() as site:
+        (journal,) = [Path(each) for each in scratch_left(site) if each.endswith(".jsonl")]
+        steps = [json.loads(line) for line in journal.read_text().splitlines()]
+        directories = [Path(step["path"]) for step in steps if step["step"] == "directory"]
+        assert directories and all(each.is_dir() for each in directories)
+        swept = site.sweep()
+        assert swept.problems == [] and swept.done
+        assert scratch_left(site) == [] and not any(each.exists() for each in directories)
+        running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        assert not [each for each in directories if f"{each}/" in running]
