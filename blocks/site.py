@@ -15,7 +15,7 @@ from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.vault import Vault
-from engine.config import SiteConfig
+from engine.config import DrillConfig, SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
@@ -38,6 +38,12 @@ class Site(Block):
         "postgres-server/workbench-postgres, docker-engine/workbench-volumes or config-files/workbench-config.",
     )
 
+    drill: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Restore drills",
+        description="Targets and queries that drills hold the site against: rto, rpo, sample, queries.",
+    )
+
     def to_config(self, name: str) -> SiteConfig:
         """The whole site as the engine takes it, with every block it names loaded now.
 
@@ -51,8 +57,15 @@ class Site(Block):
         volumes = [_load(DockerEngine, each).to_config() for each in self._of(DockerEngine)]
         config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
         try:
+            drill = DrillConfig.model_validate(self.drill)
             return SiteConfig(
-                site=name, vault=vault.to_config(stores), mysql=mysql, postgres=postgres, volumes=volumes, config=config
+                site=name,
+                vault=vault.to_config(stores),
+                drill=drill,
+                mysql=mysql,
+                postgres=postgres,
+                volumes=volumes,
+                config=config,
             )
         except ValidationError as error:
             raise ConfigError(

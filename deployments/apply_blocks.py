@@ -46,7 +46,8 @@ def documents(site: SiteConfig) -> list[tuple[str, Block]]:
         name = document_name(site.site, source.name)
         sources.append(f"{kind.get_block_type_slug()}/{name}")
         found.append((name, kind(**_fields(source))))
-    found.append((site.site, Site(vault=f"vault/{site.site}", sources=sources)))
+    drill = site.drill.model_dump(exclude_defaults=True)
+    found.append((site.site, Site(vault=f"vault/{site.site}", sources=sources, drill=drill)))
     return found
 
 

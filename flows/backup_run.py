@@ -21,6 +21,7 @@ from engine.pins import parse_keep
 from engine.site import Target
 from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, capture, find_databases, preflight, verify
+from tasks.drill import last_proven
 from tasks.report import Ledger, publish
 from tasks.vault import find_lacking, replicate, sweep
 from tasks.words import plural
@@ -56,6 +57,7 @@ def run_backups(
     ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
     for replica in handle.config.vault.replicas:
         bring_up_to_date(handle, replica.name, ledger)
+    ledger.last_proven = last_proven(handle)
     publish(ledger)
     if ledger.failed:
         get_run_logger().error(ledger.verdict())

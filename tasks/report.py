@@ -10,8 +10,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from engine import names
 from engine.catalog import Entry
+from engine.drill.record import Proof
 from engine.errors import BackupError
-from engine.site import Swept
+from engine.site import Swept, Target
 from engine.stores.base import Stored
 from engine.verify import VerifyReport
 from tasks.base import reason
@@ -41,6 +42,7 @@ class Ledger:
     doubts: dict[str, BackupError] = field(default_factory=dict)
     gaps: dict[str, tuple[list[str], BackupError]] = field(default_factory=dict)
     caught_up: list[str] = field(default_factory=list)
+    last_proven: dict[Target, Proof] = field(default_factory=dict)
 
     def lost(self, what: str, error: BackupError) -> None:
         """No backup was made of it."""
@@ -152,7 +154,14 @@ def _cells(row: Row, ledger: Ledger) -> dict[str, Any]:
         "holds": manifest.holds,
         "stored where": ", ".join(["local", *row.copies]) + "".join(f"; MISSING at {each}" for each in missing),
         "verified how": _proof(row, ledger),
+        "last proven": _last_proven(row, ledger),
     }
+
+
+def _last_proven(row: Row, ledger: Ledger) -> str:
+    """When a drill last restored a backup of this database and found everything as it must be."""
+    proof = ledger.last_proven.get(row.captured.target)
+    return f"{proof.at:%Y-%m-%d} ({proof.file})" if proof else "never"
 
 
 def _proof(row: Row, ledger: Ledger) -> str:
