@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from engine.durations import seconds_of
 from engine.errors import ConfigError
@@ -274,15 +274,13 @@ class DrillQuery(Model):
     def _only_reads(cls, query: str) -> str:
         reason = refusal(query)
         if reason:
-            raise ValueError(f"the drill query {query!r} {reason}")
+            raise ValueError(f"the drill query {reason}")
         return query
 
     @model_validator(mode="after")
     def _expects_something(self) -> DrillQuery:
         if self.at_least is None and self.at_most is None and self.equals is None:
-            raise ValueError(
-                f"the drill query {self.query!r} expects nothing; say what: at_least, at_most (numbers) or equals"
-            )
+            raise ValueError("the drill query expects nothing; say what: at_least, at_most (numbers) or equals")
         return self
 
 
@@ -298,9 +296,12 @@ class DrillConfig(Model):
 
     @field_validator("rto", "rpo")
     @classmethod
-    def _are_spans(cls, text: str) -> str:
-        if text:
-            seconds_of(text)
+    def _are_spans(cls, text: str, info: ValidationInfo) -> str:
+        try:
+            if text:
+                seconds_of(text)
+        except ValueError as error:
+            raise ValueError(f"drill.{info.field_name} {error}") from None
         return text
 
 
@@ -348,7 +349,7 @@ class SiteConfig(Model):
         known = [each.name for each in self.servers()]
         for name in self.drill.queries:
             if name not in known:
-                raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {known}")
+                raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {', '.join(known)}")
         return self
 
     def sources(self) -> list[SourceConfig]:

@@ -17,7 +17,7 @@ def seconds_of(text: str) -> float:
     """
     found = _FORM.match(text.strip())
     if not found:
-        raise ValueError(f"{text!r} is no span of time: {SYNTAX}")
+        raise ValueError(f"is no span of time: {SYNTAX}")
     return float(int(found[1]) * _SECONDS[found[2]])
 
 

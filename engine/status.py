@@ -79,9 +79,9 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     seen = [name for name in site.vault.locations() if name not in unseen]
     known = {target.source for target in found}
     bare = [source.name for source in site.config.sources() if source.name not in known]
-    drills = proofs(site.vault)
+    drills = proofs(site.vault, seen)
     rows = [_row(site, target, entries, seen, now, drills) for target, entries in found.items()]
-    return Status(rows, unseen, bare, [each for each in drills.problems if "could not be asked" not in each])
+    return Status(rows, unseen, bare, drills.problems)
 
 
 def owner(site: Site, entry: Entry) -> tuple[str, str]:

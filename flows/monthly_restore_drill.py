@@ -45,7 +45,7 @@ def monthly_restore_drill(
         location: auto (local first, then the replicas), local, or a replica's name.
         thorough: Compare the rows of every table and recover every database through its logs, not a sample.
         point_in_time: Recover to a second drawn by lot, too, where logs are kept.
-        seed: The number that an earlier drill said, to draw the same tables and the same second again.
+        seed: The number that an earlier drill said, to draw what it drew. 0: draw anew.
     """
     request = DrillRequest(source, database, backup.strip(), location, thorough, point_in_time, seed)
     return outcome(run_drill, site, request)

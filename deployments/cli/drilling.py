@@ -47,9 +47,7 @@ def drill(
             "--point-in-time/--no-point-in-time", help="Recover to a second drawn by lot, too, where logs are kept."
         ),
     ] = True,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Draw the same tables and the same second as the drill that said this number.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draw what the drill drew that said this number.")] = 0,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the checks as JUnit XML, too.", show_default=False)
     ] = None,

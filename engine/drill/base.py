@@ -81,21 +81,25 @@ class Work:
     Attributes:
         thorough: Compare the rows of every table, not of a sample.
         past: Recover to a moment of the logs, too, where there are logs.
-        lots: Draws the sample and the moment.
+        seed: Of every lot that is drawn: which tables, which moment.
     """
 
     site: Site
-    lots: random.Random
+    seed: int
     thorough: bool = False
     past: bool = True
     progress: Progress = silent
 
-    def sample(self, tables: list[str]) -> list[str]:
+    def lots(self, what: str) -> random.Random:
+        """What draws by lot for one purpose: the same whatever else is drilled."""
+        return random.Random(f"{self.seed}/{what}")
+
+    def sample(self, piece: Piece, tables: list[str]) -> list[str]:
         """Some of the tables, by lot; all of them where it is to be thorough."""
         wanted = self.site.config.drill.sample
         if self.thorough or len(tables) <= wanted:
             return sorted(tables)
-        return sorted(self.lots.sample(sorted(tables), wanted))
+        return sorted(self.lots(f"{piece.source}/{piece.database}").sample(sorted(tables), wanted))
 
 
 class SourceDrill(ABC, Generic[Place]):

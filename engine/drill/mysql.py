@@ -81,7 +81,7 @@ class MySQLDrill(SourceDrill[Scratch]):
         comparison = source.compare(manifest, manifest.database, Selection())
         yield from structure_and_volume(manifest, comparison)
         tables = sorted(comparison.found)
-        sample = self.work.sample(tables)
+        sample = self.work.sample(piece, tables)
         counts, stream = self.read_dump(piece, sample)
         yield from stream_volume(manifest, counts, comparison.found)
         if sample:
@@ -121,7 +121,7 @@ class MySQLDrill(SourceDrill[Scratch]):
 
     def past(self) -> Iterator[Check]:
         names = [piece.database for piece in self.pieces if piece.copies]
-        chosen = names if self.work.thorough else [self.work.lots.choice(sorted(names))]
+        chosen = names if self.work.thorough else [self.work.lots(f"{self.source}/past").choice(sorted(names))]
         for moment in past_moments(self.work, self.source, chosen):
             if moment.check is not None:
                 yield moment.check

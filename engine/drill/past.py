@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -71,17 +72,17 @@ def _drawn(work: Work, found: Recoverable) -> PastMoment:
         problems = (*map(str, found.holes), *found.notes)
         check = Check("point in time", _WHAT, FAILED, said, problems)
         return PastMoment(found.database, names.now(), None, check)
-    at = draw(work, windows)
+    at = draw(work.lots(f"{found.source}/{found.database}/second"), windows)
     when = names.iso(at) if not at.microsecond else at.isoformat()
     plan = make_plan(found.windows, parse_target(when), now=names.now())
     return PastMoment(found.database, at, PastPlan(work.site.name, found, plan, when, plan.notes))
 
 
-def draw(work: Work, windows: list[Window]) -> datetime:
+def draw(lots: random.Random, windows: list[Window]) -> datetime:
     """A whole second of one of the windows, each as likely as it is long; a window's beginning where it holds none."""
     lengths = [(each.latest - each.earliest) / timedelta(seconds=1) for each in windows]
-    window = work.lots.choices(windows, [length + 1e-6 for length in lengths])[0]
-    at = window.earliest + timedelta(seconds=work.lots.uniform(0, (window.latest - window.earliest).total_seconds()))
+    window = lots.choices(windows, [length + 1e-6 for length in lengths])[0]
+    at = window.earliest + timedelta(seconds=lots.uniform(0, (window.latest - window.earliest).total_seconds()))
     whole = at.replace(microsecond=0)
     return whole if whole >= window.earliest else window.earliest
 

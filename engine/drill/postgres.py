@@ -100,7 +100,7 @@ class PostgresDrill(SourceDrill[Fresh]):
             counts = comparison.found | rows.count_all(inside, uncounted)
         # of an extension's own tables a dump holds a part only
         known = sorted(table.label for table in tables if table.label in counts and not table.condition)
-        sample = self.work.sample(known)
+        sample = self.work.sample(piece, known)
         stream = self.read_dump(piece, there, set(sample))
         yield from stream_volume(manifest, stream.scanner.rows, counts)
         if sample:

@@ -11,7 +11,6 @@ dump itself is not what its manifest says it is marked as ``broken``.
 
 from __future__ import annotations
 
-import random
 import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -116,8 +115,8 @@ def drill_source(site: Site, begun: Begun, source: str, *, progress: Progress = 
     request, pieces = begun.request, begun.pieces[source]
     config = site.config.source(source)
     kind = drill_class(config)
-    lots = random.Random(f"{begun.seed}/{source}")
-    work = Work(site, lots, request.thorough, request.point_in_time, stopping.heeding(progress, f"drill of {source}"))
+    heeding = stopping.heeding(progress, f"drill of {source}")
+    work = Work(site, begun.seed, request.thorough, request.point_in_time, heeding)
     if not pieces:
         said = "there is no backup of any database, and the site names none"
         return SourceResult(source, kind.kind, checks=[Check("opens", "a backup", FAILED, said)])

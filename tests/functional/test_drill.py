@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.config import DrillConfig
+from engine.backup import backup_one
+from engine.config import DrillConfig, SiteConfig
 from engine.drill.config_files import ConfigFilesDrill
 from engine.drill.kinds import drill_class
 from engine.drill.record import keep, proofs
@@ -22,9 +23,10 @@ from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
 from engine.drill.verdict import DrillResult, PieceResult
 from engine.mysql.connection import query
 from engine.prune.contents import claims_of
+from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.status import status
-from tests.functional.drilling import Machine, scratch_left, sealed_anew
+from tests.functional.drilling import KEY, Machine, scratch_left, sealed_anew
 from tests.servers.databases import DatabaseServer
 
 ROOT = Path(__file__).parents[2]
@@ -249,12 +251,39 @@ def test_where_no_scratch_server_can_be_had_nothing_is_proven_and_the_rest_is(ma
         site.vault.store("local").delete(key)
 
 
+@pytest.mark.soak(sample=False)
+@pytest.mark.parametrize("server", ["mysql9_container", "mariadb_container", "postgres17_container"])
+def test_a_source_in_a_container_is_drilled_in_containers_of_its_image(
+    request: pytest.FixtureRequest, server: str, tmp_path: Path
+) -> None:
+    there: DatabaseServer = request.getfixturevalue(server)
+    kind = "postgres" if there.flavour == "postgres" else "mysql"
+    with there.database("boxed") as name:
+        there.sql("CREATE TABLE t (id int PRIMARY KEY, d double precision, note varchar(40))", name)
+        there.sql("INSERT INTO t VALUES (1, 0.1, 'it''s'), (2, 1e-9, '),('), (3, NULL, NULL)", name)
+        place = {"container": there.container, "docker_host": there.docker_host, "databases": [name]}
+        login = {"user": there.user, "password": there.password}
+        how = {"format": "custom"} if kind == "postgres" else {}
+        vault = {"root": str(tmp_path / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
+        with Site(SiteConfig.model_validate({"site": "boxed", "vault": vault, kind: place | login | how})) as site:
+            backup_one(site, Target(kind, name), tier="daily")
+            if kind == "postgres":
+                base(site, kind)
+            there.sql("INSERT INTO t VALUES (4, 4, 'logged')", name)
+            ship(site, kind)
+            result = drill(site, DrillRequest(thorough=True))
+            assert result.verdict == "proven", result.trouble()
+            assert result.sources[0].past_seconds and "container" in result.sources[0].place
+            assert scratch_left(site) == []
+
+
 def test_a_backup_that_is_not_there_fails(machine: Machine) -> None:
     with machine.open(mysql=machine.server(machine.mariadb, "never")) as site:
         result = drill(site, DrillRequest(source="mysql"))
         assert result.verdict == "failed" and "no backup of mysql/never" in result.sentence()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", ["mysql", "postgres", "config"])
 def test_a_drill_killed_in_the_middle_leaves_nothing_after_the_next_sweep(machine: Machine, source: str) -> None:
     orders = json.dumps({"site": machine.document(), "source": source})

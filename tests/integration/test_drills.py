@@ -8,7 +8,7 @@ from deployments import site_file
 from engine.backup import backup_one
 from engine.site import Site as Opened
 from engine.site import Target
-from tests.integration.installation import Installation, Site
+from tests.integration.installation import Installation, Site, until
 
 
 def test_a_drill_run_is_completed_only_when_all_was_proven(prefect: Installation, site: Site) -> None:
@@ -24,7 +24,9 @@ def test_a_drill_run_is_completed_only_when_all_was_proven(prefect: Installation
     assert "2,100 rows in 2 tables" in rows[f"mysql/{site.shop}"]["checks"]
     (record,) = (site.vault / site.name / "drills").glob("*.json")
     assert json.loads(record.read_text())["verdict"] == "proven"
-    seen = prefect.api.call(
-        "POST", "/events/filter", {"filter": {"event": {"name": ["backup-flows.drill.proven"]}}, "limit": 10}
-    )
-    assert any(f"backup-flows.{site.name}.drill" in json.dumps(event) for event in seen["events"])
+    wanted = {"filter": {"event": {"name": ["backup-flows.drill.proven"]}}, "limit": 10}
+
+    def arrived() -> bool:
+        return site.name in json.dumps(prefect.api.call("POST", "/events/filter", wanted)["events"])
+
+    until(arrived, "the event of the drill", timeout=60)

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from engine.config import DrillConfig, DrillQuery
 from engine.drill.asked import judge
-from engine.drill.base import Work
+from engine.drill.base import room_needed
 from engine.drill.junit import junit
 from engine.drill.past import draw
 from engine.drill.rows import CopyRows, InsertRows, RowSet, split_rows
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, worst
 from engine.durations import in_words, seconds_of
-from engine.errors import IntegrityError
+from engine.errors import DiskFull, IntegrityError
 from engine.queries import refusal
 from engine.recovery.window import Anchor, Window
 
@@ -120,7 +120,7 @@ def test_a_query_that_does_not_only_read_is_refused(query: str) -> None:
 def test_a_query_must_expect_something_and_a_target_be_a_span() -> None:
     with pytest.raises(ValidationError, match="expects nothing"):
         DrillQuery.model_validate({"query": "SELECT 1"})
-    with pytest.raises(ValidationError, match="no span of time"):
+    with pytest.raises(ValidationError, match="drill.rto is no span of time"):
         DrillConfig.model_validate({"rto": "soon"})
     assert seconds_of("90s") == 90 and seconds_of("2 w") == 1_209_600
     assert [in_words(each) for each in (4.21, 200, 3840, 200_000)] == ["4.2 s", "3 min 20 s", "1 h 4 min", "2 days 7 h"]
@@ -155,6 +155,13 @@ def test_what_nobody_could_verify_is_never_proven() -> None:
     assert SourceResult("mysql", "mysql").verdict == PieceResult("a", "b").verdict == "could not verify"
 
 
+def test_where_there_is_no_room_the_message_says_how_much_is_needed() -> None:
+    with pytest.raises(DiskFull, match="needs about 2,000 bytes in /var/tmp; 500 are free") as refused:
+        room_needed("A drill of mysql", 2000, 500, "/var/tmp")
+    assert "free 1,500 bytes" in refused.value.remedy
+    room_needed("A drill of mysql", 2000, 2000, "/var/tmp")
+
+
 def window(earliest: datetime, seconds: float) -> Window:
     return Window(Anchor("f", "", 1, 4, earliest), (), earliest, earliest + timedelta(seconds=seconds), "")
 
@@ -162,7 +169,7 @@ def window(earliest: datetime, seconds: float) -> Window:
 @given(seed=st.integers(1, 10_000), lengths=st.lists(st.sampled_from([0.0, 0.2, 1.0, 7.5, 86_400.0]), min_size=1))
 def test_the_moment_drawn_lies_in_a_window_and_the_seed_draws_it_again(seed: int, lengths: list[float]) -> None:
     windows = [window(NOON + timedelta(days=2 * number), length) for number, length in enumerate(lengths)]
-    drawn = [draw(Work(None, random.Random(seed)), windows) for _ in range(2)]  # type: ignore[arg-type]
+    drawn = [draw(random.Random(seed), windows) for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert any(each.holds(drawn[0]) for each in windows)
 
