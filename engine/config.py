@@ -349,7 +349,8 @@ class SiteConfig(Model):
         known = [each.name for each in self.servers()]
         for name in self.drill.queries:
             if name not in known:
-                raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {', '.join(known)}")
+                there = ", ".join(known) or "none"
+                raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {there}")
         return self
 
     def sources(self) -> list[SourceConfig]:

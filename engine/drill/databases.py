@@ -56,9 +56,7 @@ def stream_volume(manifest: Manifest, stream: Mapping[str, int], found: Mapping[
     yield Check("volume", "rows in the dump", PROVEN, said)
 
 
-def row_digests(
-    manifest: Manifest, sample: Iterable[str], of: int, stream: RowSets, copy: RowSets, *, comparable: bool
-) -> Check:
+def row_digests(sample: Iterable[str], of: int, stream: RowSets, copy: RowSets, *, comparable: bool) -> Check:
     """Every row of the sampled tables in the dump, against the copy dumped again.
 
     Args:

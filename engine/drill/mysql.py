@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from engine.catalog import Entry
@@ -12,7 +13,7 @@ from engine.drill.asked import judge_queries, queries_for
 from engine.drill.base import Piece, SourceDrill, room_needed
 from engine.drill.choose import databases_of
 from engine.drill.databases import row_digests, stream_volume, structure_and_volume
-from engine.drill.past import past_moments, recovery_checks
+from engine.drill.past import Joint, joint, past_moments, recovery_checks
 from engine.drill.rows import InsertRows, RowSets
 from engine.drill.verdict import FAILED, PROVEN, Check, Rung
 from engine.errors import ConfigError
@@ -85,8 +86,8 @@ class MySQLDrill(SourceDrill[Scratch]):
         counts, stream = self.read_dump(piece, sample)
         yield from stream_volume(manifest, counts, comparison.found)
         if sample:
-            copy = self.dump_again(place, manifest.database, sample)
-            yield row_digests(manifest, sample, len(tables), stream, copy, comparable=self._same_tool(place, manifest))
+            copy = self.dump_again(source, manifest.database, sample)
+            yield row_digests(sample, len(tables), stream, copy, comparable=self._same_tool(source, manifest))
         yield check_tables(source, manifest.database)
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
@@ -106,9 +107,9 @@ class MySQLDrill(SourceDrill[Scratch]):
                 rows.feed(part.data)
         return counter.finish(), rows.finish()
 
-    def dump_again(self, place: Scratch, database: str, sample: list[str]) -> RowSets:
+    def dump_again(self, source: MySQLSource, database: str, sample: list[str]) -> RowSets:
         """The sampled tables of the copy."""
-        rows, source = InsertRows(frozenset(sample)), place.source
+        rows = InsertRows(frozenset(sample))
         known = source.dump_help
         options = [*_DUMP, *(["--set-gtid-purged=OFF"] if "--set-gtid-purged" in known else [])]
         command = source.dump_command([*options, "--", database, *sample])
@@ -135,12 +136,40 @@ class MySQLDrill(SourceDrill[Scratch]):
                     yield from recovery_checks(moment, state.tables, sum(state.rows.values()), past.notes)
                     yield check_tables(source, moment.database, "point in time")
 
-    def _same_tool(self, place: Scratch, manifest: Manifest) -> bool:
+        for database in names if self.work.thorough else ():
+            found = joint(self.work, self.source, database)
+            if found is None:
+                self.result.notes.append(f"no logs lead from one full of {database} to another")
+                continue
+            with recovered(self.site, found.plan, progress=self.work.progress) as past:
+                assert isinstance(past.config, MySQLConfig)
+                with contextlib.closing(MySQLSource(past.config, site=self.site.name)) as source:
+                    yield from self._joined(source, found, database)
+
+    def _joined(self, source: MySQLSource, found: Joint, database: str) -> Iterator[Check]:
+        """An older full rolled forward to the very place at which a later one was taken, against that one."""
+        later, what = found.later, "from one full to the next"
+        counts = source.state(database, count=True).rows
+        wrong = [f"table {name}: {counts.get(name, 0):,} rows, {rows:,} in {later.file}"
+                 for name, rows in sorted(later.rows.items()) if counts.get(name) != rows]  # fmt: skip
+        if wrong:
+            said = f"{found.plan.manifest.file} and the logs do not lead to {later.file}"
+            yield Check("point in time", what, FAILED, said, tuple(wrong))
+            return
+        piece = Piece(self.source, database, found.copies)
+        sample = self.work.sample(piece, sorted(later.rows))
+        _, stream = self.read_dump(piece, sample)
+        same = self._same_tool(source, later)
+        check = row_digests(sample, len(later.rows), stream, self.dump_again(source, database, sample), comparable=same)
+        logs = f"{found.plan.manifest.file} and {len(found.plan.plan.logs)} logs lead right to {later.file}"
+        yield replace(check, rung="point in time", what=what, said=f"{logs}: {check.said}")
+
+    def _same_tool(self, source: MySQLSource, manifest: Manifest) -> bool:
         made = manifest.server
         if made is None or manifest.adopted:
             return False
-        same_server = version_tuple(made.version) == place.source.version  # -log at its end says who writes a log
-        return made.tool_version == place.source.dump.version and same_server
+        same_server = version_tuple(made.version) == source.version  # -log at its end says who writes a log
+        return made.tool_version == source.dump.version and same_server
 
     def _refuse_without_room(self, scratch: Scratch) -> None:
         data = str(query(scratch.source.session, "SELECT @@datadir")[0][0])

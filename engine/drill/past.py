@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine import names
-from engine.drill.base import Work
+from engine.drill.base import Copies, Work
 from engine.drill.verdict import FAILED, PROVEN, Check, SourceResult
 from engine.durations import in_words
 from engine.errors import BackupError, IntegrityError
+from engine.manifest import Manifest
 from engine.point_in_time import PastPlan
 from engine.recoverable import Recoverable, recoverable
 from engine.recovery import Window, make_plan, parse_target
@@ -85,6 +86,38 @@ def draw(lots: random.Random, windows: list[Window]) -> datetime:
     at = window.earliest + timedelta(seconds=lots.uniform(0, (window.latest - window.earliest).total_seconds()))
     whole = at.replace(microsecond=0)
     return whole if whole >= window.earliest else window.earliest
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Where the logs lead from one full right to the place at which a later one was taken.
+
+    The later full's row counts and rows are then a truth about the logs that neither they nor the older full know;
+    and the other way round.
+    """
+
+    plan: PastPlan
+    copies: Copies
+
+    @property
+    def later(self) -> Manifest:
+        """The later full."""
+        return self.copies[0][1]
+
+
+def joint(work: Work, source: str, database: str) -> Joint | None:
+    """The newest such place, from the full right before it; None where logs join no two fulls."""
+    found = recoverable(work.site, source, database)
+    for later in (window for window in found.windows if window.logs):
+        first = later.logs[0]
+        older = [each for each in found.windows if each.earliest < later.earliest and first in each.logs]
+        if not older:
+            continue
+        nearest = max(older, key=lambda each: each.earliest)
+        when = f"{first.name}:{later.anchor.position}"
+        plan = make_plan([nearest], parse_target(when), now=names.now())
+        return Joint(PastPlan(work.site.name, found, plan, when, plan.notes), found.anchors[later.anchor.file])
+    return None
 
 
 def recovery_checks(moment: PastMoment, tables: int, rows: int, notes: list[str]) -> Iterator[Check]:

@@ -106,7 +106,7 @@ class PostgresDrill(SourceDrill[Fresh]):
         if sample:
             copy = there.dump_again(into, stream.statements)
             same = _same_server(place, manifest, source)
-            yield row_digests(manifest, sample, len(known), stream.sets, copy, comparable=same)
+            yield row_digests(sample, len(known), stream.sets, copy, comparable=same)
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
         yield from judge_queries(asked, lambda text: there.ask(into, text))

@@ -98,6 +98,7 @@ class Machine:
                 time.sleep(0.7)
                 self.mariadb.sql(f"INSERT INTO keyless VALUES ({number}, 'logged')", self.shop)
                 self.postgres.sql(f"INSERT INTO keyless VALUES ({number}, NULL)", self.platform)
+            backup_one(site, Target("mysql", self.shop), tier="daily")  # to which logs lead from the first
             ship(site, "mysql")
             ship(site, "postgres")
 
@@ -108,9 +109,10 @@ class Machine:
 
 
 def sealed_anew(
-    site: Site, of: Target, database: str, change: Callable[[bytes], bytes] = lambda data: data
+    site: Site, of: Target, database: str, change: Callable[[bytes], bytes] = lambda data: data, **rows: int
 ) -> tuple[Entry, Manifest]:
-    """A backup of ``database`` with the manifest of another one's, properly signed, and its dump changed."""
+    """A backup of ``database`` with the manifest of another one's, properly signed, and its dump changed; and other
+    row counts, where they are given."""
     entry, manifest = site.vault.catalog().find(of.source, of.database)
     data = b"".join(site.vault.read_part(entry, manifest))
     with site.vault.begin(source=of.source, kind=manifest.kind, tier="manual", database=database, ext="sql") as writer:
@@ -122,7 +124,7 @@ def sealed_anew(
             server=manifest.server,
             dump_format=manifest.dump_format,
             log=manifest.log,
-            rows=manifest.rows,
+            rows=manifest.rows | rows,
             uncounted=manifest.uncounted,
             schema_sha256=manifest.schema_sha256,
             contents=manifest.contents,
