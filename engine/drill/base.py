@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 from engine import stopping
 from engine.catalog import Entry
-from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, PieceResult, Rung, SourceResult, Verdict
+from engine.drill.verdict import FAILED, PROVEN, RESTORE, UNVERIFIED, Check, PieceResult, Rung, SourceResult, Verdict
 from engine.durations import in_words
 from engine.errors import (
     BackupError,
@@ -198,17 +198,17 @@ class SourceDrill(ABC, Generic[Place]):
                 if index + 1 < len(piece.copies):
                     result.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next")
                     continue
-                result.checks.append(Check("opens", "restore", FAILED, _told(error.message, error)))
+                result.checks.append(Check("opens", RESTORE, FAILED, _told(error.message, error)))
                 return False
             except BackupError as error:
                 verdict = self.judge(error) if self.alive(place) else UNVERIFIED
-                result.checks.append(Check("structure", "restore", verdict, _told(error.message, error)))
+                result.checks.append(Check("structure", RESTORE, verdict, _told(error.message, error)))
                 return False
             piece.restored = (entry, manifest)
             result.restore_seconds = time.monotonic() - begun
             self._describe(result, entry, manifest)
             said = f"signature, digests and encryption hold; restored in {in_words(result.restore_seconds)}"
-            result.checks.append(Check("opens", "restore", PROVEN, said, seconds=result.restore_seconds))
+            result.checks.append(Check("opens", RESTORE, PROVEN, said, seconds=result.restore_seconds))
             return True
         return False
 

@@ -11,7 +11,7 @@ from engine.drill.base import Piece
 from engine.errors import BackupError, UnknownName, nearest
 from engine.restore_plan import find_copies
 from engine.site import Site, Target
-from engine.status import owner
+from engine.status import found_broken, owner
 
 
 def find_pieces(site: Site, source: str, database: str, backup: str, location: str) -> list[Piece]:
@@ -70,5 +70,5 @@ def _age(site: Site, source: str, database: str) -> float | None:
         moments = [window.latest for window in recoverable(site, source, database).windows]
     with contextlib.suppress(UnknownName):
         copies = find_copies(site, Target(source, database), "latest", "auto", [])
-        moments += [manifest.taken_at for _, manifest in copies]
+        moments += [manifest.taken_at for entry, manifest in copies if not found_broken(site, entry, [])]
     return max((names.now() - max(moments)) / timedelta(seconds=1), 0.0) if moments else None

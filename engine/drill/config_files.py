@@ -17,7 +17,7 @@ from engine.config_files.plan import ConfigPlan, ConfigRequest, make_plan
 from engine.config_files.restore import ConfigRestore
 from engine.config_files.source import shown
 from engine.drill.base import Piece, SourceDrill, room_needed
-from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, plural
 from engine.errors import BackupError, IntegrityError
 from engine.manifest import Manifest
 from engine.scratch import leftovers
@@ -74,7 +74,7 @@ class ConfigFilesDrill(SourceDrill[Directory]):
             problems = (*(f"{shown(path)} is not there" for path in missing), *manifest.incomplete)
             yield Check("structure", "paths", FAILED, "the backup lacks some", problems)
         else:
-            yield Check("structure", "paths", PROVEN, f"all {len(plan.roots):,} paths of the backup are there")
+            yield Check("structure", "paths", PROVEN, f"{plural(len(plan.roots), 'path')} of the backup: there")
         yield _volume(manifest, plan)
         yield _content(plan)
 
@@ -118,4 +118,4 @@ def _content(plan: ConfigPlan) -> Check:
         told += [f"{shown(each.removeprefix(plan.into))}: of another kind" for each in found.blocked]
         return Check("content", _DIGESTS, FAILED, "restored files are not those of the listing", tuple(told))
     files = sum(member.type == kinds.FILE for member in plan.members)
-    return Check("content", _DIGESTS, PROVEN, f"{files:,} digests, modes, owners and times are equal")
+    return Check("content", _DIGESTS, PROVEN, f"of {plural(files, 'file')} digest, mode, owner and time are equal")

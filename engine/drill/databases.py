@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from engine.drill.rows import RowSets
-from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, plural
 from engine.manifest import Manifest
 from engine.source import Comparison
 
@@ -24,7 +24,7 @@ def structure_and_volume(manifest: Manifest, comparison: Comparison) -> Iterator
         yield Check("structure", "tables and definitions", UNVERIFIED, "the definitions could not be compared", notes)
     else:
         mark = manifest.schema_sha256[:12]
-        said = f"{len(found):,} tables and every definition are as they were (fingerprint {mark})"
+        said = f"{plural(len(found), 'table')} and every definition are as they were (fingerprint {mark})"
         yield Check("structure", "tables and definitions", PROVEN, said)
     if differing:
         words = [f"table {name}: {found[name]:,} rows, the manifest says {expected[name]:,}" for name in differing]
@@ -33,7 +33,8 @@ def structure_and_volume(manifest: Manifest, comparison: Comparison) -> Iterator
         yield Check("volume", "row counts", UNVERIFIED, "the manifest holds no row counts to compare with")
     else:
         rows = sum(found[name] for name in expected if name in found)
-        said = f"{rows:,} rows in {len(expected):,} tables, each as many as the server counted at the backup"
+        held = f"{plural(rows, 'row')} in {plural(len(expected), 'table')}"
+        said = f"{held}, each as many as the server counted at the backup"
         yield Check("volume", "row counts", PROVEN, said)
 
 
@@ -66,7 +67,7 @@ def row_digests(sample: Iterable[str], of: int, stream: RowSets, copy: RowSets, 
     names = list(sample)
     wrong = [_differing(name, stream, copy) for name in names if stream.of(name) != copy.of(name)]
     rows = sum(stream.of(name).rows for name in names)
-    which = f"{len(names)} of {of} tables" if len(names) < of else f"all {of} tables"
+    which = f"{len(names)} of {of} tables" if len(names) < of else "all tables"
     if not wrong:
         said = f"{rows:,} rows of {which} are the same in the dump and in the copy dumped again ({', '.join(names[:8])}"
         return Check("content", "row by row", PROVEN, said + (", ...)" if len(names) > 8 else ")"))

@@ -15,7 +15,7 @@ from engine.drill.choose import databases_of
 from engine.drill.databases import row_digests, stream_volume, structure_and_volume
 from engine.drill.past import Joint, joint, past_moments, recovery_checks
 from engine.drill.rows import InsertRows, RowSets
-from engine.drill.verdict import FAILED, PROVEN, Check, Rung
+from engine.drill.verdict import FAILED, PROVEN, Check, Rung, plural
 from engine.errors import ConfigError
 from engine.journal import Journal
 from engine.manifest import Manifest
@@ -190,7 +190,7 @@ def check_tables(source: MySQLSource, database: str, rung: Rung = "content") -> 
                     problems.append(f"table {str(name).partition('.')[2]}: {text}")
     if problems:
         return Check(rung, "CHECK TABLE", FAILED, "the server finds damage", tuple(problems))
-    return Check(rung, "CHECK TABLE", PROVEN, f"the server finds all {len(tables):,} tables whole")
+    return Check(rung, "CHECK TABLE", PROVEN, f"the server finds {plural(len(tables), 'table')} whole")
 
 
 def ask(source: MySQLSource, database: str, text: str) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from engine import names
 from engine.drill.base import Copies, Work
-from engine.drill.verdict import FAILED, PROVEN, Check, SourceResult
+from engine.drill.verdict import FAILED, PROVEN, Check, SourceResult, plural
 from engine.durations import in_words
 from engine.errors import BackupError, IntegrityError
 from engine.manifest import Manifest
@@ -134,7 +134,7 @@ def recovery_checks(moment: PastMoment, tables: int, rows: int, notes: list[str]
     logs = f"{len(plan.logs)} log{'s' if len(plan.logs) != 1 else ''} on {moment.plan.manifest.file}"
     said = (
         f"{what} as it was at {names.both_zones(moment.at)} (drawn by lot) from {logs} in "
-        f"{in_words(moment.seconds)}: {tables:,} tables, {rows:,} rows, all readable"
+        f"{in_words(moment.seconds)}: {plural(tables, 'table')}, {plural(rows, 'row')}, all readable"
     )
     warned = tuple(note for note in notes if note.startswith("WARNING"))
     yield Check("point in time", _WHAT, PROVEN, said + "".join(f"; {each}" for each in warned), seconds=moment.seconds)

@@ -1,4 +1,4 @@
-"""The signed records of drills: ``<site>/drills/<id>.json`` in the vault and in every replica. Evidence for an audit.
+"""The signed records of drills: ``<site>/drills/<site>-<id>.json`` in the vault and in every replica. Evidence for an audit.
 
 What was proven when is read from them, not from the marks of backups: marks go when their backup goes, and an hourly
 backup that was proven is gone a day later.
@@ -6,6 +6,7 @@ backup that was proven is gone a day later.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -58,13 +59,14 @@ def keep(site: Site, result: DrillResult) -> str:
     vault = site.vault
     body = {"type": TYPE, "format": FORMAT, **result.as_dict()}
     data = seal(body, vault.keys, vault.keys.current)
-    key = f"{_folder(vault, LOCAL)}{result.id}.json"
+    file = f"{vault.site}-{result.id}.json"
+    key = f"{_folder(vault, LOCAL)}{file}"
     vault.store(LOCAL).put(key, data)
     for location in vault.locations():
         if location == LOCAL:
             continue
         try:
-            vault.store(location).put(f"{_folder(vault, location)}{result.id}.json", data)
+            vault.store(location).put(f"{_folder(vault, location)}{file}", data)
         except BackupError as error:
             result.notes.append(f"the record could not be copied to {location}: {error.message}")
     return key
@@ -76,15 +78,17 @@ def records(vault: Vault, problems: list[str], locations: Iterable[str] = ()) ->
     Args:
         locations: Where to look; empty: everywhere, the local root first.
     """
+    own = re.compile(rf"{re.escape(vault.site)}-\d{{8}}_\d{{6}}-[0-9a-f]{{8}}\.json$")  # sites may share a folder
     for location in locations or vault.locations():
-        store = vault.store(location)
+        store, folder = vault.store(location), _folder(vault, location)
         try:
-            keys = deque((info.key for info in store.list(_folder(vault, location))), maxlen=MOST)
+            listed = (info.key for info in store.list(folder))
+            keys = deque((key for key in listed if own.match(key, len(folder))), maxlen=MOST)
         except BackupError as error:
             problems.append(f"{location} could not be asked for its drills: {error.message}")
             continue
         found = []
-        for key in (each for each in keys if each.endswith(".json")):
+        for key in keys:
             try:
                 found.append(_open(vault, store.get(key), key))
             except BackupError as error:
@@ -112,7 +116,7 @@ def _open(vault: Vault, data: bytes, key: str) -> dict[str, Any]:
     name = key.rsplit("/", 1)[-1]
     what = f"The drill record {name}"
     body = unseal(data, vault.keys, what=what, needed_for=what)
-    if (body.get("type"), body.get("site"), f"{body.get('id')}.json") != (TYPE, vault.site, name):
+    if (body.get("type"), body.get("site"), f"{vault.site}-{body.get('id')}.json") != (TYPE, vault.site, name):
         raise IntegrityError(f"{what} was written for another drill or site: it was moved there.")
     if body.get("format") != FORMAT:
         raise IntegrityError(f"{what} has a format that this release does not read.", remedy="upgrade backup-flows")

@@ -19,7 +19,7 @@ from engine import names, stopping
 from engine.drill.base import Piece, Work
 from engine.drill.choose import find_pieces
 from engine.drill.kinds import drill_class
-from engine.drill.verdict import FAILED, PROVEN, Check, DrillResult, PieceResult, SourceResult
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, DrillResult, PieceResult, SourceResult
 from engine.durations import in_words, seconds_of
 from engine.errors import BackupError, ConfigError
 from engine.progress import Progress, silent
@@ -153,6 +153,7 @@ def finish(site: Site, begun: Begun, sources: list[SourceResult]) -> DrillResult
     )  # fmt: skip
     if config.rto:
         result.checks += _held_against(result, seconds_of(config.rto))
+    result.notes += [f"RPO: nothing of {each.source} can be recovered" for each in sources if each.rpo_seconds is None]
     result.notes += [
         f"RPO: {each.source} would lose the last {in_words(each.rpo_seconds or 0)}, the target is {config.rpo}"
         for each in result.rpo_missed
@@ -162,6 +163,8 @@ def finish(site: Site, begun: Begun, sources: list[SourceResult]) -> DrillResult
 
 def _held_against(result: DrillResult, limit: float) -> list[Check]:
     took = f"{in_words(result.rto_seconds)} for everything, the target is {result.rto}"
+    if result.rto_seconds <= limit and not (result.pieces() and all(piece.restored for piece in result.pieces())):
+        return [Check("target", "RTO", UNVERIFIED, "it was not measured: not everything could be restored")]
     if result.rto_seconds <= limit:
         return [Check("target", "RTO", PROVEN, took, seconds=result.rto_seconds)]
     each = tuple(

@@ -24,6 +24,8 @@ Rung = Literal["opens", "structure", "volume", "content", "meaning", "point in t
 """From the bottom up: it can be read and loaded; it has every table and definition; as many rows or files; the same
 ones; the answers that the site expects. Then: any second can be had; in time."""
 _SHOWN = 10
+RESTORE = "restore"
+"""The check that a backup could be brought back at all."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Check:
         }
 
 
+def plural(count: int, word: str) -> str:
+    """``1 table``, ``1,200 tables``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of them; of none: nobody knows."""
     return max(verdicts, key=lambda each: _RANK[each], default=UNVERIFIED)
@@ -95,6 +102,11 @@ class PieceResult:
     @property
     def verdict(self) -> Verdict:
         return worst(check.verdict for check in self.checks)
+
+    @property
+    def restored(self) -> bool:
+        """Was it brought back, whatever was found then?"""
+        return any((check.what, check.verdict) == (RESTORE, PROVEN) for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts and records."""
@@ -224,7 +236,7 @@ class DrillResult:
             told = [f"{about}: {check.what}: {check.words}" for about, check in self.trouble()]
             more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
             return f"drill of {self.site} {self.verdict}: {'; '.join(told[:3]) or 'nothing was restored'}{more}"
-        count = f"{len(pieces)} backup{'s' if len(pieces) != 1 else ''}"
+        count = plural(len(pieces), "backup")
         rpo = f", RPO {in_words(self.rpo_seconds)}" if self.rpo_seconds is not None else ""
         return f"drill of {self.site} proven: {count} restored and checked, RTO {in_words(self.rto_seconds)}{rpo}"
 
