@@ -128,7 +128,7 @@ class MySQLDrill(SourceDrill[Scratch]):
                 yield moment.check
             if moment.plan is None:
                 continue
-            with moment.timed(self.result), recovered(self.site, moment.plan, progress=self.work.progress) as past:
+            with moment.timed(), recovered(self.site, moment.plan, progress=self.work.progress) as past:
                 moment.done(self.result)
                 assert isinstance(past.config, MySQLConfig)
                 with contextlib.closing(MySQLSource(past.config, site=self.site.name)) as source:

@@ -38,7 +38,7 @@ class PastMoment:
     _begun: float = field(default=0.0, repr=False)
 
     @contextlib.contextmanager
-    def timed(self, result: SourceResult) -> Iterator[None]:
+    def timed(self) -> Iterator[None]:
         """Names the moment in what goes wrong."""
         self._begun = time.monotonic()
         try:

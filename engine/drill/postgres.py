@@ -105,12 +105,12 @@ class PostgresDrill(SourceDrill[Fresh]):
         yield from stream_volume(manifest, stream.scanner.rows, counts)
         if sample:
             copy = there.dump_again(into, stream.statements)
-            same = _same_server(place, manifest, source)
+            same = _same_server(manifest, source)
             yield row_digests(sample, len(known), stream.sets, copy, comparable=same)
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
         yield from judge_queries(asked, lambda text: there.ask(into, text))
-        yield from there.amcheck(into, piece.notes)
+        yield from there.amcheck(into, self.result.notes)
 
     def read_dump(self, piece: Piece, there: There, sample: set[str]) -> Stream:
         """Rows of every table in the dump, and the digests of the sampled ones."""
@@ -136,7 +136,7 @@ class PostgresDrill(SourceDrill[Fresh]):
             if moment.plan is None:
                 continue
             looks: list[Check] = []
-            with moment.timed(self.result):
+            with moment.timed():
                 yield from self._recovered(moment, moment.plan, looks)
 
     def _recovered(self, moment: PastMoment, plan: PastPlan, looks: list[Check]) -> Iterator[Check]:
@@ -218,7 +218,7 @@ def _major(manifest: Manifest) -> int:
     return int(found[0])
 
 
-def _same_server(place: Fresh, manifest: Manifest, source: PostgresSource) -> bool:
+def _same_server(manifest: Manifest, source: PostgresSource) -> bool:
     if manifest.server is None or manifest.adopted:
         return False
     return manifest.server.version == source.server().version

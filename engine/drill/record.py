@@ -1,4 +1,4 @@
-"""The signed records of drills: ``<site>/drills/<site>-<id>.json`` in the vault and in every replica. Evidence for an audit.
+"""The signed records of drills, evidence for an audit: ``<site>/drills/<site>-<id>.json``, here and at every replica.
 
 What was proven when is read from them, not from the marks of backups: marks go when their backup goes, and an hourly
 backup that was proven is gone a day later.

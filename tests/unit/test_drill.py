@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
 
@@ -12,17 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine.config import DrillConfig, DrillQuery
+from engine.config import DrillConfig, DrillQuery, SiteConfig
 from engine.drill.asked import judge
 from engine.drill.base import room_needed
 from engine.drill.junit import junit
 from engine.drill.past import draw
+from engine.drill.record import keep, proofs
 from engine.drill.rows import CopyRows, InsertRows, RowSet, split_rows
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, worst
 from engine.durations import in_words, seconds_of
 from engine.errors import DiskFull, IntegrityError
 from engine.queries import refusal
 from engine.recovery.window import Anchor, Window
+from engine.site import Site, Target
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 500_000, tzinfo=UTC)
 
@@ -188,6 +192,24 @@ def test_the_sentence_names_what_failed_first_and_the_missed_rpo_is_known() -> N
     assert made.sentence().startswith("drill of shop failed: mysql/shop: row counts: other rows: table orders: 9 rows")
     assert [each.source for each in made.rpo_missed] == ["mysql"]
     assert made.as_dict()["verdict"] == "failed"
+
+
+def test_sites_that_share_a_folder_keep_their_records_apart(tmp_path: Path) -> None:
+    def site(name: str) -> Site:
+        vault = {"root": str(tmp_path), "path": "backups/{directory}", "keys": {"keys": {"main": f"fake-{name}" * 10}}}
+        return Site(SiteConfig.model_validate({"site": name, "vault": vault, "mysql": {"databases": ["shop"]}}))
+
+    for name in ("shop", "shop-two"):
+        made = replace(result(), site=name)
+        made.sources[0].checks.clear()
+        made.pieces()[0].checks.pop()
+        with site(name) as opened:
+            assert keep(opened, made) == f"backups/drills/{name}-{made.id}.json"
+    for name in ("shop", "shop-two"):
+        with site(name) as opened:
+            found = proofs(opened.vault)
+            assert found.problems == [] and set(found.newest) == {Target("mysql", "shop")}
+            assert list(opened.vault.catalog().entries()) == [], "a record is no backup"
 
 
 def test_junit_shows_failed_as_a_failure_and_unverified_as_an_error() -> None:
