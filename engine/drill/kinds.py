@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig
+from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig, VolumesConfig
 from engine.drill.base import SourceDrill
 
 
@@ -13,10 +13,12 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
     from engine.drill.config_files import ConfigFilesDrill
     from engine.drill.mysql import MySQLDrill
     from engine.drill.postgres import PostgresDrill
+    from engine.drill.volumes import VolumesDrill
 
     known: dict[type, type[SourceDrill[Any]]] = {
         MySQLConfig: MySQLDrill,
         PostgresConfig: PostgresDrill,
+        VolumesConfig: VolumesDrill,
         ConfigFilesConfig: ConfigFilesDrill,
     }
     return known[type(config)]

@@ -3,6 +3,7 @@ sealed anew after something was taken out of them."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -130,6 +131,13 @@ def sealed_anew(
             contents=manifest.contents,
         )
         return writer.publish(facts)
+
+
+def orders_for(site: SiteConfig, source: str) -> bytes:
+    """For ``dying_drill``."""
+    document = site.model_dump(mode="json")
+    document["vault"]["keys"]["keys"] = {name: key.get_secret_value() for name, key in site.vault.keys.keys.items()}
+    return json.dumps({"site": document, "source": source}).encode()
 
 
 def scratch_left(site: Site) -> list[str]:
