@@ -142,6 +142,7 @@ def test_done_again_nothing_changes_and_weeks_that_were_missed_are_made_up_for(t
         assert {"weekly", "monthly"} <= kept
 
 
+@pytest.mark.sampled
 def test_the_recovery_point_with_most_of_the_site_wins_and_what_it_lacks_is_told(tmp_path: Path) -> None:
     with Site(config(tmp_path, databases=("app", "crm", "old"))) as site:
         whole, later = NOW - 3 * DAY, NOW - 2 * DAY
@@ -214,6 +215,7 @@ def test_a_bucket_copies_by_itself_into_the_archive_s_class(
         assert vault.lacking("copy") == []
 
 
+@pytest.mark.sampled
 def test_what_the_replica_lacks_or_has_broken_is_sent(tmp_path: Path, rclone_s3: S3Server) -> None:
     with Site(config(tmp_path, replica(rclone_s3, "copy"))) as site:
         older, newer = made(site.vault, NOW - 9 * DAY), made(site.vault, NOW - 2 * DAY)
@@ -231,6 +233,7 @@ def test_what_the_replica_lacks_or_has_broken_is_sent(tmp_path: Path, rclone_s3:
         assert_whole(site, "copy")
 
 
+@pytest.mark.sampled
 def test_a_replica_in_which_all_tiers_share_a_folder_holds_both(tmp_path: Path, rclone_s3: S3Server) -> None:
     where = {**replica(rclone_s3, "copy"), "path": "{yyyy}/{mm}/{dd}"}
     with Site(config(tmp_path, where, path="{tier}")) as site:
@@ -338,6 +341,7 @@ def test_copies_of_archives_that_die_again_and_again_come_to_their_end(tmp_path:
         assert_finished(site, "local", "copy")
 
 
+@pytest.mark.sampled
 def test_the_command_archives_copies_and_tells(
     tmp_path: Path, rclone_s3: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

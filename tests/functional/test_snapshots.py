@@ -141,6 +141,7 @@ def test_a_release_that_names_no_snapshot_is_refused_with_the_reason(tmp_path: P
         assert state_of(site.vault, snapshots(site.vault)[0]) == "waiting"
 
 
+@pytest.mark.sampled
 def test_a_replica_that_was_away_is_told_when_it_is_back(tmp_path: Path, rclone_s3: S3Server) -> None:
     where = replica(rclone_s3, "copy")
     with Site(config(tmp_path, where)) as site:
@@ -175,6 +176,7 @@ def test_a_copy_made_later_knows_what_was_said_before_and_what_may_go_is_not_cop
         assert one.key not in {each.key for each in site.vault.catalog("copy").entries()}
 
 
+@pytest.mark.sampled
 def test_a_replica_of_dated_folders_is_told_without_reading_every_manifest(tmp_path: Path, rclone_s3: S3Server) -> None:
     where = {**replica(rclone_s3, "copy"), "path": "{yyyy}/{mm}/{dd}"}
     with Site(config(tmp_path, where)) as site:
@@ -355,6 +357,7 @@ def test_from_a_snapshot_over_a_failed_deployment_and_back_by_one_command(place:
     assert refused["error"]["class"] == "UnknownName" and "no snapshot 'v1.5'" in refused["error"]["message"]
 
 
+@pytest.mark.sampled
 def test_two_runs_of_one_key_side_by_side_take_one_snapshot(place: Place) -> None:
     """As when a pipeline asks twice: each of them ends well, and one of them finds the other's."""
     command = [sys.executable, "-m", "deployments.cli", "snapshot", "--key", "same", "--json", "-f", str(place.file)]
@@ -367,6 +370,7 @@ def test_two_runs_of_one_key_side_by_side_take_one_snapshot(place: Place) -> Non
     assert len(place.json("snapshots")["snapshots"]) == 1
 
 
+@pytest.mark.sampled
 def test_a_server_that_is_away_means_no_snapshot_and_the_next_try_takes_a_whole_one(place: Place) -> None:
     document = yaml.safe_load(place.file.read_text())
     right = document["postgres"]["port"]
