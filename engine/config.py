@@ -288,7 +288,7 @@ class DrillConfig(Model):
     """What restore drills hold a site against."""
 
     rto: str = Field("", description="The whole site must be back within this time (1h); longer fails the drill.")
-    rpo: str = Field("", description="No more than this (15m) should ever be lost; measured and told.")
+    rpo: str = Field("", description="Of a database no more than this (15m) should ever be lost; measured and told.")
     sample: int = Field(5, ge=1, description="Tables of each database whose rows are compared one by one.")
     queries: dict[str, list[DrillQuery]] = Field(
         default_factory=dict, description="Questions to the restored databases, by the name of their source."

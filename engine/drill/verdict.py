@@ -23,6 +23,8 @@ _RANK: dict[Verdict, int] = {PROVEN: 0, UNVERIFIED: 1, FAILED: 2}
 Rung = Literal["opens", "structure", "volume", "content", "meaning", "point in time", "target"]
 """From the bottom up: it can be read and loaded; it has every table and definition; as many rows or files; the same
 ones; the answers that the site expects. Then: any second can be had; in time."""
+SERVERS = ("mysql", "postgres")
+"""Kinds of sources that have logs: what an RPO is about."""
 _SHOWN = 10
 RESTORE = "restore"
 """The check that a backup could be brought back at all."""
@@ -205,14 +207,17 @@ class DrillResult:
 
     @property
     def rpo_seconds(self) -> float | None:
-        """That of the source that is worst off."""
-        return max((each.rpo_seconds for each in self.sources if each.rpo_seconds is not None), default=None)
+        """That of the database server that is worst off; of files where there is no server."""
+        known = [each for each in self.sources if each.rpo_seconds is not None]
+        servers = [each for each in known if each.kind in SERVERS]
+        return max((each.rpo_seconds for each in servers or known if each.rpo_seconds is not None), default=None)
 
     @property
     def rpo_missed(self) -> list[SourceResult]:
-        """The sources that would lose more than the target allows."""
+        """The database servers that would lose more than the target allows; files are not held against it."""
         limit = seconds_of(self.rpo) if self.rpo else float("inf")
-        return [each for each in self.sources if each.rpo_seconds is not None and each.rpo_seconds > limit]
+        servers = [each for each in self.sources if each.kind in SERVERS]
+        return [each for each in servers if each.rpo_seconds is not None and each.rpo_seconds > limit]
 
     @property
     def verdict(self) -> Verdict:
