@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ STEPS = ("begin", "make", "made", "halt", "halted", "exchange", "done")
 
 
 @pytest.fixture
-def box(dockerd: DockerEngine, tmp_path: Path) -> Box:
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
     dockerd.load("busybox")
-    return Box(dockerd, tmp_path)
+    with Box(dockerd, tmp_path) as made:
+        yield made
 
 
 @pytest.mark.parametrize("how", ["stop", "pause"])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,16 @@ def scratch(box: Box) -> list[str]:
     return [each.name for each in box.client.volumes.list() if each.name.startswith(leftovers.PREFIX)]
 
 
-def test_volumes_are_proven_in_scratch_volumes_and_a_changed_file_is_named(
-    dockerd: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
     dockerd.load("busybox")
-    box = Box(dockerd, tmp_path)
+    with Box(dockerd, tmp_path) as made:
+        yield made
+
+
+def test_volumes_are_proven_in_scratch_volumes_and_a_changed_file_is_named(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(box.volume("notebooks"))
     (box.volume("uploads") / "one").write_text("one\n")
     for name in ("notebooks", "uploads"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from tests.servers.docker import DockerEngine
 
 
 @pytest.fixture
-def box(dockerd: DockerEngine, tmp_path: Path) -> Box:
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
     dockerd.load("busybox")
-    return Box(dockerd, tmp_path)
+    with Box(dockerd, tmp_path) as made:
+        yield made
 
 
 def test_a_lost_volume_comes_back_as_it_was_with_its_labels_and_options(box: Box) -> None:

@@ -44,13 +44,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
+    dockerd.load("busybox")
+    with Box(dockerd, tmp_path) as made:
+        yield made
+
+
 def test_volumes_are_read_and_written_through_an_engine_elsewhere(
-    dockerd: DockerEngine, tmp_path: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch
+    dockerd: DockerEngine, box: Box, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # requests prefers these to what a session says
         monkeypatch.delenv(name, raising=False)
-    dockerd.load("busybox")
-    box = Box(dockerd, tmp_path)
     root = box.volume("notebooks")
     (root / "folder").mkdir(mode=0o750)
     (root / "folder/data").write_bytes(os.urandom(3 * MB))

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from tests.servers.docker import DockerEngine
 
 
 @pytest.fixture
-def box(dockerd: DockerEngine, tmp_path: Path) -> Box:
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
     dockerd.load("busybox")
-    return Box(dockerd, tmp_path)
+    with Box(dockerd, tmp_path) as made:
+        yield made
 
 
 def test_a_volume_opens_by_hand_with_everything_it_held(box: Box, tmp_path: Path) -> None:

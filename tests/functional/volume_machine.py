@@ -34,6 +34,21 @@ class Box:
         self.project = f"bench{secrets.token_hex(3)}"
         self.document: dict[str, Any] = {"docker_host": engine.host, "project": self.project, "stop_seconds": 3}
 
+    def __enter__(self) -> Box:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave nothing on the engine: other tests look there for what should be gone."""
+        own = {"label": f"com.docker.compose.project={self.project}"}
+        for container in self.client.containers.list(all=True, filters=own):
+            container.remove(force=True, v=True)
+        for volume in self.client.volumes.list():
+            if volume.name.startswith(self.project):
+                volume.remove(force=True)
+        for network in self.client.networks.list(filters=own):
+            network.remove()
+        self.client.close()
+
     def volume(self, name: str, *, labels: Mapping[str, str] | None = None, **more: Any) -> Path:
         """A volume as compose makes it; where its files are."""
         own = {"com.docker.compose.project": self.project, "com.docker.compose.volume": name}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.functional.volume_machine import Box
 from tests.integration.installation import Installation
 from tests.servers.docker import DockerEngine
 
 
-def test_a_volume_is_backed_up_with_the_rest_and_replaced_after_an_approval(
-    prefect: Installation, dockerd: DockerEngine, tmp_path: Path
-) -> None:
+@pytest.fixture
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
     dockerd.load("busybox")
-    box = Box(dockerd, tmp_path)
+    with Box(dockerd, tmp_path) as made:
+        yield made
+
+
+def test_a_volume_is_backed_up_with_the_rest_and_replaced_after_an_approval(prefect: Installation, box: Box) -> None:
     root = box.volume("notebooks")
     (root / "a").write_text("good\n")
     (root / "empty").mkdir()
