@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.servers.databases import DatabaseServer
+from tests.servers.preloaded import backups
 from tests.servers.s3 import S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -77,15 +78,7 @@ class Place:
 
     def run(self, *arguments: str, code: int = 0, **env: str) -> Told:
         """Run ``backups``; it must end with ``code``, and tell no secret on the way."""
-        done = subprocess.run(
-            self.command(*arguments),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**self.env, **env},
-            timeout=120,
-        )
+        done = backups(*arguments, "-f", str(self.file), env={**self.env, **env})
         shown = done.stdout + done.stderr
         assert done.returncode == code, shown
         for secret in (KEY, self.mariadb.password, self.env["S3_SECRET"]):

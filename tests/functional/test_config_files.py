@@ -31,6 +31,7 @@ from engine.status import status
 from tests.functional.config_machine import ACL, SECRET, Machine, change, facts, restored, shell
 from tests.functional.test_cli import _documented
 from tests.functional.vault_helpers import PASSPHRASE, flip, replica
+from tests.servers import preloaded
 from tests.servers.s3 import S3Server
 
 
@@ -271,9 +272,7 @@ def test_the_command_line_does_all_of_it_and_its_exit_codes_tell(machine: Machin
     file = tmp_path / "workbench.yaml"
 
     def backups(*arguments: str, code: int = 0) -> dict[str, Any]:
-        env = {**os.environ, "PYTHONPATH": os.getcwd(), "KEY": PASSPHRASE}
-        command = [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(file), "--json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        done = preloaded.backups(*arguments, "-f", str(file), "--json", env={**os.environ, "KEY": PASSPHRASE})
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
         told: dict[str, Any] = json.loads(done.stdout)

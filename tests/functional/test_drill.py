@@ -27,6 +27,7 @@ from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.status import status
 from tests.functional.drilling import KEY, Machine, scratch_left, sealed_anew
+from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 
 ROOT = Path(__file__).parents[2]
@@ -100,10 +101,7 @@ def test_a_drill_proves_every_source_any_second_too_and_leaves_a_signed_record(m
 
 def backups(*arguments: str, code: int = 0) -> dict[str, Any]:
     """The command line, as a script runs it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments.cli", *arguments, "--json"],
-        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    done = preloaded.backups(*arguments, "--json", env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == code, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told

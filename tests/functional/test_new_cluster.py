@@ -26,6 +26,7 @@ from engine.postgres.grounds import UNFINISHED
 from engine.shipping import base, ship
 from engine.site import Site
 from tests.functional.postgres.pitr_kit import running
+from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import Container, DockerEngine
 from tests.servers.fixtures import PASSWORD, _in_container
@@ -67,7 +68,7 @@ class Installed:
         return [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(self.file), "--json"]
 
     def backups(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False, env=_environment())
+        done = preloaded.backups(*arguments, "-f", str(self.file), "--json", env=_environment())
         assert done.returncode == code, done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found

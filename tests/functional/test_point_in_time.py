@@ -22,6 +22,7 @@ from engine.point_in_time import plan_past
 from engine.restore_plan import RestoreRequest
 from engine.shipping import ship
 from engine.site import Site
+from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 
 KEY = "FAKE-encryption-key-of-the-tests-0123456789"
@@ -54,10 +55,7 @@ class Shop:
         return [int(str(n)) for (n,) in self.server.sql("SELECT n FROM numbers ORDER BY n", database or self.database)]
 
     def backups(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "deployments.cli", *arguments, "-f", str(self.file), "--json"],
-            capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
-        )  # fmt: skip
+        done = preloaded.backups(*arguments, "-f", str(self.file), "--json", env={**os.environ, "NO_COLOR": "1"})
         assert done.returncode == code, done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found

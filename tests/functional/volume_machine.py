@@ -42,9 +42,10 @@ class Box:
         own = {"label": f"com.docker.compose.project={self.project}"}
         for container in self.client.containers.list(all=True, filters=own):
             container.remove(force=True, v=True)
-        for volume in self.client.volumes.list():
-            if volume.name.startswith(self.project):
-                volume.remove(force=True)
+        for name in self.volumes():
+            for user in self.client.containers.list(all=True, filters={"volume": name}):
+                user.remove(force=True, v=True)
+            self.client.volumes.get(name).remove(force=True)
         for network in self.client.networks.list(filters=own):
             network.remove()
         self.client.close()

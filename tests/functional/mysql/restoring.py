@@ -91,7 +91,11 @@ class MemoryParts:
 
 
 def source_of(server: DatabaseServer, **settings: object) -> MySQLSource:
-    """The source as a site would configure it: tools in the server's own container where it has one."""
+    """The source as a site would configure it: tools in the server's own container where it has one.
+
+    A try for the lock may take longer than a site lets it, for the machine that runs the tests may be a slow one.
+    """
+    settings = {"lock_try_seconds": 10, "lock_wait_seconds": 60, **settings}
     place = {"container": server.container, "docker_host": server.docker_host} if server.container else {
         "host": server.host, "port": server.port}  # fmt: skip
     config = MySQLConfig.model_validate(

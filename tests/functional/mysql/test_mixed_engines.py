@@ -31,7 +31,7 @@ def server(mysql9_container: DatabaseServer) -> Iterator[DatabaseServer]:
 
 @pytest.fixture
 def source(server: DatabaseServer) -> Iterator[MySQLSource]:
-    with closing(source_of(server, lock_wait_seconds=3)) as found:
+    with closing(source_of(server)) as found:
         yield found
 
 

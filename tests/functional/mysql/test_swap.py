@@ -44,7 +44,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
 
 @pytest.fixture
 def source(server: DatabaseServer) -> Iterator[MySQLSource]:
-    found = source_of(server, lock_wait_seconds=3)
+    found = source_of(server)
     yield found
     found.close()
 
@@ -230,6 +230,7 @@ def test_a_transaction_that_holds_a_table_is_named_and_production_stays_as_it_wa
     before = fingerprint(server, prod)
     backup = take(source, prod)
     load(source, backup, journal)
+    source.config.lock_wait_seconds = 3
     holder = server.connect(prod)
     holder.autocommit(False)
     with holder.cursor() as cursor:
