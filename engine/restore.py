@@ -25,6 +25,7 @@ from engine import names
 from engine.backup import capture, locks, replicate, verify
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
+from engine.fallback import first_whole
 from engine.journal import Journal
 from engine.logs import ledger
 from engine.manifest import Manifest
@@ -110,18 +111,14 @@ class RestoreWork:
 
     def load(self) -> None:
         """Load the backup beside production, from the first copy that proves whole, its companions too."""
-        for index, (entry, manifest) in enumerate(self.plan.copies):
-            try:
-                self._load_from(entry, manifest)
-                return
-            except (IntegrityError, NotFound) as error:
-                if index + 1 == len(self.plan.copies):
-                    if isinstance(error, NotFound):
-                        raise _not_whole(manifest, error) from error
-                    error.kept = error.kept or _UNTOUCHED
-                    error.remedy = error.remedy or _ELSEWISE
-                    raise
-                self.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
+        try:
+            first_whole(self.plan.copies, self._load_from, self.notes)
+        except NotFound as error:
+            raise _not_whole(self.manifest, error) from error
+        except IntegrityError as error:
+            error.kept = error.kept or _UNTOUCHED
+            error.remedy = error.remedy or _ELSEWISE
+            raise
 
     def compare(self) -> Comparison:
         """Hold the loaded copy against its manifest.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from prefect import flow, pause_flow_run, runtime
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
-from prefect.logging import get_run_logger
 from prefect.states import Completed
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from blocks import load_site
 from engine.config_files.plan import ConfigPlan, ConfigRequest, check_confirmation
 from engine.config_files.restore import ConfigRestore, ConfigResult
 from engine.config_files.source import shown
-from engine.errors import ConfirmationNeeded
+from flows.approval import approve
 from flows.outcome import outcome
 from flows.parameters import Names, SiteName, Source
 from tasks import restore_files
@@ -24,9 +24,6 @@ from tasks.base import SiteHandle
 from tasks.progress import RunProgress
 from tasks.vault import sweep
 from tasks.words import duration
-
-APPROVAL_SECONDS = 24 * 3600
-POLL_SECONDS = 2
 
 
 class Approval(RunInput):
@@ -106,31 +103,15 @@ def _restore(site: str, request: ConfigRequest, confirm: str, dry_run: bool) -> 
 
 
 def _approve(plan: ConfigPlan, site: str, confirm: str) -> None:
-    """Go on with the right ``confirm``, else wait for a person.
-
-    Raises:
-        ConfirmationNeeded: The wrong name was given.
-    """
-    if check_confirmation(plan, confirm):
-        get_run_logger().info("putting %s back in place was confirmed by parameter", plan.target.source)
-        return
-    text = restore_files.approval_text(plan)
-    create_markdown_artifact(
-        key=f"{site}-restore-config-approval",
-        markdown=text,
-        description=f"Waits for approval: putting {plan.target.source} back in place",
+    """Raises ConfirmationNeeded."""
+    approve(
+        f"putting {plan.target.source} back in place",
+        Approval,
+        partial(check_confirmation, plan),
+        confirm,
+        restore_files.approval_text(plan),
+        artifact=f"{site}-restore-config-approval",
     )
-    get_run_logger().warning("waiting for approval to put %s back in place", plan.target.source)
-    given = pause_flow_run(
-        wait_for_input=Approval.with_initial_data(description=text),
-        timeout=APPROVAL_SECONDS,
-        poll_interval=POLL_SECONDS,
-    )
-    if not check_confirmation(plan, given.confirm.strip()):
-        raise ConfirmationNeeded(
-            f"Putting {plan.target.source} back was not confirmed: no name was given.", kept="nothing was changed"
-        )
-    get_run_logger().info("putting %s back in place was approved", plan.target.source)
 
 
 def _carry_out(site: SiteHandle, plan: ConfigPlan) -> ConfigResult:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from prefect import flow, pause_flow_run, runtime
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
-from prefect.logging import get_run_logger
 from prefect.states import Completed
 from pydantic import Field
 
 from blocks import load_site
-from engine.errors import ConfirmationNeeded
 from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWork, check_confirmation
+from flows.approval import approve
 from flows.outcome import outcome
 from flows.parameters import DatabaseName, Names, SiteName, Source
 from tasks import restore
@@ -24,9 +24,6 @@ from tasks.progress import RunProgress
 from tasks.restore_report import approval_text, plan_text, result_text
 from tasks.vault import sweep
 from tasks.words import duration, plural
-
-APPROVAL_SECONDS = 24 * 3600
-POLL_SECONDS = 2
 
 
 class Approval(RunInput):
@@ -158,29 +155,15 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
 
 
 def _approve(plan: RestorePlan, site: str, confirm: str) -> None:
-    """Go on with the right ``confirm``, else wait for a person.
-
-    Raises:
-        ConfirmationNeeded: The wrong name was given.
-    """
-    if check_confirmation(plan, confirm):
-        get_run_logger().info("replacing %s was confirmed by parameter", plan.target)
-        return
-    text = approval_text(plan)
-    create_markdown_artifact(
-        key=f"{site}-restore-approval", markdown=text, description=f"Waits for approval: replacing {plan.target}"
+    """Raises ConfirmationNeeded."""
+    approve(
+        f"replacing {plan.target}",
+        Approval,
+        partial(check_confirmation, plan),
+        confirm,
+        approval_text(plan),
+        artifact=f"{site}-restore-approval",
     )
-    get_run_logger().warning("waiting for approval to replace %s", plan.target)
-    given = pause_flow_run(
-        wait_for_input=Approval.with_initial_data(description=text),
-        timeout=APPROVAL_SECONDS,
-        poll_interval=POLL_SECONDS,
-    )
-    if not check_confirmation(plan, given.confirm.strip()):
-        raise ConfirmationNeeded(
-            f"The replacement of {plan.target} was not confirmed: no name was given.", kept="nothing was changed"
-        )
-    get_run_logger().info("replacing %s was approved", plan.target)
 
 
 def _carry_out(site: SiteHandle, plan: RestorePlan) -> RestoreResult:

@@ -199,12 +199,7 @@ def _run(run: Run, site: Site, plan: RestorePlan, approved: bool) -> RestoreResu
 
 
 def _ask(run: Run, plan: RestorePlan) -> str:
-    """A person at a terminal types the name; a script must have said --confirm."""
-    if not plan.replaces or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    return str(
-        typer.prompt(f"Type {plan.target.database} to replace it", default="", show_default=False, err=True)
-    ).strip()
+    return run.ask(f"Type {plan.target.database} to replace it") if plan.replaces else ""
 
 
 def _only(site: Site, source: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,11 +82,7 @@ def restore_config(
 
 
 def _ask(run: Run, plan: ConfigPlan) -> str:
-    """A person at a terminal types the name; a script must have said --confirm."""
-    if not plan.changes or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    question = f"Type {plan.target.source} to put these files back in place"
-    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+    return run.ask(f"Type {plan.target.source} to put these files back in place") if plan.changes else ""
 
 
 def _show(run: Run, result: ConfigResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,11 +86,7 @@ def restore_volume(
 
 
 def _ask(run: Run, plan: VolumePlan) -> str:
-    """A person at a terminal types the name; a script must have said --confirm."""
-    if not plan.replaces or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    question = f"Type {plan.into} to replace what this volume holds"
-    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+    return run.ask(f"Type {plan.into} to replace what this volume holds") if plan.replaces else ""
 
 
 def _show(run: Run, result: VolumeResult) -> None:

@@ -117,6 +117,12 @@ class Run:
         self.warnings.append(text)
         self.out.warn(text)
 
+    def ask(self, question: str) -> str:
+        """What a person at a terminal types; empty for a script, which must have said it with an option."""
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return ""
+        return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+
     def refuse(self, error: BackupError, *, about: str = "") -> BackupError:
         """Show an error that the command goes on after."""
         self.out.error(error, about=about)

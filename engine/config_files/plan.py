@@ -23,12 +23,11 @@ from engine.config_files.walk import inside
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
-    IntegrityError,
-    NotFound,
     RestoreRefused,
     UnknownName,
     nearest,
 )
+from engine.fallback import first_whole
 from engine.manifest import Manifest
 from engine.restore_plan import find_copies
 from engine.site import Site, Target
@@ -228,14 +227,12 @@ def _listing(
     site: Site, copies: list[tuple[Entry, Manifest]], notes: list[str]
 ) -> tuple[list[tuple[Entry, Manifest]], list[Member]]:
     """The listing from the first copy that is whole, and the copies from that one on."""
-    for index, (entry, manifest) in enumerate(copies):
-        try:
-            return copies[index:], list(read_listing(site.vault.read_part(entry, manifest, LISTING), manifest.file))
-        except (IntegrityError, NotFound) as error:
-            if index + 1 == len(copies):
-                raise
-            notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
-    raise AssertionError("a plan has a copy")
+
+    def read(entry: Entry, manifest: Manifest) -> list[Member]:
+        return list(read_listing(site.vault.read_part(entry, manifest, LISTING), manifest.file))
+
+    listed, rest = first_whole(copies, read, notes)
+    return rest, listed
 
 
 def _roots(manifest: Manifest, paths: Iterable[str], listed: list[Member]) -> list[str]:

@@ -32,7 +32,8 @@ from engine.catalog import Entry
 from engine.config_files.diff import Difference, difference
 from engine.config_files.plan import ConfigPlan, members_by_archive_name
 from engine.config_files.source import RESTORE, ConfigFilesSource, shown
-from engine.errors import ConfirmationNeeded, IntegrityError, NotFound, RestoreRefused
+from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.fallback import first_whole
 from engine.journal import Journal
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
@@ -138,14 +139,7 @@ class ConfigRestore:
         Raises:
             IntegrityError: No copy is whole. RestoreRefused: something is in the way. DiskFull.
         """
-        for index, (entry, manifest) in enumerate(self.plan.copies):
-            try:
-                self._put_from(entry, manifest)
-                return
-            except (IntegrityError, NotFound) as error:
-                if index + 1 == len(self.plan.copies):
-                    raise
-                self.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
+        first_whole(self.plan.copies, self._put_from, self.notes)
 
     def compare(self) -> Difference:
         """Look at what stands there now.

@@ -18,12 +18,11 @@ from engine.config_files.walk import inside
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
-    IntegrityError,
-    NotFound,
     RestoreRefused,
     UnknownName,
     nearest,
 )
+from engine.fallback import first_whole
 from engine.manifest import Manifest
 from engine.restore_plan import find_copies
 from engine.services import lives, using
@@ -327,14 +326,10 @@ def _choose(
 ) -> tuple[list[tuple[Entry, Manifest]], Chosen]:
     """What is restored, by the listing of the first copy that is whole; and the copies from that one on."""
     asked = _tops([_clean(path) for path in paths])
-    for index, (entry, manifest) in enumerate(copies):
-        try:
-            return copies[index:], _read(listing(site, entry, manifest), asked, manifest)
-        except (IntegrityError, NotFound) as error:
-            if index + 1 == len(copies):
-                raise
-            notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
-    raise AssertionError("a plan has a copy")
+    chosen, rest = first_whole(
+        copies, lambda entry, manifest: _read(listing(site, entry, manifest), asked, manifest), notes
+    )
+    return rest, chosen
 
 
 def _read(members: Iterable[Member], asked: tuple[str, ...], manifest: Manifest) -> Chosen:

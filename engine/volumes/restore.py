@@ -27,7 +27,8 @@ from engine.archive.place import Placer
 from engine.archive.read import members
 from engine.backup import locks
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfirmationNeeded, DiskFull, IntegrityError, NotFound, RestoreRefused
+from engine.errors import BackupError, ConfirmationNeeded, DiskFull, IntegrityError, RestoreRefused
+from engine.fallback import first_whole
 from engine.journal import Journal
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
@@ -116,19 +117,15 @@ class VolumeRestore:
             IntegrityError: No copy is whole. RestoreRefused: a volume of that name has appeared. DiskFull.
         """
         volume = self._make()
-        for index, (entry, manifest) in enumerate(self.plan.copies):
+
+        def fill(entry: Entry, manifest: Manifest) -> None:
             self.entry = entry
-            try:
-                if self._path is not None:
-                    self._put_files(entry, manifest, self._path)
-                else:
-                    self._put_through(entry, manifest, volume)
-                return
-            except (IntegrityError, NotFound) as error:
-                if index + 1 == len(self.plan.copies):
-                    raise
-                self.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
-                self._clear(volume)
+            if self._path is not None:
+                self._put_files(entry, manifest, self._path)
+            else:
+                self._put_through(entry, manifest, volume)
+
+        first_whole(self.plan.copies, fill, self.notes, before_next=lambda: self._clear(volume))
 
     def compare(self) -> int:
         """Read everything that was restored again, and hold it against the listing; how many members there are.
@@ -137,7 +134,7 @@ class VolumeRestore:
             IntegrityError: It is not what was to be restored.
         """
         manifest = self.plan.manifest
-        wanted = (made for each in listing(self.site, self.entry, manifest) if (made := self.plan.chosen.of(each)))
+        wanted = self._wanted(self.entry, manifest)
         if self._path is not None:
             self._compared = tree.compare(self._path, wanted)
         else:
