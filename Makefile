@@ -35,7 +35,7 @@ test: ## every test, against real servers (of long trials a seeded sample)
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
-	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m "soak or sampled" $(ARGS)
+	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m "soak or sampled or one_server" $(ARGS)
 
 bench: ## side by side with what people use today; writes benchmarks/results.json
 	@scripts/setup.sh dev

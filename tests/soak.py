@@ -17,7 +17,8 @@ import pytest
 SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
 SAMPLED = os.environ.get("BACKUP_FLOWS_SAMPLE") == "1"
 SHARE = 3
-"""``make test`` takes one in so many of the trials marked ``sampled``, by the seed; ``make soak`` takes all."""
+"""``make test`` takes one in so many of the trials marked ``sampled``, by the seed; ``make soak`` takes all. Of a test
+marked ``one_server`` it takes one of the servers, where that stands for all."""
 SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261122"))
 REPORT = Path(__file__).parents[1] / "docs" / "soak.md"
 _reports: list[pytest.TestReport] = []
@@ -36,6 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if SAMPLED and "sampled" in item.keywords:
             files[item.path].append(item)
+    out += _on_other_servers(items) if SAMPLED else []
     for path, trials_of in files.items():
         kept = random.Random(f"{SEED}/{path.name}").sample(trials_of, math.ceil(len(trials_of) / SHARE))
         out += [item for item in trials_of if item not in kept]
@@ -43,6 +45,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=out)
         left = set(map(id, out))
         items[:] = [item for item in items if id(item) not in left]
+
+
+def _on_other_servers(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of each ``one_server`` test that is asked for on several servers, all but the one that the seed chooses."""
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if "one_server" in item.keywords and call is not None and "server" in call.params:
+            rest = {name: str(value) for name, value in call.params.items() if name != "server"}
+            cases[f"{item.path.name}::{getattr(item, 'originalname', item.name)}{sorted(rest.items())}"].append(item)
+    kept = [random.Random(f"{SEED}/{which}").choice(each) for which, each in cases.items()]
+    return [item for each in cases.values() for item in each if item not in kept]
 
 
 def _only_in_soak(item: pytest.Item) -> bool:
@@ -64,11 +78,7 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, flo
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep what the trials came to."""
-    if (
-        SOAK
-        and ("soak" in report.keywords or "sampled" in report.keywords)
-        and (report.when == "call" or report.failed)
-    ):
+    if SOAK and {"soak", "sampled", "one_server"} & set(report.keywords) and (report.when == "call" or report.failed):
         _reports.append(report)
 
 

@@ -13,6 +13,8 @@ from engine.restore import RestoreRequest
 from engine.site import Site, Target
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture(params=["mariadb", "mysql9_container"])
 def server(request: pytest.FixtureRequest) -> DatabaseServer:

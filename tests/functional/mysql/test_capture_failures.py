@@ -32,6 +32,7 @@ from engine.progress import silent
 from tests.functional.mysql.capturing import MemoryParts, load_hard, shop, source_for, wait_until_alone
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.one_server
 BIG = (
     "CREATE TABLE big (id INT PRIMARY KEY, x VARCHAR(500)) ENGINE=InnoDB; "
     "INSERT INTO big SELECT seq, REPEAT('x', 480) FROM seq_1_to_60000"

@@ -26,6 +26,7 @@ from tests.functional.mysql.capturing import (
 from tests.servers import DatabaseServer
 from tests.soak import trials
 
+pytestmark = pytest.mark.one_server
 SLACK = 1.5
 """Seconds that a busy machine may add to a blocked statement; the slow queries here take several times as long."""
 

@@ -21,6 +21,7 @@ from engine.site import Site
 from tests.functional.mysql.capturing import source_for
 from tests.servers import DatabaseServer
 
+pytestmark = pytest.mark.one_server
 ENDLESS = "ON SCHEDULE EVERY 1 DAY DO UPDATE t SET a = 9"
 
 

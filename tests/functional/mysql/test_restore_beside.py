@@ -26,6 +26,7 @@ from tests.functional.mysql.restoring import (
 )
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.one_server
 PROD = "bprod"
 SIDE = "bprod_restore"
 

@@ -32,6 +32,7 @@ from tests.functional.mysql.restoring import (
 )
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.one_server
 PROD = "dprod"
 SIDE = "dprod_restore"
 DATA = Path(__file__).parents[2] / "data"

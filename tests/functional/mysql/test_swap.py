@@ -29,6 +29,7 @@ from tests.functional.mysql.restoring import (
 )
 from tests.servers.databases import DatabaseServer
 
+pytestmark = pytest.mark.one_server
 PROD = "sprod"
 SIDE = "sprod_restore"
 KEPT = "sprod_before"
