@@ -22,12 +22,18 @@ def prefect(
 
 @pytest.fixture(scope="module")
 def site(prefect: Installation, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """A site of this module's own, set up on the server; its schedules make runs only if the module's
-    ``SCHEDULED`` says so."""
+    """A site that is set up on the server: of this module's own, or with ``COMMON = True`` the one that such modules
+    share, for setting one up costs as much as many tests. Its schedules make runs only if the module's ``SCHEDULED``
+    says so."""
     scheduled = getattr(request.module, "SCHEDULED", False)
-    made = prefect.site(request.module.__name__.rsplit("_", 1)[-1][:12], scheduled=scheduled)
+    common = getattr(request.module, "COMMON", False)
+    if common and prefect.common is not None:
+        yield prefect.common
+        return
+    made = prefect.site("common" if common else request.module.__name__.rsplit("_", 1)[-1][:12], scheduled=scheduled)
     done = prefect.apply(made)
     assert done.returncode == 0, done.stdout + done.stderr
+    prefect.common = made if common else prefect.common
     yield made
     if scheduled:
         prefect.hold(made)

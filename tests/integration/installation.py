@@ -68,6 +68,8 @@ class Installation:
     mariadb: DatabaseServer
     postgres: DatabaseServer
     s3: S3Server
+    common: Site | None = None
+    """The site that modules share; each leaves its databases with the rows that they had."""
 
     def site(self, name: str, *, scheduled: bool = False) -> Site:
         """A new site with a small shop in MariaDB and a small platform in PostgreSQL."""
@@ -122,9 +124,21 @@ class Installation:
         return done
 
     def hold(self, site: Site) -> None:
-        """Pause every deployment of a site: no schedule makes a run any more, people still can."""
-        for each in self.api.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": [site.name]}}}):
+        """Pause every deployment of a site: no schedule makes a run any more, people still can.
+
+        The server plans runs in passes; one that was under way still plans some, so those are looked for a while.
+        """
+        wanted = {"deployments": {"name": {"any_": [site.name]}}}
+        for each in self.api.call("POST", "/deployments/filter", wanted):
             self.api.call("POST", f"/deployments/{each['id']}/pause_deployment")
+        planned = {**wanted, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        quiet_since = time.monotonic()
+        while time.monotonic() < quiet_since + 4:
+            for run in self.api.call("POST", "/flow_runs/filter", planned):
+                if run["auto_scheduled"]:
+                    self.api.call("DELETE", f"/flow_runs/{run['id']}")
+                    quiet_since = time.monotonic()
+            time.sleep(0.5)
 
     def _let_runs_begin(self, begin: bool) -> None:
         """Between the making of a deployment and its pause a worker might take up its first run."""

@@ -11,8 +11,11 @@ from deployments.api import Run
 from engine.errors import BackupError
 from tests.integration.installation import Installation, Site, until
 
+COMMON = True
+
 
 def test_a_daily_full_leaves_backups_copies_a_table_and_a_short_log(prefect: Installation, site: Site) -> None:
+    before = len(site.files(".json"))
     run = prefect.run(f"daily-full/{site.name}")
     assert run.state == "COMPLETED", run.message
     assert run.name == f"daily full backup of {site.name}"
@@ -30,7 +33,7 @@ def test_a_daily_full_leaves_backups_copies_a_table_and_a_short_log(prefect: Ins
     assert len(log) < 80, "\n".join(log)
     dump = f"dump {site.name}/mysql/{site.shop} (daily)"
     until(lambda: dump in [task["name"] for task in prefect.api.tasks(run.id)], "the dump among the tasks")
-    assert len(site.files(".json")) == 2
+    assert len(site.files(".json")) == before + 2
 
 
 def test_watch_on_the_command_line_ends_with_0_or_1(prefect: Installation, site: Site) -> None:
@@ -47,14 +50,17 @@ def test_watch_on_the_command_line_ends_with_0_or_1(prefect: Installation, site:
     assert done.returncode == 0, done.stdout + done.stderr
     newest = max(site.files(".json"), key=lambda each: each.stat().st_mtime)
     assert json.loads(newest.read_text())["label"] == "before the move"
-    done = prefect.prefect("deployment", "run", f"manual-backup/{site.name}", "--watch", "--param", "database=nowhere")
+    unknown = site.shop[:-1]
+    ask = ("--watch", "--param", f"database={unknown}")
+    done = prefect.prefect("deployment", "run", f"manual-backup/{site.name}", *ask)
     assert done.returncode == 1
+    failed = {"flow_runs": {"state": {"type": {"any_": ["FAILED"]}}}, "limit": 1, "sort": "END_TIME_DESC"}
+    (run,) = prefect.api.call("POST", "/flow_runs/filter", failed)
+    assert run["parameters"]["database"] == unknown
+    assert unknown in run["state"]["message"].splitlines()[0] and site.shop in run["state"]["message"]
 
 
-def test_an_unknown_database_or_site_fails_in_words(prefect: Installation, site: Site) -> None:
-    run = prefect.run(f"manual-backup/{site.name}", database=site.shop[:-1])
-    assert run.state == "FAILED"
-    assert site.shop[:-1] in run.first_line and site.shop in run.message
+def test_an_unknown_site_fails_in_words(prefect: Installation, site: Site) -> None:
     run = prefect.run(f"manual-backup/{site.name}", site="not-a-site")
     assert run.state == "FAILED" and run.first_line == "There is no site called 'not-a-site'."
 

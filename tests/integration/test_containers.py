@@ -102,21 +102,24 @@ def test_a_lost_table_comes_back_in_place_with_its_trigger(
     assert server.sql("SELECT note FROM orders ORDER BY id DESC LIMIT 1", boxed.shop) == [("new",)]
 
 
-def test_a_table_dropped_since_comes_back_to_the_second_before(
-    prefect: Installation, boxed: Site, server: DatabaseServer
+def test_tables_dropped_since_come_back_to_the_second_before(
+    prefect: Installation, boxed: Site, servers: Servers
 ) -> None:
-    """Logs fetched from the container, replayed in a scratch container of the same image."""
-    server.sql("INSERT INTO orders (customer, note) VALUES (1, 'in no full')", boxed.shop)
-    wanted = _orders(server, boxed.shop)
+    """Logs fetched from the containers, replayed in scratch containers of the same images."""
+    for server in servers.values():
+        server.sql("INSERT INTO orders (customer, note) VALUES (1, 'in no full')", boxed.shop)
+    wanted = {flavour: _orders(server, boxed.shop) for flavour, server in servers.items()}
     time.sleep(1.1)
     moment = datetime.now(UTC).replace(microsecond=0)
     time.sleep(1.1)
-    server.sql("DROP TABLE orders", boxed.shop)
+    for server in servers.values():
+        server.sql("DROP TABLE orders", boxed.shop)
     shipped = prefect.run(f"binlog-ship/{boxed.name}")
     assert shipped.state == "COMPLETED", shipped.message
-    run = prefect.run(
-        f"restore-database/{boxed.name}", source=server.flavour, database=boxed.shop, into=boxed.shop,
-        confirm=boxed.shop, point_in_time=moment.isoformat(),
-    )  # fmt: skip
-    assert run.state == "COMPLETED", run.message
-    assert _orders(server, boxed.shop) == wanted
+    for flavour, server in servers.items():
+        run = prefect.run(
+            f"restore-database/{boxed.name}", source=flavour, database=boxed.shop, into=boxed.shop,
+            confirm=boxed.shop, point_in_time=moment.isoformat(),
+        )  # fmt: skip
+        assert run.state == "COMPLETED", run.message
+        assert _orders(server, boxed.shop) == wanted[flavour]

@@ -10,6 +10,8 @@ from engine.site import Site as Opened
 from engine.site import Target
 from tests.integration.installation import Installation, Site, until
 
+COMMON = True
+
 
 def test_a_drill_run_is_completed_only_when_all_was_proven(prefect: Installation, site: Site) -> None:
     with Opened(site_file.load(site.file, {**site.env})) as opened:

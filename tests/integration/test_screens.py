@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 from deployments.server import ROOT
 from tests.integration.installation import Installation, Site
 
+COMMON = True
 SCRIPT = ROOT / "scripts" / "screenshot.py"
 
 

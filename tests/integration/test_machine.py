@@ -1,48 +1,71 @@
-"""A site with databases and config files: one run, one recovery point; files put back with approval."""
+"""A site with databases, config files and a Docker volume: one run, one recovery point; files and volumes are put back
+with approval."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.functional.volume_machine import Box
 from tests.integration.installation import Installation, Site, until
 from tests.integration.test_crashes import _dump_that_waits, _dumping
+from tests.servers.docker import DockerEngine
 
 SECRET = "FAKE-secret-that-no-log-may-show-1"
 
 
 @pytest.fixture(scope="module")
-def machine(prefect: Installation) -> tuple[Site, Path]:
-    """A site whose config files are an .env and a vhost."""
-    site = prefect.site("files")
+def box(dockerd: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A volume with a file of another user and an empty directory."""
+    dockerd.load("busybox")
+    with Box(dockerd, tmp_path_factory.mktemp("box")) as made:
+        root = made.volume("notebooks")
+        (root / "a").write_text("good\n")
+        (root / "empty").mkdir()
+        os.chown(root / "a", 1000, 100)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def machine(prefect: Installation, box: Box) -> tuple[Site, Path]:
+    """A site whose config files are an .env and a vhost, with a volume of a service that is stopped for its backup."""
+    site = prefect.site("machine")
     root = site.file.parent / "machine"
     (root / "nginx").mkdir(parents=True)
     (root / "nginx/app.conf").write_text("listen 80;\n")
     (root / ".env").write_text(f"PASSWORD={SECRET}\n")
     (root / ".env").chmod(0o600)
     site.document["config"] = {"paths": [str(root / ".env"), str(root / "nginx")]}
+    site.document["volumes"] = {**box.document, "stop": ["jupyter"]}
     site.write()
     done = prefect.apply(site)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"docker-engine/{site.name}-volumes" in done.stdout
     return site, root
 
 
-def test_a_daily_full_backs_up_databases_and_files_in_one_recovery_point(
-    prefect: Installation, machine: tuple[Site, Path]
+def test_a_daily_full_backs_up_databases_files_and_volumes_in_one_recovery_point(
+    prefect: Installation, machine: tuple[Site, Path], box: Box
 ) -> None:
     site, _ = machine
+    user = box.service("jupyter", "notebooks")
     run = prefect.run(f"daily-full/{site.name}")
     assert run.state == "COMPLETED", run.message
-    assert "2 databases and 1 archive backed up and verified: 4,400 rows, 2 files" in run.first_line
+    assert "2 databases and 2 archives backed up and verified: 4,400 rows, 3 files" in run.first_line
+    assert box.state(user) == "running"
     rows = prefect.table(run, f"{site.name}-backups")
-    assert [row["database"] for row in rows] == [f"mysql/{site.shop}", f"postgres/{site.platform}", "config/config"]
-    assert rows[2]["holds"] == "2 files, 1 directory, 0 links" and rows[2]["stored where"] == "local, s3"
-    assert "every file against the listing" in rows[2]["verified how"]
+    sources = [f"mysql/{site.shop}", f"postgres/{site.platform}", "volumes/notebooks", "config/config"]
+    assert [row["database"] for row in rows] == sources
+    assert rows[2]["holds"] == "1 file, 2 directories, 0 links"
+    assert rows[3]["holds"] == "2 files, 1 directory, 0 links" and rows[3]["stored where"] == "local, s3"
+    assert "every file against the listing" in rows[3]["verified how"]
     manifests = [json.loads(file.read_text()) for file in site.files(".json")]
     points = {manifest["recovery_point"] for manifest in manifests}
-    assert len(manifests) == 3 and len(points) == 1 and all(points)
+    assert len(manifests) == 4 and len(points) == 1 and all(points)
     assert points.pop() in prefect.markdown(run.id, f"{site.name}-last-backup")
 
 
@@ -59,9 +82,9 @@ def test_a_missing_path_fails_the_run_by_name_and_costs_nothing_else(
     assert run.state == "FAILED"
     assert run.first_line == f"config/config is incomplete: {root}/nginx is not there."
     rows = prefect.table(run, f"{site.name}-backups")
-    assert [row["verified how"].split(":")[0] for row in rows] == ["local", "local", "INCOMPLETE"]
+    assert [row["verified how"].split(":")[0] for row in rows] == ["local", "local", "local", "INCOMPLETE"]
     assert all(row["stored where"] == "local, s3" for row in rows)
-    assert len(site.files(".json")) == before + 3
+    assert len(site.files(".json")) == before + 4
 
 
 def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_content(
@@ -88,6 +111,29 @@ def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_con
     assert SECRET not in shown and "FAKE-other-secret-2" not in shown
 
 
+def test_a_volume_is_replaced_after_an_approval_that_names_who_is_stopped(
+    prefect: Installation, machine: tuple[Site, Path], box: Box
+) -> None:
+    site, _ = machine
+    root = box.path(box.real("notebooks"))
+    (user,) = box.client.containers.list(filters={"volume": box.real("notebooks")})
+    (root / "a").write_text("bad\n")
+    run_id = prefect.api.start(f"restore-volume/{site.name}", volume="notebooks", replace=True)
+    assert prefect.api.wait(run_id, until=frozenset({"PAUSED"})).state == "PAUSED"
+    text = prefect.markdown(run_id, f"{site.name}-restore-volume-approval")
+    assert f"stopped meanwhile and started again: {user.name}" in text
+    assert (root / "a").read_text() == "bad\n" and box.volumes() == {box.real("notebooks")}
+    assert prefect.api.approve(run_id, confirm=box.real("notebooks"))["status"] == "ACCEPT"
+    run = prefect.api.wait(run_id)
+    assert run.state == "COMPLETED", run.message
+    (kept,) = box.volumes() - {box.real("notebooks")}
+    assert run.first_line.startswith(f"Volume {box.real('notebooks')} is restored: 3 entries, each compared")
+    assert (root / "a").read_text() == "good\n" and (root / "a").stat().st_uid == 1000
+    assert (box.path(kept) / "a").read_text() == "bad\n"
+    assert box.state(user) == "running"
+    assert f"`{kept}`" in prefect.markdown(run_id, f"{site.name}-restore-volume")
+
+
 def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installation, machine: tuple[Site, Path]) -> None:
     site, _ = machine
     with _dump_that_waits(prefect, site):
@@ -97,5 +143,6 @@ def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installatio
         assert prefect.api.wait(run_id).state == "CANCELLED"
         assert until(lambda: not _dumping(prefect, site), "the dump to end")
     # By itself, before the runner lost its patience and killed it.
-    assert any("was stopped with the run that started it" in line for line in prefect.api.logs(run_id))
+    told = "was stopped with the run that started it"
+    until(lambda: any(told in line for line in prefect.api.logs(run_id)), "the log of a run that ended", timeout=60)
     assert site.staged() == []
