@@ -39,8 +39,6 @@ class Demo:
         rows = sum(count for count, _ in before.values())
         self._heading("A full backup: deployment daily-full/demo")
         self._deploy("daily-full/demo")
-        self._heading("Its binary logs from then on: deployment binlog-ship/demo")
-        self._deploy("binlog-ship/demo")
         self._heading("Disaster")
         self._destroy()
         self._heading("The way back: deployment restore-database/demo")
@@ -70,8 +68,7 @@ class Demo:
         self.stage.postgres_sql(demo_data.PLATFORM_ACCIDENT, "platform")
         self._say("MariaDB: somebody drops the table orders; PostgreSQL: a DELETE takes half of the readings", "31")
         self._heading("Shipping the logs, as the schedule does every 5 minutes")
-        self._deploy("binlog-ship/demo")
-        self._deploy("wal-ship/demo")
+        self._deploy_both("binlog-ship/demo", "wal-ship/demo")
         self._heading(f"Back to {moment:%H:%M:%S} UTC, the second before: restore-database/demo with point_in_time")
         for source, database in (("mysql", "shop"), ("postgres", "platform")):
             self._deploy(
@@ -111,7 +108,14 @@ class Demo:
 
     def _deploy(self, deployment: str, **parameters: object) -> Run:
         """Run a deployment and tell its tasks as they end."""
-        run_id = self._api.start(deployment, **parameters)
+        return self._ended(self._api.start(deployment, **parameters))
+
+    def _deploy_both(self, *deployments: str) -> None:
+        """Run deployments side by side."""
+        for run_id in [self._api.start(each) for each in deployments]:
+            self._ended(run_id)
+
+    def _ended(self, run_id: str) -> Run:
         run = self._api.wait(run_id, timeout=300, tell=lambda line: self._say(f"  {line}"))
         if run.state != "COMPLETED":
             for line in self._api.logs(run_id)[-15:]:
