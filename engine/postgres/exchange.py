@@ -18,8 +18,11 @@ from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.load import run_psql, session_options
 from engine.postgres.quoting import ident
 from engine.postgres.tools import Tools
+from engine.processes import Process
 from engine.progress import Progress
 from engine.source import Selection, SwapReport
+
+_MEANWHILE = "The application went on meanwhile; what it wrote to these schemas since the backup is in the kept ones."
 
 # What outside of a schema leans on something inside of it, and would stay with the old one.
 _INBOUND = """
@@ -76,45 +79,41 @@ def exchange(
         options = session_options(production).replace("synchronous_commit=off", "synchronous_commit=on")
     journal.record("exchange-begin", database=database, kept={name: kept[name] for name in present})
     begun = time.monotonic()
-    script = [
-        "BEGIN;",
-        "SET LOCAL lock_timeout = '30s';",
-        *(f"ALTER SCHEMA {ident(name)} RENAME TO {ident(kept[name])};" for name in present),
-        *extra,
-        "",
-    ]
-    dump = tools.command(
-        "pg_dump",
-        "--format=plain",
-        "--encoding=UTF8",
-        "--no-password",
-        *schema.only(schemas),
-        env=connector.tool_environment(side, token=token),
+    renames = [f"ALTER SCHEMA {ident(name)} RENAME TO {ident(kept[name])};" for name in present]
+    with run_psql(connector, tools, database, token, options) as psql:
+        psql.write("\n".join(["BEGIN;", "SET LOCAL lock_timeout = '30s';", *renames, *extra, ""]).encode())
+        _copy_schemas(connector, tools, side, schemas, token, psql, progress)
+        journal.record("exchange-commit")
+        psql.write(b"\nCOMMIT;\n")  # only now: the end of input alone commits nothing
+        psql.close_input()
+        psql.wait()
+    journal.record("exchange-done")
+    return SwapReport(
+        kept_as=", ".join(kept[name] for name in present),
+        paused_seconds=0.0,
+        notes=[_MEANWHILE, f"The exchange took {time.monotonic() - begun:.1f} s."],
     )
-    with (
-        run_psql(connector, tools, database, token, options) as psql,
-        tools.runner.start(dump, timeout=connector.config.timeout_seconds) as source,
-    ):
-        psql.write("\n".join(script).encode())
+
+
+def _copy_schemas(
+    connector: Connector,
+    tools: Tools,
+    side: str,
+    schemas: list[str],
+    token: str,
+    psql: Process,
+    progress: Progress,
+) -> None:
+    """What the side has of these schemas, dumped into an open transaction of production."""
+    options = ["--format=plain", "--encoding=UTF8", "--no-password", *schema.only(schemas)]
+    dump = tools.command("pg_dump", *options, env=connector.tool_environment(side, token=token))
+    with tools.runner.start(dump, timeout=connector.config.timeout_seconds) as source:
         done = 0
         for chunk in source.chunks():
             psql.write(chunk)
             done += len(chunk)
             progress("exchange", done, None)
         source.wait()
-        journal.record("exchange-commit")
-        psql.write(b"\nCOMMIT;\n")  # only now: the end of input alone commits nothing
-        psql.close_input()
-        psql.wait()
-    journal.record("exchange-done")
-    sides_note = (
-        "The application went on meanwhile; what it wrote to these schemas since the backup is in the kept ones."
-    )
-    return SwapReport(
-        kept_as=", ".join(kept[name] for name in present),
-        paused_seconds=0.0,
-        notes=[sides_note, f"The exchange took {time.monotonic() - begun:.1f} s."],
-    )
 
 
 def _chosen(inside: Connection, selection: Selection) -> list[str]:
