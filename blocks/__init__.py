@@ -11,7 +11,7 @@ from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
-from blocks.site import Site, load_site
+from blocks.site import Site, load_site, set_current_key
 from blocks.vault import Vault
 
 ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, Site)
@@ -28,4 +28,5 @@ __all__ = [
     "Site",
     "Vault",
     "load_site",
+    "set_current_key",
 ]

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from blocks.base import LENIENT
 from blocks.config_files import ConfigFiles
 from blocks.docker_engine import DockerEngine
+from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
@@ -93,6 +94,28 @@ def load_site(name: str) -> SiteConfig:
         ConfigError: A part of it is missing or wrong.
     """
     return _load(Site, f"site/{name}").to_config(name)
+
+
+def set_current_key(name: str, key_id: str) -> bool:
+    """Make another key of a site's ring the current one, in its key-ring block; False when it was already.
+
+    Raises:
+        UnknownName: There is no such site, or its ring has no such key.
+    """
+    site = _load(Site, f"site/{name}")
+    vault = _load(Vault, site.vault or f"vault/{name}")
+    document = vault.keys._block_document_name
+    ring = _load(KeyRing, document or name)
+    if key_id not in ring.keys.get_secret_value():
+        raise UnknownName(
+            f"The key ring of {name} has no key {key_id!r}.",
+            remedy=nearest(key_id, sorted(ring.keys.get_secret_value())),
+        )
+    if ring.current == key_id:
+        return False
+    ring.current = key_id
+    ring.save(document or name, overwrite=True)
+    return True
 
 
 def _load(kind: type[BlockT], reference: str) -> BlockT:

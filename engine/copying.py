@@ -105,7 +105,7 @@ class Copying:
         from engine.prune.contents import Claims
 
         origin = manifest.origin
-        if origin is None:
+        if origin is None or origin.key_id:  # what was encrypted anew has other bytes
             return None
         folder = self.layout.folder(manifest.source, origin.tier, origin.taken_at)
         data = "/".join(each for each in (folder, origin.file) if each)

@@ -24,6 +24,7 @@
         NotFound                    a key is not in the store                      permanent
         StoreRefused                the store will never accept this request       permanent
           Retained                  an object lock keeps it from being deleted     permanent
+          Cold                      in cold storage: it has to be thawed first     permanent
       Cancelled                     stopped on request                             permanent
 
 ``retryable`` answers one question: can doing exactly the same again help?
@@ -166,6 +167,10 @@ class StoreRefused(StoreError):
 
 class Retained(StoreRefused):
     """An object lock keeps the object from being deleted, for now."""
+
+
+class Cold(StoreRefused):
+    """An object stands in cold storage (GLACIER...) and cannot be read before it is thawed."""
 
 
 class Cancelled(BackupError):

@@ -65,11 +65,12 @@ class LogPosition(_Part):
 
 
 class Origin(_Part):
-    """For a promotion: the manifest it was made from."""
+    """For a promotion, or what was encrypted anew: the manifest it was made from."""
 
     file: str
     tier: str
     taken_at: datetime
+    key_id: str = Field(default="", description="Where it was encrypted anew: the key of its origin.")
 
 
 class Manifest(BaseModel):

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 from engine.errors import ConfigError
@@ -73,6 +73,10 @@ class BackupName:
     @property
     def stem(self) -> str:
         return f"{encode(self.name)}{'.' if self.log else '_'}{self.taken_at:{STAMP}}"
+
+    def later(self) -> BackupName:
+        """The same a second later."""
+        return replace(self, taken_at=self.taken_at + timedelta(seconds=1))
 
     def is_of(self, database: str) -> bool:
         """Is this a backup of that database (or volume, bucket...), given by its true name?"""

@@ -24,6 +24,7 @@ from engine.config import SiteConfig
 from engine.copying import Copying, is_lacking
 from engine.errors import BackupError, DiskFull, UnknownName, nearest
 from engine.journal import Journal, living
+from engine.keyring import births
 from engine.layout import Layout, layouts
 from engine.locks import held, waited_for
 from engine.manifest import Manifest
@@ -89,6 +90,11 @@ class Vault:
         """Where removals under way keep their journals."""
         return self.state / "removals"
 
+    @property
+    def settings(self) -> Settings:
+        """How bytes are compressed and encrypted."""
+        return self._settings
+
     def layout(self, location: str) -> Layout:
         """How backups are called in that location. Raises UnknownName."""
         self.store(location)
@@ -97,6 +103,10 @@ class Vault:
     def snapshotting(self) -> AbstractContextManager[None]:
         """One snapshot at a time, so that two runs of one deployment take one; LockHeld names who has it."""
         return self._held("snapshot", f"a snapshot of {self.site}")
+
+    def re_encrypting(self) -> AbstractContextManager[None]:
+        """One re-encryption at a time; LockHeld names who has it."""
+        return self._held("re-encryption", f"the re-encryption of {self.site}")
 
     def pruning(self) -> AbstractContextManager[None]:
         """One prune at a time; LockHeld names who has it."""
@@ -304,6 +314,7 @@ class Vault:
         """
         if not self.state.is_dir():
             return []
+        births.note(self.state, self.keys)
         done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
         done += withdraw_abandoned(self._publishing, self.store)
         done += self.finish_removals()

@@ -22,6 +22,7 @@ from engine.site import Target
 from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, capture, find_databases, preflight, verify
 from tasks.drill import last_proven
+from tasks.keys import remind_of_its_age
 from tasks.report import Ledger, publish
 from tasks.vault import find_lacking, replicate, sweep
 from tasks.words import plural
@@ -58,6 +59,8 @@ def run_backups(
     for replica in handle.config.vault.replicas:
         bring_up_to_date(handle, replica.name, ledger)
     ledger.last_proven = last_proven(handle)
+    if tier == "daily":
+        remind_of_its_age(handle)
     publish(ledger)
     if ledger.failed:
         get_run_logger().error(ledger.verdict())

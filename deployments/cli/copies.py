@@ -160,11 +160,13 @@ def status(
     Exit code 1 when a database, or a whole source, has no good backup (or an older one than --max-age),
     3 when a replica lacks one or could not be asked.
     """
+    from engine.keyring.births import reminder
     from engine.status import status as look
 
     limit = _seconds(max_age)
     with run.site() as site:
         found = look(site)
+        aged = reminder(site.vault.state, site.vault.keys)
         spans = windows(site)
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
@@ -181,7 +183,7 @@ def status(
     )
     for span in spans:
         run.out.say(span["said"])
-    for problem in problems:
+    for problem in [*problems, *([aged] if aged else [])]:
         run.warn(problem)
     code = exits.OK
     if found.unseen or any(row.lacking for row in found.rows):

@@ -17,6 +17,7 @@ from deployments.cli import (
     drilling,
     exits,
     finding,
+    keys,
     making,
     pinning,
     prefect,
@@ -54,6 +55,7 @@ modules = (
     archiving,
     pinning,
     pruning,
+    keys,
     upkeep,
     prefect,
 )

@@ -140,18 +140,21 @@ def command(
     example: str,
     stopped: str = "nothing was changed",
     panel: str = "Straight on the engine",
+    group: str = "",
 ) -> Callable[[Wrapped], Wrapped]:
     """Register a command.
 
     Args:
         example: Command lines for its help, one a line.
         stopped: What is safe when it is stopped by Ctrl-C.
+        group: The command that it is a part of.
     """
 
     def register(function: Wrapped) -> Wrapped:
         def run(*, site_file: str | None, json_: bool, quiet: bool, debug: bool, **options: Any) -> None:
             out = Terminal(quiet=quiet, silent=json_)
-            raise typer.Exit(_end(Run(name, site_file, json_, debug, out), function, options, stopped))
+            started = Run(f"{group} {name}".strip(), site_file, json_, debug, out)
+            raise typer.Exit(_end(started, function, options, stopped))
 
         own = inspect.signature(function, eval_str=True)
         parameters = [each for each in own.parameters.values() if each.annotation is not Run]

@@ -65,7 +65,7 @@ class Encoder:
     ) -> None:
         self.compression: Compression = compression
         self.cipher = Cipher(iterations=iterations, key_id=keys.current)
-        self._envelope = _Envelope(sink, keys, self.cipher)
+        self._envelope = Envelope(sink, keys, self.cipher)
         self._compress = _compressor(compression, level)
         self._plain = 0
         self._small = bytearray()
@@ -121,7 +121,7 @@ class Encoder:
         self._sealing.put(self._compress.flush())
 
 
-class _Envelope:
+class Envelope:
     """openssl's container around a stream: magic, salt, AES-256-CBC with PKCS#7 padding; and its digest."""
 
     def __init__(self, sink: Callable[[bytes], object], keys: KeyRing, cipher: Cipher) -> None:

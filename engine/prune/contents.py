@@ -28,6 +28,8 @@ KEEP = "keep-until"
 UNTIL = "until"
 CARRIED = ((PINNED, UNPINNED), (RELEASED, WITHHELD), (KEEP,))
 """What goes along with a copy: the latest word of each of these."""
+SUPERSEDED = "superseded"
+"""It was encrypted anew, and the new one stands in the same place."""
 _SIDE_BY_SIDE = 8
 _DAMAGE = (IntegrityError, WrongKey, NotFound)
 """What says of a backup that it does not hold; anything else says that the place could not be asked."""
@@ -46,6 +48,7 @@ class Claims:
     release: str = ""
     release_at: datetime | None = None
     limited: bool = False
+    superseded: bool = False
 
     def add(self, mark: marks.Named) -> None:
         if mark.kind in (VERIFIED, BROKEN, COPIED):
@@ -62,6 +65,8 @@ class Claims:
                 self.release, self.release_at = mark.kind, mark.at
         elif mark.kind == KEEP:
             self.limited = True
+        elif mark.kind == SUPERSEDED:
+            self.superseded = True
 
     @property
     def released(self) -> bool:
@@ -98,7 +103,7 @@ class Contents:
 def contents(vault: Vault, location: str) -> Contents:
     """Everything in one place, newest first, from two listings. Raises what the store does."""
     found = Contents(location)
-    claims = _all_claims(vault, location)
+    claims = all_claims(vault, location)
     found.broken = _broken(claims)
     nothing = Claims()
     for entry in vault.catalog(location).entries():
@@ -118,7 +123,8 @@ def claims_of(vault: Vault, entry: Entry) -> Claims:
     return said
 
 
-def _all_claims(vault: Vault, location: str) -> dict[str, Claims]:
+def all_claims(vault: Vault, location: str) -> dict[str, Claims]:
+    """What the names of all marks of a place say, by the data's key."""
     claims: dict[str, Claims] = {}
     for mark in marks.named(vault.store(location), vault.layout(location)):
         claims.setdefault(mark.of, Claims()).add(mark)
@@ -128,7 +134,7 @@ def _all_claims(vault: Vault, location: str) -> dict[str, Claims]:
 def broken_files(vault: Vault, location: str) -> set[str]:
     """Names of what was found broken in a place, from the names of its marks; nothing where it cannot be asked."""
     try:
-        return _broken(_all_claims(vault, location))
+        return _broken(all_claims(vault, location))
     except BackupError:
         return set()
 
@@ -144,6 +150,7 @@ def item_of(entry: Entry, said: Claims | None = None) -> Item:
         entry.key, entry.source, entry.tier, entry.name.name, entry.name.taken_at, said.claim,
         pinned=said.pinned == PINNED, released=said.released,
         expired_at=said.expiry_at if said.expired == EXPIRED else None, limited=said.limited,
+        superseded=said.superseded,
     )  # fmt: skip
 
 
@@ -164,6 +171,7 @@ class SignedEvidence:
         self._known_logs = {} if known_logs is None else known_logs
         self._manifests: dict[str, Manifest | None] = {}
         self._proven: dict[str, bool] = {}
+        self._by_key: dict[str, Item] | None = None
 
     def proven(self, item: Item) -> bool:
         """See ``Evidence.proven``."""
@@ -183,6 +191,22 @@ class SignedEvidence:
             return datetime.fromisoformat(words[-1]) if words else None
         except (TypeError, ValueError):
             return None
+
+    def replaced(self, item: Item) -> str:
+        """See ``Evidence.replaced``."""
+        words = [mark["facts"].get("by") for mark in self._marks(item) if mark["kind"] == SUPERSEDED]
+        entry = self._held.entries[item.key]
+        new = self._items().get(entry.beside(str(words[-1]))) if words else None
+        if new is None or not self.proven(new):
+            return ""
+        manifest = self._manifest(new)
+        origin = manifest.origin if manifest is not None else None
+        return new.file if origin is not None and origin.key_id and origin.file == item.file else ""
+
+    def _items(self) -> dict[str, Item]:
+        if self._by_key is None:
+            self._by_key = {each.key: each for each in self._held.items}
+        return self._by_key
 
     def point(self, item: Item) -> str:
         """See ``Evidence.point``."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from engine import names
+from engine import marks, names
 from engine.catalog import Entry
 from engine.logs import LogFile
-from engine.prune.contents import EXPIRED, Contents, SignedEvidence, claims_of, contents, item_of
+from engine.prune.contents import EXPIRED, SUPERSEDED, Contents, SignedEvidence, claims_of, contents, item_of
 from engine.recovery.window import Anchor
 from engine.retention.judge import Item, judge
 from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy
@@ -24,6 +24,7 @@ def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Poli
     Raises:
         What the stores raise.
     """
+    lacking = _not_superseded(vault, lacking)
     old = [each for each in lacking if not _is_young(vault, each, policy)]
     if not old:
         return lacking
@@ -31,6 +32,13 @@ def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Poli
     asked = [each for each in old if each.key not in marked]
     unwanted = marked | (_refused(vault, replica, asked, policy) if asked else set())
     return [each for each in lacking if each.key not in unwanted]
+
+
+def _not_superseded(vault: Vault, lacking: list[Entry]) -> list[Entry]:
+    """Without what was encrypted anew: of that the new one is copied."""
+    layout = vault.layout(LOCAL)
+    over = {mark.of for mark in marks.named(vault.store(LOCAL), layout) if mark.kind == SUPERSEDED}
+    return [each for each in lacking if each.key not in over]
 
 
 def _is_young(vault: Vault, entry: Entry, policy: Policy) -> bool:
@@ -72,6 +80,9 @@ class _Both:
 
     def keep_until(self, item: Item) -> datetime | None:
         return self._of(item).keep_until(item)
+
+    def replaced(self, item: Item) -> str:
+        return self._of(item).replaced(item)
 
     def point(self, item: Item) -> str:
         return self._of(item).point(item)

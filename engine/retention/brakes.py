@@ -72,7 +72,8 @@ def amounts(decisions: Iterable[Decision], last: LastRun) -> dict[str, str]:
         group = group_of(item)
         tiers[group] = str(item.tier)
         here[group] = here.get(group, 0) + 1
-        going[group] = going.get(group, 0) + (not decision.keep and not item.limited)  # else a person said when
+        harmless = item.limited or decision.replaced  # a person said when; it stands here encrypted anew
+        going[group] = going.get(group, 0) + (not decision.keep and not harmless)
     held = {}
     for group, count in here.items():
         if tiers[group] in _BURSTS or not going[group]:

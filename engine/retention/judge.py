@@ -32,6 +32,7 @@ class Item:
         released: A mark says that the deployment it was taken for is over.
         expired_at: When it was marked as expired, UTC; None when it is not.
         limited: A mark says until when it is to be kept.
+        superseded: A mark says that it was encrypted anew, as another one of this place.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Item:
     released: bool = False
     expired_at: datetime | None = None
     limited: bool = False
+    superseded: bool = False
 
     @property
     def is_log(self) -> bool:
@@ -69,6 +71,11 @@ class Evidence(Protocol):
         """Until when a signed mark asks to keep it, UTC; None when none does. Asked only of what is ``limited``."""
         ...
 
+    def replaced(self, item: Item) -> str:
+        """The file that it was encrypted anew as: it stands here and is proven; empty when that is not so. Asked only
+        of what is ``superseded``."""
+        ...
+
     def point(self, item: Item) -> str:
         """The recovery point that it is a part of; empty when of none, or when its manifest does not hold."""
         ...
@@ -84,11 +91,16 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Keep or expire, and why."""
+    """Keep or expire, and why.
+
+    Attributes:
+        replaced: It goes because it was encrypted anew: nothing is lost by that.
+    """
 
     item: Item
     keep: bool
     reason: str
+    replaced: bool = False
 
 
 def judge(
@@ -109,7 +121,9 @@ def judge(
     from engine.retention.points import keep_together
 
     now = now.astimezone(UTC)  # in a zone with summer time, a day less is not 24 hours less
-    items = list(items)
+    every = list(items)
+    replaced = {each.key: file for each in every if each.superseded and (file := evidence.replaced(each))}
+    items = [each for each in every if each.key not in replaced]
     kept: dict[str, str] = {}
     gone: dict[str, str] = {}
     by_rule: set[str] = set()
@@ -138,7 +152,10 @@ def judge(
         for key, reason in judged.needed.items():
             if gone.pop(key, None) is not None:
                 kept[key] = reason
-    return [Decision(item, item.key in kept, kept[item.key] if item.key in kept else gone[item.key]) for item in items]
+    gone |= {key: f"encrypted anew as {file}" for key, file in replaced.items()}
+    return [
+        Decision(item, item.key in kept, kept.get(item.key) or gone[item.key], item.key in replaced) for item in every
+    ]
 
 
 def _judge_series(

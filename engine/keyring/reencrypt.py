@@ -1,0 +1,268 @@
+"""Re-encryption: what older keys wrote, written again with the current one, proven, and then put in its place.
+
+Of each backup a new one is made under a name a second later, whose signed manifest names its origin and the key of
+that. It is read to its end, gets what was said of the old one (pinned, released, until when), and is copied to every
+replica that has the old one. Only then the old one is marked as superseded, place by place; retention marks that as
+expired and removes it a day later, so that no restore loses its file. Killed at any step, the next run goes on from
+what it finds: half a backup does not list, and a whole one is taken up.
+
+Logs are left as they are: they go by their age.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+
+from engine import backup, marks, names
+from engine.catalog import Entry
+from engine.codec import Encoder
+from engine.copying import renamed
+from engine.errors import BackupError, DiskFull, IntegrityError
+from engine.journal import Journal
+from engine.keyring.uses import Known, manifests
+from engine.manifest import Manifest, Origin, StoredFile, sign
+from engine.names import BackupName
+from engine.progress import Progress, silent
+from engine.prune.contents import CARRIED, EXPIRED, SUPERSEDED, all_claims, claims_of
+from engine.site import Site
+from engine.stores.base import StagedWrite, Store
+from engine.sweeping import begin_publishing, withdraw
+from engine.vault import LOCAL, Vault
+
+AT_ONCE = 20
+"""How many backups a run takes on, unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """One backup that was written anew: as which file, and in which places that now stands for the old one."""
+
+    old: str
+    new: str
+    locations: list[str]
+    bytes: int
+
+
+@dataclass
+class Report:
+    """What a run came to.
+
+    Attributes:
+        left: How many are still to be done, and ``left_bytes`` of how many stored bytes.
+        failed: By file, why it could not be done.
+        unseen: Places that could not be asked.
+    """
+
+    done: list[Replaced] = field(default_factory=list)
+    left: int = 0
+    left_bytes: int = 0
+    failed: dict[str, BackupError] = field(default_factory=dict)
+    unseen: dict[str, BackupError] = field(default_factory=dict)
+
+
+@dataclass
+class _Old:
+    """A backup that an older key wrote, wherever it stands; and its new copies by place, from an earlier run."""
+
+    manifest: Manifest
+    places: dict[str, Entry] = field(default_factory=dict)
+    new: dict[str, Known] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return self.manifest.source, self.manifest.tier, self.manifest.file
+
+
+def re_encrypt(
+    site: Site, *, count: int = AT_ONCE, most_bytes: int = 0, dry_run: bool = False, progress: Progress = silent
+) -> Report:
+    """Write anew, with the current key, what older keys wrote; newest first.
+
+    Args:
+        count: How many backups at most.
+        most_bytes: Of how many stored bytes at most, together; 0 for any. The first is taken whatever its size.
+        dry_run: Only count what there is to do.
+
+    Raises:
+        LockHeld: Another run re-encrypts. DiskFull. And what the local root raises.
+    """
+    report = Report()
+    if dry_run:
+        report.left, report.left_bytes = _sum(_todo(site.vault, report, progress))
+        return report
+    site.vault.check()
+    with site.vault.re_encrypting():
+        todo = _todo(site.vault, report, progress)
+        taken = 0
+        while todo and len(report.done) + len(report.failed) < count:
+            old = todo[0]
+            if most_bytes and taken and taken + old.manifest.stored_bytes > most_bytes:
+                break
+            todo.pop(0)
+            taken += old.manifest.stored_bytes
+            try:
+                report.done.append(_replace(site, old, progress))
+            except DiskFull:
+                raise
+            except BackupError as error:
+                report.failed[old.manifest.file] = error
+    report.left, report.left_bytes = _sum(todo)
+    report.left += len(report.failed)
+    return report
+
+
+def _sum(todo: list[_Old]) -> tuple[int, int]:
+    return len(todo), sum(each.manifest.stored_bytes for each in todo)
+
+
+def _todo(vault: Vault, report: Report, progress: Progress) -> list[_Old]:
+    """What other keys than the current one wrote and nothing has superseded yet, newest first."""
+    found: dict[tuple[str, str, str], _Old] = {}
+    made: dict[tuple[str, str, str, str], list[Known]] = {}
+    for location in vault.locations():
+        try:
+            known = list(manifests(vault, location, {}, progress))
+            over = _over(vault, location)
+        except BackupError as error:
+            if location == LOCAL:
+                raise
+            report.unseen[location] = error
+            continue
+        for entry, manifest in known:
+            origin = manifest.origin
+            if entry.name.log:
+                continue
+            if manifest.data.cipher.key_id != vault.keys.current:
+                if entry.key not in over:
+                    old = found.setdefault((manifest.source, manifest.tier, manifest.file), _Old(manifest))
+                    old.places[location] = entry
+            elif origin is not None and origin.key_id:
+                whose = (location, manifest.source, manifest.tier, origin.file)
+                made.setdefault(whose, []).append((entry, manifest))
+    for (location, *identity), copies in made.items():
+        old_one = found.get((identity[0], identity[1], identity[2]))
+        whole = [each for each in copies if each[0].key not in _broken(vault, location)]
+        if old_one is not None and whole:
+            old_one.new[location] = whole[0]
+    return sorted(found.values(), key=lambda each: each.manifest.taken_at, reverse=True)
+
+
+def _over(vault: Vault, location: str) -> set[str]:
+    """Keys of what is superseded, expired or broken by the names of its marks: not worth the work."""
+    claims = all_claims(vault, location)
+    return {key for key, said in claims.items() if said.superseded or said.expired == EXPIRED or said.claim == "broken"}
+
+
+def _broken(vault: Vault, location: str) -> set[str]:
+    return {key for key, said in all_claims(vault, location).items() if said.claim == "broken"}
+
+
+def _replace(site: Site, old: _Old, progress: Progress) -> Replaced:
+    """Every step of one backup, in the order that loses nothing."""
+    vault = site.vault
+    with vault.lock(old.manifest.source, old.manifest.database):
+        home = next(name for name in vault.locations() if name in {**old.places, **old.new})
+        entry, manifest = old.new[home] if home in old.new else _written(vault, old, home, progress)
+        if claims_of(vault, entry).claim != "good":
+            backup.verify(site, entry, progress=progress)
+        if home in old.places:
+            _carry_words(vault, old.places[home], entry)
+        for location in old.places:
+            if location != home:
+                vault.replicate(entry, location, progress)
+        for location, there in old.places.items():
+            store, layout = vault.store(location), vault.layout(location)
+            facts = {"by": manifest.file, "key": manifest.data.cipher.key_id}
+            marks.add(store, layout, vault.keys, there, SUPERSEDED, facts)
+    return Replaced(old.manifest.file, manifest.file, list(old.places), manifest.stored_bytes)
+
+
+def _carry_words(vault: Vault, old: Entry, new: Entry) -> None:
+    store, layout = vault.store(old.location), vault.layout(old.location)
+    marks.carry((store, layout, old), (store, layout, new), vault.keys, CARRIED)
+
+
+def _written(vault: Vault, old: _Old, home: str, progress: Progress) -> Known:
+    """The new backup, published where the old one stands; its name is free at every place that is to have it."""
+    store, layout = vault.store(home), vault.layout(home)
+    source, tier = old.manifest.source, old.manifest.tier
+    name, journal = _free_name(vault, old)
+    key = layout.key(source, tier, name.taken_at, name.file)
+    target = Entry(home, key, names.parse_file(name.file) or name, source, tier, 0)
+    try:
+        with contextlib.ExitStack() as staged_parts:
+            parts = [
+                _encoded(vault, old, home, part, target, store, staged_parts, progress) for part in old.manifest.files
+            ]
+            manifest = _described(old.manifest, name.file, [part for _, part in parts])
+            begin_publishing(journal, home, key, [(target.beside(part.file), part) for _, part in parts])
+            for staged, part in reversed(parts):  # companions, then data
+                _commit(staged, part)
+            store.put(target.manifest_key, sign(manifest, vault.keys))
+        journal.close()
+    except Exception:
+        with contextlib.suppress(BackupError):  # else the next sweep does it, by the journal
+            withdraw(journal, store)
+            journal.close()
+        raise
+    finally:
+        journal.release()
+    entry = replace(target, size=manifest.data.size)
+    return entry, vault.catalog(home).load(entry)
+
+
+def _free_name(vault: Vault, old: _Old) -> tuple[BackupName, Journal]:
+    """A name that is free in every place that has the old backup, and the journal that holds it here."""
+    some = next(iter(old.places.values())) if old.places else next(iter(old.new.values()))[0]
+    wanted = some.name
+    while True:
+        name, _, journal = vault.reserve(old.manifest.source, old.manifest.tier, wanted)
+        if not any(_is_taken(vault, location, old.manifest, name) for location in old.places):
+            return name, journal
+        journal.close()
+        wanted = name.later()
+
+
+def _is_taken(vault: Vault, location: str, manifest: Manifest, name: BackupName) -> bool:
+    store = vault.store(location)
+    return any(
+        next(iter(store.list(f"{folder}/{name.stem}." if folder else f"{name.stem}.")), None) is not None
+        for folder in vault.layout(location).folders(manifest.source, name.taken_at)
+    )
+
+
+def _encoded(
+    vault: Vault, old: _Old, home: str, part: StoredFile, target: Entry, store: Store,
+    staged_parts: contextlib.ExitStack, progress: Progress,
+) -> tuple[StagedWrite, StoredFile]:  # fmt: skip
+    """One part, opened with its own key (every byte checked before) and written with the current one; staged."""
+    file = renamed(part.file, old.manifest.file, target.file)
+    archive = old.manifest.tier in names.ARCHIVES
+    staged = staged_parts.enter_context(store.stage(target.beside(file), archive=archive))
+    encoder = Encoder(
+        staged.write, vault.keys, compression=part.compression, level=vault.settings.level,
+        iterations=vault.settings.iterations,
+    )  # fmt: skip
+    staged_parts.callback(encoder.abort)
+    with contextlib.closing(vault.read_part(old.places[home], old.manifest, part.role, progress)) as plain:
+        for chunk in plain:
+            encoder.write(chunk)
+    encoded = encoder.finish()
+    if part.plain_size >= 0 and encoded.plain_size != part.plain_size:
+        raise IntegrityError(f"{part.file} has {encoded.plain_size} bytes, its manifest says {part.plain_size}.")
+    return staged, encoder.stored(encoded, file=file, role=part.role)
+
+
+def _commit(staged: StagedWrite, part: StoredFile) -> None:
+    done = staged.commit()
+    if (done.size, done.sha256) != (part.size, part.sha256):
+        raise IntegrityError(f"{part.file}: the store holds other bytes than were written to it.")
+
+
+def _described(old: Manifest, file: str, parts: list[StoredFile]) -> Manifest:
+    origin = Origin(file=old.file, tier=old.tier, taken_at=old.taken_at, key_id=old.data.cipher.key_id)
+    return old.model_copy(update={"file": file, "files": parts, "origin": origin})
+
+
+__all__ = ["AT_ONCE", "Replaced", "Report", "re_encrypt"]
