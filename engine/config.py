@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from engine.cold.classes import COLD_CLASSES
 from engine.durations import seconds_of
 from engine.errors import ConfigError
 from engine.names import BINLOGS, WAL
@@ -18,7 +19,6 @@ from engine.queries import refusal
 from engine.retention import policy
 
 MIN_KEY_LENGTH = 32
-_COLD = ("GLACIER", "DEEP_ARCHIVE")
 _OF_AWS = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
 
@@ -50,6 +50,11 @@ class ObjectStoreConfig(Model):
         None,
         description="For the data of weekly and monthly archives, such as GLACIER_IR; empty: as any other.",
     )
+    cold_class: str | None = Field(
+        None,
+        description="Old monthly archives move there: GLACIER or DEEP_ARCHIVE. Empty: they stay where they are.",
+    )
+    cold_after: str = Field("90d", description="How old a monthly archive is when it moves (90d); not the newest one.")
     addressing: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Bucket in the path or in the host name."
     )
@@ -65,14 +70,32 @@ class ObjectStoreConfig(Model):
     @field_validator("archive_class")
     @classmethod
     def _archives_can_be_read(cls, value: str | None) -> str | None:
-        if value in _COLD:
+        if value in COLD_CLASSES:
             raise ValueError(
                 f"archive_class {value} has to be thawed before it can be read or verified; "
-                "use GLACIER_IR, which costs little more and is read at once"
+                "use GLACIER_IR, which costs little more and is read at once, or have old ones move later: cold_class"
             )
         if value and not re.fullmatch(r"[A-Z][A-Z0-9_-]*", value):
             raise ValueError(f"archive_class {value!r} is no storage class; one looks like STANDARD_IA or GLACIER_IR")
         return value or None
+
+    @field_validator("cold_class")
+    @classmethod
+    def _is_cold(cls, value: str | None) -> str | None:
+        if value and value not in COLD_CLASSES:
+            raise ValueError(f"cold_class {value!r} is no cold storage; there are {' and '.join(COLD_CLASSES)}")
+        return value or None
+
+    @field_validator("cold_after")
+    @classmethod
+    def _is_at_least_a_day(cls, value: str) -> str:
+        try:
+            short = seconds_of(value) < 86_400
+        except ValueError as error:
+            raise ValueError(f"cold_after {error}") from None
+        if short:
+            raise ValueError(f"cold_after {value} is less than a day")
+        return value
 
     @model_validator(mode="after")
     def _class_is_one_of_its_endpoint(self) -> ObjectStoreConfig:

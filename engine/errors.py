@@ -25,6 +25,7 @@
         StoreRefused                the store will never accept this request       permanent
           Retained                  an object lock keeps it from being deleted     permanent
           Cold                      in cold storage: it has to be thawed first     permanent
+            Thawing                 its thaw was asked for, and takes hours        permanent
       Cancelled                     stopped on request                             permanent
 
 ``retryable`` answers one question: can doing exactly the same again help?
@@ -171,6 +172,10 @@ class Retained(StoreRefused):
 
 class Cold(StoreRefused):
     """An object stands in cold storage (GLACIER...) and cannot be read before it is thawed."""
+
+
+class Thawing(Cold):
+    """The thaw of what stands in cold storage was asked for; the same again helps in some hours, not at once."""
 
 
 class Cancelled(BackupError):

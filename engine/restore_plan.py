@@ -8,6 +8,7 @@ from typing import Any
 
 from engine import names
 from engine.catalog import Entry
+from engine.cold.thaw import is_cold, note_of
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName, nearest
 from engine.manifest import Manifest
 from engine.restore_names import check_parts, check_request
@@ -258,7 +259,17 @@ def find_copies(
     if not found:
         assert first_error is not None
         raise first_error
-    return found
+    return _warm_first(site, found, notes)
+
+
+def _warm_first(site: Site, found: list[tuple[Entry, Manifest]], notes: list[str]) -> list[tuple[Entry, Manifest]]:
+    """What can be read at once before what is in cold storage; noted where nothing can."""
+    how = {entry.location: is_cold(site.vault.store(entry.location), entry) for entry, _ in found}
+    first, _ = min(found, key=lambda each: how[each[0].location] is not None)
+    frozen = how[first.location]
+    if frozen is not None:
+        notes.append(note_of(first, frozen))
+    return sorted(found, key=lambda each: how[each[0].location] is not None)
 
 
 def _best(site: Site, location: str, target: Target, which: str, notes: list[str]) -> tuple[Entry, Manifest]:

@@ -20,6 +20,7 @@ from engine import marks, names
 from engine.adopt import recognise
 from engine.catalog import Catalog, Entry
 from engine.codec import EXTENSIONS, KeyRing, decode
+from engine.cold.thaw import Thaw, require_readable
 from engine.config import SiteConfig
 from engine.copying import Copying, is_lacking
 from engine.errors import BackupError, DiskFull, UnknownName, nearest
@@ -61,6 +62,8 @@ class Vault:
     keys: KeyRing
     root: Path
     state: Path
+    thaw: Thaw | None = None
+    """How what is in cold storage is thawed when it is read; None: it is refused."""
 
     def __init__(self, config: SiteConfig) -> None:
         """Opens nothing yet; ``check`` does. Raises ConfigError for keys, templates, and for two sources
@@ -207,9 +210,15 @@ class Vault:
             )
         if entry.location != LOCAL:
             make_private(self.root, self.state)
+        self.require_readable(entry, manifest)
         stored = verified_chunks(self.store(entry.location), entry.beside(part.file), part, self._spools, progress)
         with closing(stored), closing(decode(stored, part, self.keys)) as plain:
             yield from plain
+
+    def require_readable(self, entry: Entry, manifest: Manifest) -> None:
+        """Ask for the thaw of what is in cold storage. Raises Thawing, Cold; see ``engine.cold.thaw``."""
+        if entry.location != LOCAL:
+            require_readable(self.store(entry.location), entry, manifest, self.thaw)
 
     def replicate(self, entry: Entry, replica: str, progress: Progress = silent) -> Stored:
         """Copy one backup (companions, data, then manifest) to a replica; idempotent. A new copy gets a

@@ -81,6 +81,7 @@ def verify_backup(
     begun = time.monotonic()
     try:
         manifest = vault.catalog(location).load(entry)
+        vault.require_readable(entry, manifest)
         known = recent_sizes(vault, entry, manifest) if recent is None else recent
         warnings = check_size(manifest, known, floor_bytes)
         rows = _read_all(vault, entry, manifest, inspect, progress)

@@ -10,7 +10,8 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.logging import get_run_logger
 from prefect.states import Failed
 
-from engine.errors import BackupError
+from engine.errors import BackupError, Thawing
+from flows.thawing import come_back
 
 P = ParamSpec("P")
 
@@ -22,6 +23,8 @@ def outcome(work: Callable[P, State[Any]], *args: P.args, **kwargs: P.kwargs) ->
     """
     try:
         return work(*args, **kwargs)
+    except Thawing as error:
+        return come_back(error)
     except BackupError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))

@@ -55,7 +55,7 @@ def restore_cluster(
 
 
 def _restore(site: str, request: ClusterRequest, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = cluster.plan(handle, request)

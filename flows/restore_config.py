@@ -72,7 +72,7 @@ def restore_config(
 
 
 def _restore(site: str, request: ConfigRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = restore_files.plan(handle, request)

@@ -18,7 +18,7 @@ from engine.restore import RestorePlan, RestoreRequest, RestoreResult, RestoreWo
 from flows.approval import approve
 from flows.outcome import outcome
 from flows.parameters import DatabaseName, Names, SiteName, Source
-from tasks import restore
+from tasks import cold, restore
 from tasks.base import SiteHandle
 from tasks.progress import RunProgress
 from tasks.restore_report import approval_text, plan_text, result_text
@@ -107,7 +107,7 @@ def _restore_past(
     Raises:
         ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
     """
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     past = restore.plan_past(handle, request, when)
     create_markdown_artifact(
         key=f"{site}-recovery-plan",
@@ -127,7 +127,7 @@ def _restore_past(
 
 
 def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = restore.plan(handle, request)
@@ -139,6 +139,7 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
             message=f"Plan only, nothing was changed: {plan.manifest.file} into "
             f"{plan.target.database if plan.replaces else plan.side}"
         )
+    cold.require_readable(handle, plan.entry, plan.manifest)
     if plan.replaces and plan.before.exists:
         _approve(plan, site, confirm)
     elif confirm:

@@ -72,7 +72,7 @@ def restore_volume(
 
 
 def _restore(site: str, request: VolumeRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = restore_volumes.plan(handle, request)

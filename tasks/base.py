@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
+from engine.cold.thaw import Thaw
 from engine.config import SiteConfig
 from engine.errors import BackupError, is_retryable
 from engine.site import Site
@@ -34,13 +35,17 @@ class SiteHandle:
     which secrets should be spared, and which a model with a field called ``keys`` does not survive.
     """
 
-    def __init__(self, config: SiteConfig) -> None:
+    def __init__(self, config: SiteConfig, *, thaw: bool = False) -> None:
+        """``thaw``: what is read from cold storage is asked for."""
         self.config = config
         self.name = config.site
+        self.thaw = thaw
 
     def open(self) -> Site:
         """The site with its vault and sources; to be used in a ``with``."""
-        return Site(self.config)
+        site = Site(self.config)
+        site.vault.thaw = Thaw() if self.thaw else None
+        return site
 
     def __repr__(self) -> str:
         return f"SiteHandle({self.name!r})"

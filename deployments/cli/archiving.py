@@ -10,7 +10,7 @@ from deployments.cli import exits
 from deployments.cli.making import _copy, _copy_facts
 from deployments.cli.run import Outcome, Run, command
 from engine.errors import BackupError, UnknownName, nearest
-from engine.names import ARCHIVES, iso
+from engine.names import ARCHIVES, MONTHLY, iso
 
 if TYPE_CHECKING:
     from engine.archiving import Archived
@@ -31,9 +31,11 @@ def archive(run: Run, tier: Annotated[str, typer.Argument(metavar="weekly|monthl
     """Promote the newest verified recovery point of each week or month that is over and has none yet.
 
     Nothing is dumped again: hard links here, copies made by the server itself at a replica, in the class that the
-    site file names for archives. Exit code 3 when a replica lacks copies or a database has no backup to promote.
+    site file names for archives. Old months move to cold storage, where a replica has a rule for it. Exit code 3 when
+    a replica lacks copies or a database has no backup to promote.
     """
     from engine.archiving import archive as promote_missing
+    from engine.cold.move import move_all
 
     if tier not in ARCHIVES:
         raise UnknownName(f"There is no archive {tier!r}.", remedy=nearest(tier, list(ARCHIVES)))
@@ -45,10 +47,18 @@ def archive(run: Run, tier: Annotated[str, typer.Argument(metavar="weekly|monthl
         if not done:
             run.out.say("Nothing has been backed up yet that could be promoted.")
         copies = _copy(run, site)
+        moved = move_all(site) if tier == MONTHLY else []
+    for place in moved:
+        run.out.say(place.verdict())
     errors = [run.refuse(error) for each in done for error in each.problems]
     errors += [run.refuse(_lost(each)) for each in done if not each.point or each.lacking]
+    cold = [error for place in moved for error in (place.error, *place.failed.values()) if error is not None]
+    errors += [run.refuse(error, about="cold storage: ") for error in cold]
     partial = [copy.error for copy in copies if copy.error is not None]
-    facts = {"periods": [_facts(each) for each in done], "copies": [_copy_facts(each) for each in copies]}
+    facts = {
+        "periods": [_facts(each) for each in done], "copies": [_copy_facts(each) for each in copies],
+        "cold": [{"location": each.location, "class": each.storage_class, "moved": each.moved} for each in moved],
+    }  # fmt: skip
     broken = any(each.problems for each in done)
     code = exits.INTEGRITY if broken else exits.PARTIAL if errors or partial else exits.OK
     return Outcome(facts, code, errors + partial)

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-cluster",
+        waits=True,
         stopped=_STOPPED,
         example="""
         backups restore-cluster -f workbench --directory /var/lib/postgresql/15/main --dry-run
@@ -63,7 +64,7 @@ def restore_cluster(
     from engine.cluster import restore_cluster as restore
 
     request = ClusterRequest(source or "", point_in_time, location, directory, container, tablespaces)
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         plan = plan_cluster(site, request)
         for line in plan.lines():
             run.out.say(line)

@@ -11,6 +11,7 @@ from engine.errors import (
     ConfirmationNeeded,
     IntegrityError,
     RestoreRefused,
+    Thawing,
     WrongKey,
 )
 
@@ -20,6 +21,7 @@ USAGE = 2
 PARTIAL = 3
 REFUSED = 4
 INTEGRITY = 5
+THAWING = 6
 STOPPED = 130
 TERMINATED = 143
 
@@ -30,6 +32,7 @@ MEANINGS = {
     PARTIAL: "partly done: a copy elsewhere is missing or could not be looked at, or files could not be read",
     REFUSED: "not confirmed, or refused because it would do harm; nothing was changed",
     INTEGRITY: "a backup, a key or a restored copy is not what it must be",
+    THAWING: "in cold storage: its thaw was asked for; run the same again when it is there",
     STOPPED: "stopped by Ctrl-C (143: by SIGTERM)",
 }
 
@@ -42,6 +45,8 @@ def of(error: BaseException) -> int:
         return REFUSED
     if isinstance(error, (IntegrityError, WrongKey)):
         return INTEGRITY
+    if isinstance(error, Thawing):
+        return THAWING
     return STOPPED if isinstance(error, Cancelled) else FAILED
 
 

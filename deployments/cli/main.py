@@ -28,6 +28,7 @@ from deployments.cli import (
     restoring_volumes,
     shipping,
     snapshots,
+    thawing,
     upkeep,
 )
 from deployments.cli.run import Terminated
@@ -52,6 +53,7 @@ modules = (
     proving,
     drilling,
     *restores,
+    thawing,
     archiving,
     pinning,
     pruning,

@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         app,
         "verify",
         stopped="nothing was changed; what was not read to its end counts as not checked",
+        waits=True,
         example="""backups verify -f workset
                        backups verify -f workbench --backup all --location spaces
                        backups verify -f workset --backup workset_20250116_020000.sql.gz.enc""",
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
         app,
         "decrypt",
         stopped="no half file is left behind",
+        waits=True,
         example="""backups decrypt -f workset latest --output workset.sql
                        backups decrypt -f workset workset_20250116_020000.sql.gz.enc | mysql workset_copy
                        backups decrypt -f workset latest --role accounts | less""",
@@ -56,12 +58,13 @@ def verify(
     """Read stored backups to their end: signature, digest, decryption, end marker, every table's rows; every file
     of an archive.
 
-    Exit code 5 when one is not what its manifest says; a mark is left either way.
+    Exit code 5 when one is not what its manifest says; a mark is left either way. What is in cold storage is thawed
+    first (exit code 6 until it is there), but not for "all".
     """
     from engine.backup import verify as check
 
     results, errors = [], []
-    with run.site() as site:
+    with run.site(thaw=backup != "all") as site:
         if source is not None:
             site.config.source(source)
         for entry in _chosen(site, source, database, backup, location):
@@ -127,7 +130,7 @@ def decrypt(
 ) -> Outcome:
     """Decrypt and unpack a backup; signature and digest are checked before the first byte comes out."""
     _check_output(run, output, force)
-    with run.site() as site:
+    with run.site(thaw=True) as site:
         manifest, place, chunks = _open(site, backup, source, database, location, role)
         chunks = _whole(chunks, manifest)
         if output is None:

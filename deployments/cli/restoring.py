@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         app,
         "restore",
         stopped=_STOPPED,
+        waits=True,
         example="""
         backups restore -f workset --database workset
         backups restore -f workset --database workset --dry-run --backup 'before 2025-01-16T02:00:00Z'
@@ -102,7 +103,7 @@ def restore(
     """
     from engine.restore import RestoreRequest
 
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         request = RestoreRequest(
             database=database or _only(site, source),
             source=source or "",
@@ -132,6 +133,7 @@ def _restored(
         run.out.say(line)
     if dry_run:
         return Outcome({"dry_run": True, "plan": plan.as_dict()})
+    site.vault.require_readable(plan.entry, plan.manifest)
     approved = check_confirmation(plan, confirm or _ask(run, plan))
     result = _run(run, site, plan, approved)
     _show(run, request, plan, result)

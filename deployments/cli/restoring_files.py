@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-config",
+        waits=True,
         stopped="every file is whole: as it was, or as restored; half-written ones beside them go with: backups sweep",
         example="""
         backups restore-config -f workbench
@@ -66,7 +67,7 @@ def restore_config(
     from engine.config_files.plan import ConfigRequest, check_confirmation, make_plan
     from engine.config_files.restore import run as restore_now
 
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         place = into and str(Path(into).absolute())
         request = ConfigRequest(source, backup, location, place, split(paths), safety_backup)
         plan = make_plan(site, request)

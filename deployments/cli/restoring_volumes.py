@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-volume",
+        waits=True,
         stopped="the volume holds what it held, or all that was restored; what was stopped runs again, at the latest "
         "after: backups sweep",
         example="""
@@ -71,7 +72,7 @@ def restore_volume(
     from engine.volumes.plan import VolumeRequest, check_confirmation, make_plan
     from engine.volumes.restore import run as restore_now
 
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         request = VolumeRequest(volume, source, backup, location, into, replace, split(paths))
         plan = make_plan(site, request)
         for line in plan.lines():

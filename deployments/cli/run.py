@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import typer
 
 from deployments.cli import exits
 from deployments.cli.terminal import Terminal
-from engine.errors import BackupError
+from engine.errors import BackupError, Thawing
 
 if TYPE_CHECKING:
     from engine.config import SiteConfig
@@ -41,6 +42,10 @@ SiteFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+Wait = Annotated[bool, typer.Option("--wait", help="Where a backup is in cold storage: wait for its thaw, then go on.")]
+THAW_POLL_SECONDS = float(os.environ.get("BACKUPS_THAW_POLL_SECONDS", "60"))
 
 
 class Terminated(KeyboardInterrupt):
@@ -94,11 +99,15 @@ class Run:
         return site_file.find(self.file)
 
     @contextmanager
-    def site(self, *, sweep: bool = False) -> Iterator[Site]:
-        """The site, opened; ``sweep`` first puts right what a dead run left. Raises ConfigError."""
+    def site(self, *, sweep: bool = False, thaw: bool = False) -> Iterator[Site]:
+        """The site, opened; ``sweep`` first puts right what a dead run left, ``thaw`` lets what is read from cold
+        storage be asked for. Raises ConfigError."""
+        from engine.cold.thaw import Thaw
         from engine.site import Site
 
         with Site(self.config()) as site:
+            if thaw:
+                site.vault.thaw = Thaw()
             if sweep:
                 self.sweep(site)
             yield site
@@ -141,6 +150,7 @@ def command(
     stopped: str = "nothing was changed",
     panel: str = "Straight on the engine",
     group: str = "",
+    waits: bool = False,
 ) -> Callable[[Wrapped], Wrapped]:
     """Register a command.
 
@@ -148,13 +158,18 @@ def command(
         example: Command lines for its help, one a line.
         stopped: What is safe when it is stopped by Ctrl-C.
         group: The command that it is a part of.
+        waits: It may read from cold storage: it gets the option ``--wait``, with which it is tried again until the
+            thaw is over.
     """
 
     def register(function: Wrapped) -> Wrapped:
-        def run(*, site_file: str | None, json_: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        def run(
+            *, site_file: str | None, json_: bool, quiet: bool, debug: bool, wait: bool = False, **options: Any
+        ) -> None:
             out = Terminal(quiet=quiet, silent=json_)
             started = Run(f"{group} {name}".strip(), site_file, json_, debug, out)
-            raise typer.Exit(_end(started, function, options, stopped))
+            work = waiting(function, started) if wait else function
+            raise typer.Exit(_end(started, work, options, stopped))
 
         own = inspect.signature(function, eval_str=True)
         parameters = [each for each in own.parameters.values() if each.annotation is not Run]
@@ -163,6 +178,7 @@ def command(
             ("json_", Json, False),
             ("quiet", Quiet, False),
             ("debug", Debug, False),
+            *([("wait", Wait, False)] if waits else []),
         ]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -179,6 +195,26 @@ def command(
         return function
 
     return register
+
+
+def waiting(function: Command, run: Run) -> Command:
+    """The command, done again while what it reads is being thawed."""
+
+    def work(*arguments: Any, **options: Any) -> Outcome:
+        while True:
+            try:
+                outcome = function(*arguments, **options)
+            except Thawing as error:
+                first: BackupError = error
+            else:
+                thawing = [each for each in outcome.errors if isinstance(each, Thawing)]
+                if not thawing:
+                    return outcome
+                first = thawing[0]
+            run.out.tell(f"waiting: {first.message}")
+            time.sleep(THAW_POLL_SECONDS)
+
+    return work
 
 
 def _paragraphs(text: str) -> str:

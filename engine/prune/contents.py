@@ -30,6 +30,8 @@ CARRIED = ((PINNED, UNPINNED), (RELEASED, WITHHELD), (KEEP,))
 """What goes along with a copy: the latest word of each of these."""
 SUPERSEDED = "superseded"
 """It was encrypted anew, and the new one stands in the same place."""
+COOLED = "cooled"
+"""It was moved to cold storage."""
 _SIDE_BY_SIDE = 8
 _DAMAGE = (IntegrityError, WrongKey, NotFound)
 """What says of a backup that it does not hold; anything else says that the place could not be asked."""

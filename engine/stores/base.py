@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from engine.cold.classes import Coldness, Speed
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -150,6 +152,23 @@ class Store(Protocol):
 
     def retained_until(self, key: str) -> datetime | None:
         """Until when an object lock keeps this object (UTC; the end of time for a legal hold), or None."""
+        ...
+
+    def cold(self, key: str) -> Coldness | None:
+        """How an object stands in cold storage; None for one that can be read at once. Raises NotFound."""
+        ...
+
+    def thaw(self, key: str, days: int, speed: Speed) -> None:
+        """Ask that a cold object be readable for some days. One that is thawed or asked for already is success."""
+        ...
+
+    def freeze(self, key: str, storage_class: str) -> bool:
+        """Move an object to another storage class, in one step and without sending it again. Its bytes are not
+        compared here.
+
+        Returns:
+            False where this place cannot do that; nothing was changed then.
+        """
         ...
 
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:

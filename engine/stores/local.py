@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.cold.classes import Speed
 from engine.errors import NotFound, StoreRefused
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
@@ -118,6 +119,16 @@ class LocalStore:
 
     def retained_until(self, key: str) -> datetime | None:
         return None
+
+    def cold(self, key: str) -> None:
+        """Nothing here is cold."""
+
+    def thaw(self, key: str, days: int, speed: Speed) -> None:
+        """There is nothing to thaw."""
+
+    def freeze(self, key: str, storage_class: str) -> bool:
+        """A disk has no classes."""
+        return False
 
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Remove what dead writers staged. Age does not matter here: a lock tells who lives."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from engine.cold.classes import Coldness, Speed
 from engine.config import ObjectStoreConfig
 from engine.errors import IntegrityError, StoreError, StoreRefused
 from engine.stores.base import ObjectInfo, Stored
@@ -17,7 +18,7 @@ from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_client import fixed_prefix
-from engine.stores.s3_copy import CopySizes, duplicate
+from engine.stores.s3_copy import CopySizes, duplicate, freeze
 from engine.stores.s3_errors import speaking_of
 from engine.stores.s3_read import read_object
 from engine.stores.s3_stage import S3Stage
@@ -111,6 +112,15 @@ class S3Store:
 
     def retained_until(self, key: str) -> datetime | None:
         return self._bucket.retained_until(check_key(key))
+
+    def cold(self, key: str) -> Coldness | None:
+        return self._bucket.cold(check_key(key))
+
+    def thaw(self, key: str, days: int, speed: Speed) -> None:
+        self._bucket.thaw(check_key(key), days, speed)
+
+    def freeze(self, key: str, storage_class: str) -> bool:
+        return freeze(self._bucket, check_key(key), storage_class, self._copies)
 
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Abort old unfinished uploads of this package.

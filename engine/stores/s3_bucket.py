@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from botocore import exceptions as boto
 
+from engine.cold.classes import Coldness, Speed, coldness_of
 from engine.config import ObjectStoreConfig
-from engine.errors import StoreRefused
+from engine.errors import Cold, StoreRefused
 from engine.stores.base import ObjectInfo
 from engine.stores.multipart import PartReader, digest_arguments
 from engine.stores.s3_client import make_client, place_of, sends_sha256, state_prefix
@@ -92,12 +93,14 @@ class Bucket:
 
         self._if_absent(key, f"write {key}", send)
 
-    def begin(self, key: str, token: str, *, warm: bool, archive: bool = False) -> str:
-        """Begin a multipart upload; its id."""
+    def begin(
+        self, key: str, token: str, *, warm: bool, archive: bool = False, storage_class: str | None = None
+    ) -> str:
+        """Begin a multipart upload, in a class of its own where one is named; its id."""
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
         with speaking_of(f"begin the upload of {key}", self.place):
             answer = self.client.create_multipart_upload(
-                **self._target(key), **self._made(token, warm, archive), **algorithm
+                **self._target(key), **self._made(token, warm, archive, storage_class), **algorithm
             )
         return str(answer["UploadId"])
 
@@ -115,15 +118,20 @@ class Bucket:
         part = {"PartNumber": number, "ETag": answer["ETag"]}
         return {**part, **digest} if self.sha256 else part
 
-    def complete(self, key: str, upload: str, parts: list[dict[str, Any]]) -> None:
-        """Make an upload the object. Raises StoreRefused when something stands there already."""
+    def complete(self, key: str, upload: str, parts: list[dict[str, Any]], *, replace: bool = False) -> None:
+        """Make an upload the object. Raises StoreRefused when something stands there already, unless it is to be
+        replaced."""
 
         def send(condition: dict[str, str]) -> None:
             self.client.complete_multipart_upload(
                 **self._target(key), **condition, UploadId=upload, MultipartUpload={"Parts": parts}
             )
 
-        self._if_absent(key, f"complete the upload of {key}", send)
+        if replace:
+            with speaking_of(f"complete the upload of {key}", self.place):
+                send({})
+        else:
+            self._if_absent(key, f"complete the upload of {key}", send)
 
     def copy(self, key: str, to: str, token: str, *, archive: bool) -> bool:
         """Have the endpoint copy an object; False when it cannot."""
@@ -135,6 +143,39 @@ class Bucket:
                 return False
             raise in_words(error, f"copy {key} to {to}", self.place) from None
         return True
+
+    def reclass(self, key: str, token: str, storage_class: str) -> bool:
+        """Have the endpoint copy an object onto itself in another class; False when it cannot."""
+        made = {**self._made(token, False, False, storage_class), "MetadataDirective": "REPLACE"}
+        try:
+            self.client.copy_object(**self._target(key), **made, CopySource=self._target(key))
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) in _NO_COPY:
+                return False
+            raise in_words(error, f"move {key} to {storage_class}", self.place) from None
+        return True
+
+    def cold(self, key: str) -> Coldness | None:
+        """How an object stands in cold storage; None for one that can be read at once. Some endpoints only name a
+        cold class, and give the bytes all the same: one byte is asked for."""
+        with speaking_of(f"look at {key}", self.place):
+            how = coldness_of(dict(self.client.head_object(**self._target(key))))
+        if how is None or how.state != "cold":
+            return how
+        try:
+            self.range(key, 0, 1)
+        except Cold:
+            return how
+        return None
+
+    def thaw(self, key: str, days: int, speed: Speed) -> None:
+        """Ask that a cold object be readable for some days; one that is asked for already is success."""
+        request: Any = {"Days": days, "GlacierJobParameters": {"Tier": speed}}
+        try:
+            self.client.restore_object(**self._target(key), RestoreRequest=request)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if code_of(error) != "RestoreAlreadyInProgress":
+                raise in_words(error, f"ask for the thaw of {key}", self.place) from None
 
     def copy_part(self, key: str, to: str, upload: str, number: int, start: int, length: int) -> dict[str, Any] | None:
         """Have the endpoint copy a range as one part; its entry in the list that completes the upload, or None
@@ -241,9 +282,9 @@ class Bucket:
     def _target(self, key: str) -> Any:
         return {"Bucket": self.place.bucket, "Key": key}
 
-    def _made(self, token: str, warm: bool, archive: bool) -> Any:
+    def _made(self, token: str, warm: bool, archive: bool, named: str | None = None) -> Any:
         made: dict[str, Any] = {"Metadata": {TOKEN: token}, "ContentType": "application/octet-stream"}
-        storage_class = self._archive_class if archive else self._class
+        storage_class = named or (self._archive_class if archive else self._class)
         if storage_class and not warm:
             made["StorageClass"] = storage_class
         if self._encryption:

@@ -51,8 +51,22 @@ def duplicate(bucket: Bucket, key: str, to: str, sizes: CopySizes, *, archive: b
     return True
 
 
-def _in_parts(bucket: Bucket, key: str, to: str, token: str, ranges: list[tuple[int, int, int]], archive: bool) -> bool:
-    upload = bucket.begin(to, token, warm=False, archive=archive)
+def freeze(bucket: Bucket, key: str, storage_class: str, sizes: CopySizes) -> bool:
+    """See ``Store.freeze``. A large object is copied in parts onto itself: whole, or as it was."""
+    found = bucket.head(key)
+    if found is None:
+        raise NotFound(f"{key} is not in {bucket.place}.")
+    token = uuid4().hex
+    if found.info.size <= sizes.limit:
+        return bucket.reclass(key, token, storage_class)
+    return _in_parts(bucket, key, key, token, list(sizes.ranges(found.info.size)), False, storage_class)
+
+
+def _in_parts(
+    bucket: Bucket, key: str, to: str, token: str, ranges: list[tuple[int, int, int]], archive: bool,
+    storage_class: str | None = None,
+) -> bool:  # fmt: skip
+    upload = bucket.begin(to, token, warm=False, archive=archive, storage_class=storage_class)
     completed = False
     try:
         with ThreadPoolExecutor(bucket.threads, thread_name_prefix="copy") as pool:
@@ -68,7 +82,7 @@ def _in_parts(bucket: Bucket, key: str, to: str, token: str, ranges: list[tuple[
         done = [part for part in parts if part is not None]
         if len(done) < len(parts):
             return False
-        bucket.complete(to, upload, done)
+        bucket.complete(to, upload, done, replace=key == to)
         completed = True
         return True
     finally:

@@ -10,7 +10,16 @@ from typing import Any
 from botocore import exceptions as boto
 from urllib3.exceptions import HTTPError
 
-from engine.errors import BackupError, CredentialsRefused, NotFound, Retained, StoreError, StoreRefused, Unreachable
+from engine.errors import (
+    BackupError,
+    Cold,
+    CredentialsRefused,
+    NotFound,
+    Retained,
+    StoreError,
+    StoreRefused,
+    Unreachable,
+)
 
 _KEY_ID = {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"}
 _SECRET = {"SignatureDoesNotMatch"}
@@ -92,9 +101,10 @@ def _refused(error: boto.ClientError, what: str, place: Place) -> BackupError:
     if code in _KEY_ID | _SECRET | _TOKEN:
         return _credentials(code, what, place)
     if code == "InvalidObjectState":
-        return StoreRefused(
+        return Cold(
             f"{what}: the object is in cold storage ({detail.get('StorageClass', 'GLACIER')}); thaw it first.",
-            remedy=f"aws s3api restore-object --bucket {place.bucket} --key KEY --restore-request Days=3, "
+            remedy="backups thaw FILE; or: "
+            f"aws s3api restore-object --bucket {place.bucket} --key KEY --restore-request Days=3, "
             'wait until head-object shows ongoing-request="false", then run this again.',
         )
     if _is_locked(said):

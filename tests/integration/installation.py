@@ -225,7 +225,7 @@ def installation(
     directory: Path, mariadb: DatabaseServer, postgres: DatabaseServer, s3: S3Server
 ) -> Iterator[Installation]:
     """Start a server with a password, and a worker; stop both."""
-    quick = {"BACKUP_FLOWS_RETRIES": "2", "BACKUP_FLOWS_RETRY_SECONDS": "0.2"}
+    quick = {"BACKUP_FLOWS_RETRIES": "2", "BACKUP_FLOWS_RETRY_SECONDS": "0.2", "BACKUP_FLOWS_THAW_SECONDS": "1"}
     server = LocalServer(directory / "prefect", extra_env=quick)
     try:
         server.start(0)
