@@ -9,21 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from engine.cold.classes import COLD_CLASSES
 from engine.durations import seconds_of
 from engine.errors import ConfigError
 from engine.names import BINLOGS, WAL
 from engine.queries import refusal
-from engine.retention import policy
+from engine.retention import locks, policy
+from engine.store_config import Model
+from engine.store_config import ObjectStoreConfig as ObjectStoreConfig
 
 MIN_KEY_LENGTH = 32
-_OF_AWS = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # an input may be a secret
 
 
 class KeyRingConfig(Model):
@@ -33,75 +29,6 @@ class KeyRingConfig(Model):
     keys: dict[str, SecretStr] = Field(
         default_factory=dict, description="All keys still needed to read a backup, by id."
     )
-
-
-class ObjectStoreConfig(Model):
-    """An S3 endpoint and a bucket in it: AWS, Spaces, MinIO and others."""
-
-    name: str = Field(description="What this copy is called: spaces, aws, offsite...")
-    bucket: str = Field(description="Bucket name.")
-    endpoint_url: str | None = Field(None, description="Empty for AWS itself.")
-    region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
-    access_key: SecretStr | None = Field(None, description="Access key id.")
-    secret_key: SecretStr | None = Field(None, description="Secret access key.")
-    path: str | None = Field(None, description="Key template; empty means the vault's own template.")
-    storage_class: str | None = Field(None, description="For data, such as STANDARD_IA. Manifests stay STANDARD.")
-    archive_class: str | None = Field(
-        None,
-        description="For the data of weekly and monthly archives, such as GLACIER_IR; empty: as any other.",
-    )
-    cold_class: str | None = Field(
-        None,
-        description="Old monthly archives move there: GLACIER or DEEP_ARCHIVE. Empty: they stay where they are.",
-    )
-    cold_after: str = Field("90d", description="How old a monthly archive is when it moves (90d); not the newest one.")
-    addressing: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="Bucket in the path or in the host name."
-    )
-    checksums: Literal["auto", "sha256", "when_required"] = Field(
-        "auto",
-        description="sha256: the server checks every part. when_required: for endpoints that reject "
-        "checksum headers. auto: sha256 on AWS itself, when_required elsewhere.",
-    )
-    server_side_encryption: str | None = Field(None, description="AES256 or aws:kms; empty for none.")
-    threads: int = Field(2, ge=1, le=16, description="Parts uploaded side by side.")
-    verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
-
-    @field_validator("archive_class")
-    @classmethod
-    def _archives_can_be_read(cls, value: str | None) -> str | None:
-        if value in COLD_CLASSES:
-            raise ValueError(
-                f"archive_class {value} has to be thawed before it can be read or verified; "
-                "use GLACIER_IR, which costs little more and is read at once, or have old ones move later: cold_class"
-            )
-        if value and not re.fullmatch(r"[A-Z][A-Z0-9_-]*", value):
-            raise ValueError(f"archive_class {value!r} is no storage class; one looks like STANDARD_IA or GLACIER_IR")
-        return value or None
-
-    @field_validator("cold_class")
-    @classmethod
-    def _is_cold(cls, value: str | None) -> str | None:
-        if value and value not in COLD_CLASSES:
-            raise ValueError(f"cold_class {value!r} is no cold storage; there are {' and '.join(COLD_CLASSES)}")
-        return value or None
-
-    @field_validator("cold_after")
-    @classmethod
-    def _is_at_least_a_day(cls, value: str) -> str:
-        try:
-            short = seconds_of(value) < 86_400
-        except ValueError as error:
-            raise ValueError(f"cold_after {error}") from None
-        if short:
-            raise ValueError(f"cold_after {value} is less than a day")
-        return value
-
-    @model_validator(mode="after")
-    def _class_is_one_of_its_endpoint(self) -> ObjectStoreConfig:
-        if self.archive_class and not self.endpoint_url and self.archive_class not in _OF_AWS:
-            raise ValueError(f"archive_class {self.archive_class} is none of AWS; it has {', '.join(_OF_AWS)}")
-        return self
 
 
 class VaultConfig(Model):
@@ -363,6 +290,14 @@ class SiteConfig(Model):
             for each in self.sources()
         ]
         refused = policy.refusals(self.vault.retention, shipped)
+        if refused:
+            raise ValueError("; ".join(refused))
+        return self
+
+    @model_validator(mode="after")
+    def _locks_end_with_retention(self) -> SiteConfig:
+        locked = {replica.name: replica.lock_days for replica in self.vault.replicas if replica.lock}
+        refused = locks.refusals(self.vault.retention, [each.name for each in self.sources()], locked)
         if refused:
             raise ValueError("; ".join(refused))
         return self

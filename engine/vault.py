@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.progress import Progress, silent
 from engine.removal import finish_abandoned
+from engine.retention.locks import locked_until
 from engine.retention.policy import Policy
 from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
@@ -139,7 +141,9 @@ class Vault:
                 raise UnknownName(
                     f"Site {self.site} has no location {location!r}.", remedy=nearest(location, self.locations())
                 )
-            self._stores[location] = open_store(self._replicas[location])
+            config, layout = self._replicas[location], self._layouts[location]
+            until = partial(locked_until, layout=layout, policy=self._policy, days=config.lock_days)
+            self._stores[location] = open_store(config, until)
         return self._stores[location]
 
     def catalog(self, location: str = LOCAL) -> Catalog:

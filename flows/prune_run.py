@@ -29,7 +29,7 @@ def prune_places(site: str, *, location: str, source: str, confirm: str, dry_run
         )
     if not dry_run:
         sweep(handle)
-    replicas = [each.name for each in handle.config.vault.replicas]
+    replicas = [each.name for each in handle.config.vault.replicas if each.deletes]
     plans: list[PlacePlan] = []
     failures: dict[str, BackupError] = {}
     for place in [location] if location != "all" else ["local", *replicas]:

@@ -160,6 +160,7 @@ def status(
     Exit code 1 when a database, or a whole source, has no good backup (or an older one than --max-age),
     3 when a replica lacks one or could not be asked.
     """
+    from engine.endpoints import in_short, remembered
     from engine.keyring.births import reminder
     from engine.status import status as look
 
@@ -167,6 +168,8 @@ def status(
     with run.site() as site:
         found = look(site)
         aged = reminder(site.vault.state, site.vault.keys)
+        endpoints = remembered(site.vault.state)
+        known = {each.name for each in site.config.vault.replicas}
         spans = windows(site)
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
@@ -183,6 +186,9 @@ def status(
     )
     for span in spans:
         run.out.say(span["said"])
+    for name, noted in endpoints.items():
+        if name in known:
+            run.out.say(f"{name}: {in_short(noted)}")
     for problem in [*problems, *([aged] if aged else [])]:
         run.warn(problem)
     code = exits.OK
@@ -194,6 +200,7 @@ def status(
         {
             "databases": [_facts(row) for row in found.rows],
             "point_in_time": [{key: value for key, value in span.items() if key != "said"} for span in spans],
+            "endpoints": {name: noted for name, noted in endpoints.items() if name in known},
             "problems": problems,
             "unseen": {name: exits.describe(error) for name, error in found.unseen.items()},
         },

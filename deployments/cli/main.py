@@ -15,6 +15,7 @@ from deployments.cli import (
     cluster,
     copies,
     drilling,
+    endpoints,
     exits,
     finding,
     keys,
@@ -58,6 +59,7 @@ modules = (
     pinning,
     pruning,
     keys,
+    endpoints,
     upkeep,
     prefect,
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployments.cli.run import Outcome, Run, command
+
+if TYPE_CHECKING:
+    from engine.config import SiteConfig
 
 Home = Annotated[Path | None, typer.Option(help="Directory of the local server.", show_default=False)]
 
@@ -37,16 +40,30 @@ def apply(
 ) -> Outcome:
     """Register block types, save the site's blocks and automations, and deploy its flows.
 
-    Run twice, nothing changes. Edits made in the UI are shown and left alone without --force.
+    What a replica's endpoint cannot do is refused before. Run twice, nothing changes. Edits made in the UI are shown
+    and left alone without --force.
     """
     run.file = site or run.file
     path = run.site_path()
-    run.config()
+    _check_endpoints(run, run.config())
     from deployments import prefect_commands
 
     report = prefect_commands.apply(path, force=force, echo=run.out.say, home=home)
     run.out.say(report.summary(), style="bold green")
     return Outcome(report.as_dict())
+
+
+def _check_endpoints(run: Run, config: SiteConfig) -> None:
+    """Refuse what an endpoint cannot do before anything is set up. Raises ConfigError."""
+    from engine.endpoints import look, remember
+    from engine.roots import absolute_root
+    from engine.vault import STATE
+
+    found = look(config)
+    found.refuse_unmet()
+    remember(absolute_root(config.vault.root) / STATE / config.site, found.found)
+    for name, error in found.unseen.items():
+        run.warn(f"what the endpoint of {name} can do is not known: {error.message}")
 
 
 def up(

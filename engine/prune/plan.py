@@ -76,7 +76,7 @@ def look(
     """Judge every place on what it holds itself.
 
     Args:
-        location: ``all`` for the local root and every replica; or one of them.
+        location: ``all`` for the local root and every replica whose key may delete; or one of them.
         source: Only this source's backups.
         confirmed: A person has looked: neither the clock nor the amount holds anything back.
         now: For tests; the present moment.
@@ -89,7 +89,7 @@ def look(
     if location != ALL:
         site.vault.store(location)
     plans: list[PlacePlan] = []
-    for name in site.vault.locations() if location == ALL else [location]:
+    for name in _places(site) if location == ALL else [location]:
         try:
             held = contents(site.vault, name)
             plans.append(PlacePlan(name, now or names.now(), contents=held))
@@ -111,6 +111,12 @@ def look(
         except BackupError as error:
             plan.error, plan.planned = error, []
     return plans
+
+
+def _places(site: Site) -> list[str]:
+    """Every place but those whose key may not delete: these are pruned by their name, with a key that may."""
+    kept = {replica.name for replica in site.config.vault.replicas if not replica.deletes}
+    return [name for name in site.vault.locations() if name not in kept]
 
 
 def _suspect(site: Site, plans: list[PlacePlan]) -> set[str]:

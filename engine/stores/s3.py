@@ -16,7 +16,7 @@ from engine.errors import IntegrityError, StoreError, StoreRefused
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
-from engine.stores.s3_bucket import Bucket
+from engine.stores.s3_bucket import Bucket, LockedUntil, unlocked
 from engine.stores.s3_client import fixed_prefix
 from engine.stores.s3_copy import CopySizes, duplicate, freeze
 from engine.stores.s3_errors import speaking_of
@@ -34,6 +34,7 @@ class S3Store:
         part_size: Bytes of part n of a large object; for tests.
         page: Keys asked for at a time in listings; for tests.
         copies: From which size an object is copied in parts, and how large these are; for tests.
+        locked_until: Until when an object is to be locked, by its key.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class S3Store:
         part_size: PartSize = growing,
         page: int = 1000,
         copies: CopySizes = CopySizes(),
+        locked_until: LockedUntil = unlocked,
     ) -> None:
         self.name = config.name
-        self._bucket = Bucket(config)
+        self._bucket = Bucket(config, locked_until)
         self._place = self._bucket.place
         self._prefix = fixed_prefix(config)
         self._part_size = part_size
@@ -65,7 +67,12 @@ class S3Store:
                 raise StoreRefused(f"{self._place} gives back other bytes than were written.")
             self._bucket.uploads(self._bucket.state, {})
         finally:
-            self._bucket.delete(key)
+            self._bucket.discard(key)
+
+    @property
+    def bucket(self) -> Bucket:
+        """For probes and recovery of versions, which know S3."""
+        return self._bucket
 
     def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> S3Stage:
         return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm, archive=archive)

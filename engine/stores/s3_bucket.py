@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +13,7 @@ from botocore import exceptions as boto
 
 from engine.cold.classes import Coldness, Speed, coldness_of
 from engine.config import ObjectStoreConfig
-from engine.errors import Cold, StoreRefused
+from engine.errors import Cold, CredentialsRefused, Retained, StoreRefused
 from engine.stores.base import ObjectInfo
 from engine.stores.multipart import PartReader, digest_arguments
 from engine.stores.s3_client import make_client, place_of, sends_sha256, state_prefix
@@ -25,6 +27,15 @@ _NO_COPY = {"NotImplemented", "501", "MethodNotAllowed", "405", "InvalidObjectSt
 _UNABLE = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "MalformedPOSTRequest"}
 
 
+LockedUntil = Callable[[str], datetime | None]
+"""Until when an object is to be locked (UTC), by its key; None: not at all."""
+
+
+def unlocked(key: str) -> datetime | None:
+    """Nothing is locked."""
+    return None
+
+
 @dataclass(frozen=True)
 class Head:
     """What stands under a key: its size and time, and the token of the write that put it there."""
@@ -36,7 +47,9 @@ class Head:
 class Bucket:
     """Verbs on one bucket. All raise ``engine.errors``; a client may serve several threads."""
 
-    def __init__(self, config: ObjectStoreConfig) -> None:
+    def __init__(self, config: ObjectStoreConfig, locked_until: LockedUntil = unlocked) -> None:
+        self._locked_until = locked_until if config.lock else unlocked
+        self._lock_mode = (config.lock or "").upper()
         self.place = place_of(config)
         self.state = state_prefix(config)
         self.client: Any = make_client(config)
@@ -86,6 +99,7 @@ class Bucket:
             self.client.put_object(
                 **self._target(key),
                 **self._made(token, warm, archive),
+                **self._lock(key),
                 **digest,
                 **condition,
                 Body=PartReader(memoryview(body), stopped),
@@ -100,7 +114,7 @@ class Bucket:
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
         with speaking_of(f"begin the upload of {key}", self.place):
             answer = self.client.create_multipart_upload(
-                **self._target(key), **self._made(token, warm, archive, storage_class), **algorithm
+                **self._target(key), **self._made(token, warm, archive, storage_class), **self._lock(key), **algorithm
             )
         return str(answer["UploadId"])
 
@@ -133,11 +147,11 @@ class Bucket:
         else:
             self._if_absent(key, f"complete the upload of {key}", send)
 
-    def copy(self, key: str, to: str, token: str, *, archive: bool) -> bool:
-        """Have the endpoint copy an object; False when it cannot."""
+    def copy(self, key: str, to: str, token: str, *, archive: bool, version: str = "") -> bool:
+        """Have the endpoint copy an object, or an old version of it; False when it cannot."""
         made = {**self._made(token, False, archive), "MetadataDirective": "REPLACE"}
         try:
-            self.client.copy_object(**self._target(to), **made, CopySource=self._target(key))
+            self._copy_object(to, made, self._from(key, version))
         except (boto.ClientError, boto.BotoCoreError) as error:
             if code_of(error) in _NO_COPY:
                 return False
@@ -148,7 +162,7 @@ class Bucket:
         """Have the endpoint copy an object onto itself in another class; False when it cannot."""
         made = {**self._made(token, False, False, storage_class), "MetadataDirective": "REPLACE"}
         try:
-            self.client.copy_object(**self._target(key), **made, CopySource=self._target(key))
+            self._copy_object(key, made, self._target(key))
         except (boto.ClientError, boto.BotoCoreError) as error:
             if code_of(error) in _NO_COPY:
                 return False
@@ -177,12 +191,14 @@ class Bucket:
             if code_of(error) != "RestoreAlreadyInProgress":
                 raise in_words(error, f"ask for the thaw of {key}", self.place) from None
 
-    def copy_part(self, key: str, to: str, upload: str, number: int, start: int, length: int) -> dict[str, Any] | None:
+    def copy_part(
+        self, key: str, to: str, upload: str, number: int, start: int, length: int, version: str = ""
+    ) -> dict[str, Any] | None:
         """Have the endpoint copy a range as one part; its entry in the list that completes the upload, or None
         when it cannot."""
         try:
             answer = self.client.upload_part_copy(
-                **self._target(to), UploadId=upload, PartNumber=number, CopySource=self._target(key),
+                **self._target(to), UploadId=upload, PartNumber=number, CopySource=self._from(key, version),
                 CopySourceRange=f"bytes={start}-{start + length - 1}",
             ).get("CopyPartResult", {})  # fmt: skip
         except (boto.ClientError, boto.BotoCoreError) as error:
@@ -224,6 +240,11 @@ class Bucket:
             if code_of(error) != "NoSuchKey":
                 raise in_words(error, f"delete {key}", self.place) from None
 
+    def discard(self, key: str) -> None:
+        """Delete a probe of our own; a key that may write but not delete leaves it where it is."""
+        with contextlib.suppress(CredentialsRefused, Retained):
+            self.delete(key)
+
     def retained_until(self, key: str) -> datetime | None:
         """Until when an object lock keeps it. An endpoint that has none, or does not tell us, says None."""
         try:
@@ -255,7 +276,7 @@ class Bucket:
             return status_of(error) == 400
         except boto.BotoCoreError as error:
             raise in_words(error, "try the checksums", self.place) from None
-        self.delete(key)
+        self.discard(key)
         return False
 
     def _if_absent(self, key: str, action: str, send: Any) -> None:
@@ -281,6 +302,28 @@ class Bucket:
 
     def _target(self, key: str) -> Any:
         return {"Bucket": self.place.bucket, "Key": key}
+
+    def _copy_object(self, to: str, made: Any, source: Any) -> None:
+        """Copy, locked at once; where the endpoint takes no lock with a copy, right after it."""
+        lock = self._lock(to)
+        try:
+            self.client.copy_object(**self._target(to), **made, **lock, CopySource=source)
+        except boto.ClientError as error:
+            if not lock or code_of(error) != "MissingUploadObjectWithObjectLockHeaders":
+                raise
+            self.client.copy_object(**self._target(to), **made, CopySource=source)
+            retention: Any = {"Mode": self._lock_mode, "RetainUntilDate": lock["ObjectLockRetainUntilDate"]}
+            self.client.put_object_retention(**self._target(to), Retention=retention)
+
+    def _from(self, key: str, version: str) -> Any:
+        return {**self._target(key), **({"VersionId": version} if version else {})}
+
+    def _lock(self, key: str) -> Any:
+        """Arguments that lock an object, if it is to be; a lock that is over already is none."""
+        until = self._locked_until(key)
+        if until is None or until <= datetime.now(UTC):
+            return {}
+        return {"ObjectLockMode": self._lock_mode, "ObjectLockRetainUntilDate": until}
 
     def _made(self, token: str, warm: bool, archive: bool, named: str | None = None) -> Any:
         made: dict[str, Any] = {"Metadata": {TOKEN: token}, "ContentType": "application/octet-stream"}

@@ -51,6 +51,13 @@ def duplicate(bucket: Bucket, key: str, to: str, sizes: CopySizes, *, archive: b
     return True
 
 
+def copy_version(bucket: Bucket, key: str, version: str, size: int, token: str, sizes: CopySizes) -> bool:
+    """Have an old version of an object stand on top of the others; False when the endpoint cannot."""
+    if size <= sizes.limit:
+        return bucket.copy(key, key, token, archive=False, version=version)
+    return _in_parts(bucket, key, key, token, list(sizes.ranges(size)), False, version=version)
+
+
 def freeze(bucket: Bucket, key: str, storage_class: str, sizes: CopySizes) -> bool:
     """See ``Store.freeze``. A large object is copied in parts onto itself: whole, or as it was."""
     found = bucket.head(key)
@@ -64,7 +71,7 @@ def freeze(bucket: Bucket, key: str, storage_class: str, sizes: CopySizes) -> bo
 
 def _in_parts(
     bucket: Bucket, key: str, to: str, token: str, ranges: list[tuple[int, int, int]], archive: bool,
-    storage_class: str | None = None,
+    storage_class: str | None = None, version: str = "",
 ) -> bool:  # fmt: skip
     upload = bucket.begin(to, token, warm=False, archive=archive, storage_class=storage_class)
     completed = False
@@ -72,7 +79,7 @@ def _in_parts(
         with ThreadPoolExecutor(bucket.threads, thread_name_prefix="copy") as pool:
 
             def copy(part: tuple[int, int, int]) -> dict[str, Any] | None:
-                return bucket.copy_part(key, to, upload, *part)
+                return bucket.copy_part(key, to, upload, *part, version)
 
             try:
                 parts = list(pool.map(copy, ranges))

@@ -171,4 +171,4 @@ def _other(code: str, status: int, said: str, what: str, place: Place) -> Backup
 
 def _is_locked(said: str) -> bool:
     text = said.lower()
-    return "object lock" in text or "worm protected" in text
+    return ("object lock" in text and "missing" not in text) or "worm protected" in text

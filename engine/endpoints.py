@@ -1,0 +1,92 @@
+"""The abilities of a site's endpoints: probed when they are configured, noted, and shown since."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from engine.config import SiteConfig
+from engine.errors import BackupError, ConfigError
+from engine.stores.abilities import Abilities, probe, unmet
+
+FILE = "endpoints.json"
+
+
+@dataclass
+class Endpoints:
+    """What was found.
+
+    Attributes:
+        found: By replica.
+        unmet: What a replica's settings ask for and its endpoint cannot do, in words.
+        unseen: Replicas that could not be asked.
+    """
+
+    found: dict[str, Abilities] = field(default_factory=dict)
+    unmet: list[str] = field(default_factory=list)
+    unseen: dict[str, BackupError] = field(default_factory=dict)
+
+    def refuse_unmet(self) -> None:
+        """Raises ConfigError where an endpoint cannot do what is asked of it."""
+        if self.unmet:
+            raise ConfigError(
+                "\n".join(each + "." for each in self.unmet),
+                kept="nothing was changed",
+                remedy="change these settings, or the bucket; docs/stores.md says what each endpoint can do",
+            )
+
+
+def look(config: SiteConfig) -> Endpoints:
+    """Probe every replica of a site. One that cannot be asked holds up no other."""
+    done = Endpoints()
+    for replica in config.vault.replicas:
+        try:
+            abilities = probe(replica)
+        except BackupError as error:
+            done.unseen[replica.name] = error
+            continue
+        done.found[replica.name] = abilities
+        done.unmet += unmet(replica, abilities)
+    return done
+
+
+def remember(state: Path, found: dict[str, Abilities]) -> None:
+    """Note what was found in the vault's state directory; where that cannot be written, it is merely not shown."""
+    known = {**remembered(state), **{name: each.as_dict() for name, each in found.items()}}
+    fresh = state / f"{FILE}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        if state.is_dir():
+            fresh.write_text(json.dumps(known, indent=1, sort_keys=True))
+            os.replace(fresh, state / FILE)
+
+
+def remembered(state: Path) -> dict[str, dict[str, Any]]:
+    """What was noted, by replica, as of ``Abilities.as_dict``."""
+    try:
+        found = json.loads((state / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(name): each for name, each in found.items() if isinstance(each, dict)}
+
+
+def in_short(noted: dict[str, Any]) -> str:
+    """One line for the status: ``locks, versioned; asked 2026-11-22``."""
+    words = {
+        "object_lock": "locks",
+        "versioning": "versioned",
+        "conditional_put": "never replaces",
+        "checksums": "checks",
+    }
+    can = [word for name, word in words.items() if noted.get(name) == "yes"]
+    cannot = [f"not: {name}" for name, answer in dict(noted.get("classes", {})).items() if answer != "yes"]
+    keyed = "its key may delete" if noted.get("deletes") == "yes" else "its key may not delete"
+    at = datetime.fromisoformat(str(noted["at"]))
+    return f"{', '.join([*can, *cannot, keyed])}; asked {at:%Y-%m-%d}"
+
+
+__all__ = ["Endpoints", "in_short", "look", "remember", "remembered"]
