@@ -15,6 +15,7 @@ from engine.errors import BackupError, IntegrityError, NotFound
 from engine.journal import Journal
 from engine.layout import Layout
 from engine.manifest import Manifest, StoredFile
+from engine.pacing import Pace
 from engine.progress import Progress
 from engine.spool import told
 from engine.stores.base import Store, Stored
@@ -34,6 +35,7 @@ class Copying:
 
     Attributes:
         journals: Where the journal of a copy under way stands.
+        pace: How fast it may be sent.
     """
 
     entry: Entry
@@ -43,6 +45,7 @@ class Copying:
     layout: Layout
     journals: Path
     progress: Progress
+    pace: Pace
 
     def run(self) -> tuple[Stored, bool]:
         """Copy what is not there yet.
@@ -120,7 +123,7 @@ class Copying:
 
     def _upload(self, manifest: Manifest, target: str, part: StoredFile) -> Stored:
         digest = hashlib.sha256()
-        chunks = self.source.read(self.entry.beside(part.file))
+        chunks = self.pace.of(self.source.read(self.entry.beside(part.file)))
         with self.target.stage(target, archive=manifest.tier in names.ARCHIVES) as staged:
             size = 0
             for chunk in told(chunks, f"copy {part.file} to {self.target.name}", part.size, self.progress):

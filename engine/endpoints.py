@@ -45,6 +45,8 @@ def look(config: SiteConfig) -> Endpoints:
     """Probe every replica of a site. One that cannot be asked holds up no other."""
     done = Endpoints()
     for replica in config.vault.replicas:
+        if replica.directory:
+            continue
         try:
             abilities = probe(replica)
         except BackupError as error:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from engine.cold.classes import COLD_CLASSES
 from engine.durations import seconds_of
+from engine.pacing import rate_of
 
 _OF_AWS = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
@@ -18,10 +19,16 @@ class Model(BaseModel):
 
 
 class ObjectStoreConfig(Model):
-    """An S3 endpoint and a bucket in it: AWS, Spaces, MinIO and others."""
+    """An S3 endpoint and a bucket in it: AWS, Spaces, MinIO and others. Or another disk of this machine."""
 
     name: str = Field(description="What this copy is called: spaces, aws, offsite...")
-    bucket: str = Field(description="Bucket name.")
+    bucket: str = Field("", description="Bucket name.")
+    directory: str | None = Field(
+        None, description="Instead of a bucket: a directory on another disk of the worker's machine, absolute."
+    )
+    bandwidth: str = Field(
+        "", description="Send no faster than this: 500kB, 10MB, 1GB a second. Empty: as fast as it goes."
+    )
     endpoint_url: str | None = Field(None, description="Empty for AWS itself.")
     region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
     access_key: SecretStr | None = Field(None, description="Access key id.")
@@ -59,6 +66,31 @@ class ObjectStoreConfig(Model):
     server_side_encryption: str | None = Field(None, description="AES256 or aws:kms; empty for none.")
     threads: int = Field(2, ge=1, le=16, description="Parts uploaded side by side.")
     verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
+
+    @field_validator("bandwidth")
+    @classmethod
+    def _is_a_rate(cls, value: str) -> str:
+        try:
+            if value:
+                rate_of(value)
+        except ValueError as error:
+            raise ValueError(f"bandwidth {value!r} {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> ObjectStoreConfig:
+        if bool(self.bucket) == bool(self.directory):
+            raise ValueError(f"replica {self.name} needs a bucket, or the directory of another disk, and not both")
+        if self.directory is None:
+            return self
+        if not self.directory.startswith("/"):
+            raise ValueError(f"replica {self.name}: the directory {self.directory!r} is not absolute")
+        own = {"name", "directory", "bucket", "path", "bandwidth", "deletes"}
+        fields = type(self).model_fields
+        idle = sorted(name for name in fields if name not in own and getattr(self, name) != fields[name].default)
+        if idle:
+            raise ValueError(f"replica {self.name} is a directory: {', '.join(idle)} say nothing there")
+        return self
 
     @field_validator("archive_class")
     @classmethod

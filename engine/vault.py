@@ -26,11 +26,11 @@ from engine.config import SiteConfig
 from engine.copying import Copying, is_lacking
 from engine.errors import BackupError, DiskFull, UnknownName, nearest
 from engine.journal import Journal, living
-from engine.keyring import births
 from engine.layout import Layout, layouts
 from engine.locks import held, waited_for
 from engine.manifest import Manifest
 from engine.names import BackupName
+from engine.pacing import Pace, rate_of
 from engine.progress import Progress, silent
 from engine.removal import finish_abandoned
 from engine.retention.locks import locked_until
@@ -81,6 +81,7 @@ class Vault:
         self._policy = Policy(config.vault.retention, [each.name for each in config.config])
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
+        self._paces: dict[str, Pace] = {}
 
     @property
     def _publishing(self) -> Path:
@@ -143,7 +144,7 @@ class Vault:
                 )
             config, layout = self._replicas[location], self._layouts[location]
             until = partial(locked_until, layout=layout, policy=self._policy, days=config.lock_days)
-            self._stores[location] = open_store(config, until)
+            self._stores[location] = open_store(config, until, root=self.root, state=f"{STATE}/{self.site}")
         return self._stores[location]
 
     def catalog(self, location: str = LOCAL) -> Catalog:
@@ -241,6 +242,7 @@ class Vault:
             self._layouts[replica],
             self._publishing,
             progress,
+            self._pace(replica),
         )
         stored, copied = copying.run()
         if copied:
@@ -248,6 +250,13 @@ class Vault:
             self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
             self._carry_words(entry, there)
         return stored
+
+    def _pace(self, replica: str) -> Pace:
+        """How fast may be sent there; one for all that this vault sends."""
+        if replica not in self._paces:
+            given = self._replicas[replica].bandwidth
+            self._paces[replica] = Pace(rate_of(given) if given else 0)
+        return self._paces[replica]
 
     def _carry_words(self, entry: Entry, there: Entry) -> None:
         """What was said of a backup before it was copied holds for the copy: pinned, released, until when."""
@@ -327,7 +336,6 @@ class Vault:
         """
         if not self.state.is_dir():
             return []
-        births.note(self.state, self.keys)
         done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
         done += withdraw_abandoned(self._publishing, self.store)
         done += self.finish_removals()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from engine.keyring.births import reminder
+from engine.keyring.births import note, reminder
 from engine.keyring.proof import Proof
 from engine.keyring.proof import prove as try_out
 from engine.keyring.reencrypt import Report
@@ -47,6 +47,7 @@ def re_encrypt(site: SiteHandle, count: int, most_bytes: int, dry_run: bool) -> 
 def remind_of_its_age(site: SiteHandle) -> None:
     """Tell of a current key over a year old, in the log and as an event that an automation can act on."""
     with site.open() as opened:
+        note(opened.vault.state, opened.vault.keys)
         text = reminder(opened.vault.state, opened.vault.keys)
     if not text:
         return

@@ -77,7 +77,7 @@ def check_credentials(
             site.vault.store(location)
         source = site.config.sources()[0].name if site.config.sources() else "none"
         for replica in site.config.vault.replicas:
-            if location in ("all", replica.name):
+            if location in ("all", replica.name) and not replica.directory:
                 try:
                     told.append(check(replica, site.vault.layout(replica.name), source, settings=settings))
                 except BackupError as error:

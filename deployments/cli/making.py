@@ -45,6 +45,7 @@ def backup(
     Every source of the site unless one is named: sources side by side, the databases of one after each other. A
     replica that fails, or a file that cannot be read, costs nothing else: the exit code is then 3.
     """
+    from engine.keyring import births
     from engine.pins import parse_keep
 
     check_tier(tier)
@@ -55,6 +56,10 @@ def backup(
         work.do(targets)
         errors, failed = errors + work.errors, failed + work.failed
         copies = _copy(run, site)
+        births.note(site.vault.state, site.vault.keys)
+        aged = births.reminder(site.vault.state, site.vault.keys)
+    if aged:
+        run.warn(aged)
     facts = {
         "recovery_point": work.recovery_point,
         "backups": [_made_facts(each) for each in work.made],

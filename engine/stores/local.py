@@ -33,7 +33,7 @@ class LocalStore:
         state: This site's own directory below the root, ``<root>/.backup-flows/<site>``.
     """
 
-    name = "local"
+    name: str = "local"
 
     def __init__(self, root: Path, state: Path) -> None:
         self.root = root

@@ -269,7 +269,7 @@ def test_a_wrong_dotenv_line_is_named_by_number_and_not_quoted(tmp_path: Path, l
         ("compression: lz4", "vault.compression must be one of 'gzip' or 'zstd', not 'lz4'"),
         ("iterations: 500", "vault.iterations must be at least 10000, not '500'"),
         ("replicas: {name: s}", "vault.replicas must be a list, such as [one, two], not a mapping"),
-        ("replicas: [{name: s}]", "vault.replicas[0].bucket is missing: bucket name."),
+        ("replicas: [{name: s}]", "replica s needs a bucket, or the directory of another disk, and not both"),
         ("replicas: [{name: local, bucket: b}]", "replica name 'local' is taken"),
     ],
 )
