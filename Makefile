@@ -41,9 +41,12 @@ bench: ## side by side with what people use today; writes benchmarks/results.jso
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -m benchmarks
 
-lint: ## formatting, rules, types, import contract
+lint: ## formatting, rules, types, import contract, workflow files
 	@scripts/setup.sh dev
-	@status=0; for check in "ruff check ." "ruff format --check ." mypy lint-imports; do \
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy lint-imports \
+		"zizmor --offline --quiet .github deployments/github" \
+		"check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/pre-deploy-snapshot.yml" \
+		"check-jsonschema --builtin-schema vendor.github-actions deployments/github/action.yml"; do \
 		.venv/bin/$$check || { status=1; echo "lint: $$check failed" >&2; }; done; exit $$status
 
 lock: ## compile the requirements locks anew; UPGRADE=1 for newer releases
