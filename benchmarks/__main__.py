@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backup, logs, recoveries
+from benchmarks import backup, catalog, logs, recoveries
 from benchmarks.measure import Figure, save, show
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
+    "catalog": catalog.run,
     "mariadb.backup": lambda directory: backup.run(backup.OnMariaDB(directory)),
     "postgres.backup": lambda directory: backup.run(backup.OnPostgres(directory)),
     "mariadb.memory": lambda directory: backup.memory(backup.OnMariaDB(directory)),

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from engine import names
@@ -95,21 +95,10 @@ def named(store: Store, layout: Layout, key: str = "") -> Iterator[Named]:
         found = _NAMED.match(info.key.removeprefix(folder))
         if found is None:
             continue
-        at = _moment(found["stamp"])
+        at = names.moment_of(found["stamp"])
         if at is None:
             continue
         yield Named(base + found["of"], found["kind"], at)
-
-
-def _moment(stamp: str) -> datetime | None:
-    """As ``strptime`` with ``names.STAMP``, which is slow where there are many."""
-    date, clock = stamp.split("_")
-    try:
-        return datetime(
-            int(date[:4]), int(date[4:6]), int(date[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:]), tzinfo=UTC
-        )
-    except ValueError:
-        return None
 
 
 Spot = tuple[Store, Layout, Entry]

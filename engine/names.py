@@ -120,11 +120,21 @@ def parse_file(file: str) -> BackupName | None:
     found = log or _FILE.match(file)
     if not found:
         return None
-    try:
-        taken = datetime.strptime(found["stamp"], STAMP).replace(tzinfo=UTC)
-    except ValueError:
+    taken = moment_of(found["stamp"])
+    if taken is None:
         return None
     return BackupName(taken, _decode(found["name"]), found["ext"], _tier_of(found["name"]) if log else "")
+
+
+def moment_of(stamp: str) -> datetime | None:
+    """As ``strptime`` with ``STAMP`` (UTC), which is slow where there are many; None for no moment."""
+    date, clock = stamp.split("_")
+    try:
+        return datetime(
+            int(date[:4]), int(date[4:6]), int(date[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:]), tzinfo=UTC
+        )
+    except ValueError:
+        return None
 
 
 def _tier_of(log: str) -> str:

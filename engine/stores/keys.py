@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from engine.errors import StoreRefused
 
 MAX_KEY_BYTES = 1024  # S3's limit
 MAX_PART_BYTES = 255  # a file name's limit on Linux
+
+
+# Printable ASCII, no part that starts with a dot, none too long: nearly every key, told in one look.
+_ORDINARY = re.compile(r"(?:[ -\-0-~][ -.0-~]{0,254}/)*[ -\-0-~][ -.0-~]{0,254}")
 
 
 def check_key(key: str) -> str:
@@ -28,6 +34,8 @@ def is_visible(key: str) -> bool:
 
 
 def _fault(key: str) -> str:
+    if len(key) <= MAX_KEY_BYTES and _ORDINARY.fullmatch(key):
+        return ""
     try:
         encoded = key.encode()
     except UnicodeEncodeError:

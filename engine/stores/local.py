@@ -188,7 +188,8 @@ class LocalStore:
         identity = (status.st_dev, status.st_ino)
         if identity in above:  # a link that leads back up
             return
-        for name, entry in self._entries(folder, top=not path):
+        below = prefix[len(path) :] if prefix.startswith(path) else ""
+        for name, entry in self._entries(folder, below, top=not path):
             key = path + name
             if entry.is_dir():
                 if key.startswith(prefix) or prefix.startswith(key):
@@ -208,10 +209,14 @@ class LocalStore:
         except OSError as error:
             raise in_words(error, "list", folder, self.root) from error
 
-    def _entries(self, folder: Path, top: bool) -> builtins.list[tuple[str, os.DirEntry[str]]]:
+    def _entries(self, folder: Path, below: str, top: bool) -> builtins.list[tuple[str, os.DirEntry[str]]]:
+        """What stands in a folder, in key order; of a full one only what the rest of a prefix can mean."""
         named = []
+        wanted, slash, _ = below.partition("/")
         with os.scandir(folder) as entries:
             for entry in entries:
+                if not entry.name.startswith(wanted) or (slash and entry.name != wanted):
+                    continue
                 is_folder = entry.is_dir()
                 if is_folder and (entry.name.startswith(".") or (top and entry.name == "lost+found")):
                     continue

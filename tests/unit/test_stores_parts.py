@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import ObjectStoreConfig
-from engine.errors import BackupError, CredentialsRefused, Retained, StoreError, StoreRefused, Unreachable
+from engine.errors import BackupError, Cold, CredentialsRefused, Retained, StoreError, StoreRefused, Unreachable
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import LARGEST_PART, MIB, MOST_PARTS, Lanes, PartReader, growing
 from engine.stores.s3_client import fixed_prefix, make_client, place_of, sends_sha256
@@ -159,7 +159,7 @@ def test_the_first_failure_of_a_lane_reaches_the_writer() -> None:
         ("TooManyRequests", 429, StoreError, "busy"),
         ("PermanentRedirect", 301, StoreRefused, "another region"),
         ("RequestTimeTooSkewed", 403, StoreRefused, "clock"),
-        ("InvalidObjectState", 403, StoreRefused, "cold storage"),
+        ("InvalidObjectState", 403, Cold, "cold storage"),
         ("EntityTooLarge", 400, StoreRefused, "EntityTooLarge"),
     ],
 )
