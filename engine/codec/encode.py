@@ -122,10 +122,15 @@ class Encoder:
 
 
 class Envelope:
-    """openssl's container around a stream: magic, salt, AES-256-CBC with PKCS#7 padding; and its digest."""
+    """openssl's container around a stream: magic, salt, AES-256-CBC with PKCS#7 padding; and its digest.
 
-    def __init__(self, sink: Callable[[bytes], object], keys: KeyRing, cipher: Cipher) -> None:
-        salt = os.urandom(8)
+    Args:
+        salt: 8 bytes; drawn anew when empty. With one that was used before, key and first vector are the same again:
+            see ``engine.codec.shared`` for what that asks of the stream.
+    """
+
+    def __init__(self, sink: Callable[[bytes], object], keys: KeyRing, cipher: Cipher, salt: bytes = b"") -> None:
+        salt = salt or os.urandom(8)
         key, iv = keys.cipher_key(cipher.key_id, salt, cipher.iterations)
         self._encryptor = AesCipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
         self._sink = sink

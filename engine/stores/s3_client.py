@@ -25,8 +25,9 @@ CONNECT_SECONDS = 15
 READ_SECONDS = 60
 
 
-def make_client(config: ObjectStoreConfig) -> S3Client:
-    """A client of its own session; safe to use from several threads.
+def make_client(config: ObjectStoreConfig, connections: int = 0) -> S3Client:
+    """A client of its own session; safe to use from several threads, ``connections`` of them at a time (0: as many as
+    ``threads`` of the configuration needs).
 
     boto's standard mode retries timeouts, cut connections, throttling and 5xx, never a refusal.
     Responses are checked against our own digests, so that boto's checksums of them (which break
@@ -52,7 +53,7 @@ def make_client(config: ObjectStoreConfig) -> S3Client:
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            max_pool_connections=config.threads + 4,
+            max_pool_connections=connections or config.threads + 4,
             user_agent_extra="backup-flows",
         ),
     )

@@ -28,16 +28,22 @@ _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProb
 _REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _MISSING = {"NoSuchKey", "404", "NoSuchVersion"}
 _PASSING = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "OperationAborted"}
+_KEPT = {"replica": "copies that are there already, and the local one."}
 _NETWORK = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, HTTPError, OSError)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Names of a bucket, for messages: the replica's name, the bucket, the endpoint without secrets."""
+    """Names of a bucket, for messages: the replica's name, the bucket, the endpoint without secrets.
+
+    Attributes:
+        role: What ``replica`` is the name of: a ``replica`` of the vault, or a ``source`` that is backed up.
+    """
 
     replica: str
     bucket: str
     endpoint: str
+    role: str = "replica"
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/ at {self.endpoint}"
@@ -75,19 +81,19 @@ def in_words(error: BaseException, action: str, place: Place) -> BackupError:
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
         return CredentialsRefused(
             f"{what}: no access key and secret key are configured.",
-            remedy=f"set access_key and secret_key of replica {place.replica}.",
+            remedy=f"set access_key and secret_key of {place.role} {place.replica}.",
         )
     if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StoreRefused(
             f"{what}: the endpoint's certificate is not trusted.",
             remedy="install its CA on this machine (update-ca-certificates) and set AWS_CA_BUNDLE, "
-            f"or, for a private network only, verify_tls: false for replica {place.replica}.",
+            f"or, for a private network only, verify_tls: false for {place.role} {place.replica}.",
         )
     if isinstance(error, _NETWORK):
         return Unreachable(
             f"{what}: no answer or cut off ({type(error).__name__}).",
-            kept="copies that are there already, and the local one.",
-            remedy=f"check the network and endpoint_url of replica {place.replica}; the next run catches up.",
+            kept=_KEPT.get(place.role, "nothing was changed"),
+            remedy=f"check the network and endpoint_url of {place.role} {place.replica}; the next run catches up.",
         )
     if isinstance(error, boto.ParamValidationError):
         return StoreRefused(f"{what}: {error}")
@@ -116,11 +122,21 @@ def _refused(error: boto.ClientError, what: str, place: Place) -> BackupError:
     if code in _DENIED or (status in {401, 403} and code != "RequestTimeTooSkewed"):
         return CredentialsRefused(
             f"{what}: the key is known but may not do this ({said}).",
-            remedy=f"let access_key of replica {place.replica} do s3:GetObject, s3:PutObject, s3:DeleteObject, "
-            f"s3:AbortMultipartUpload on arn:aws:s3:::{place.bucket}/* and s3:ListBucket, "
-            f"s3:ListBucketMultipartUploads on arn:aws:s3:::{place.bucket}.",
+            remedy=_permissions(place),
         )
     return _other(code, status, said, what, place)
+
+
+def _permissions(place: Place) -> str:
+    objects, bucket = "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload", "s3:ListBucket"
+    if place.role == "replica":
+        bucket += ", s3:ListBucketMultipartUploads"
+    else:
+        objects = "s3:GetObject, s3:GetObjectTagging (and to restore s3:PutObject, s3:PutObjectTagging)"
+    return (
+        f"let access_key of {place.role} {place.replica} do {objects} on arn:aws:s3:::{place.bucket}/* and {bucket} "
+        f"on arn:aws:s3:::{place.bucket}."
+    )
 
 
 def _credentials(code: str, what: str, place: Place) -> BackupError:
@@ -132,8 +148,8 @@ def _credentials(code: str, what: str, place: Place) -> BackupError:
         reason, setting = "the session token has expired or is not valid", "access_key and secret_key"
     return CredentialsRefused(
         f"{what}: {reason} ({code}).",
-        kept="copies that are there already, and the local one.",
-        remedy=f"correct {setting} of replica {place.replica}; is it the pair made for {place.endpoint}?",
+        kept=_KEPT.get(place.role, "nothing was changed"),
+        remedy=f"correct {setting} of {place.role} {place.replica}; is it the pair made for {place.endpoint}?",
     )
 
 
@@ -141,12 +157,12 @@ def _other(code: str, status: int, said: str, what: str, place: Place) -> Backup
     if code == "NoSuchBucket":
         return StoreRefused(
             f"{what}: there is no such bucket.",
-            remedy=f"correct bucket of replica {place.replica}, or make it: aws s3 mb s3://{place.bucket}",
+            remedy=f"correct bucket of {place.role} {place.replica}, or make it: aws s3 mb s3://{place.bucket}",
         )
     if code in _REGION:
         return StoreRefused(
             f"{what}: the bucket lives in another region ({said}).",
-            remedy=f"correct region (and endpoint_url) of replica {place.replica}.",
+            remedy=f"correct region (and endpoint_url) of {place.role} {place.replica}.",
         )
     if code == "RequestTimeTooSkewed":
         return StoreRefused(
@@ -158,7 +174,7 @@ def _other(code: str, status: int, said: str, what: str, place: Place) -> Backup
     if code == "InvalidStorageClass":
         return StoreRefused(
             f"{what}: the endpoint does not have this storage class.",
-            remedy=f"correct storage_class of replica {place.replica}; most endpoints but AWS need it empty.",
+            remedy=f"correct storage_class of {place.role} {place.replica}; most endpoints but AWS need it empty.",
         )
     if code in {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}:
         return StoreError(f"{what}: bytes were damaged on the way to it ({said}).", remedy="run it again.")

@@ -25,7 +25,9 @@ _CUT = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HT
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-def read_object(client: S3Client, place: Place, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+def read_object(
+    client: S3Client, place: Place, key: str, start: int = 0, length: int | None = None, *, etag: str = ""
+) -> Iterator[bytes]:
     """The object's bytes from ``start``, resumed after cuts; see ``Store.read``.
 
     Every further request asks for the version that the first one saw (``If-Match``), and, since some
@@ -34,19 +36,19 @@ def read_object(client: S3Client, place: Place, key: str, start: int = 0, length
     Raises:
         NotFound, IntegrityError: No such key; it was replaced while being read.
     """
-    reading = _Reading(client, place, key, start, None if length is None else start + length)
+    reading = _Reading(client, place, key, start, None if length is None else start + length, etag)
     with speaking_of(f"read {key}", place):
         yield from reading.chunks()
 
 
 class _Reading:
-    def __init__(self, client: S3Client, place: Place, key: str, start: int, end: int | None) -> None:
+    def __init__(self, client: S3Client, place: Place, key: str, start: int, end: int | None, etag: str = "") -> None:
         self._client = client
         self._place = place
         self._key = key
         self._at = start
         self._end = end
-        self._etag = ""
+        self._etag = etag
 
     def chunks(self) -> Iterator[bytes]:
         fruitless = 0
