@@ -5,6 +5,7 @@ defaults are inherited from ``engine.config``, so a site file and a block can ne
 Slugs are fixed for good: documents and site files refer to them.
 """
 
+from blocks.bucket_endpoint import BucketEndpoint
 from blocks.config_files import ConfigFiles
 from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
@@ -14,11 +15,12 @@ from blocks.postgres_server import PostgresServer
 from blocks.site import Site, load_site, set_current_key
 from blocks.vault import Vault
 
-ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, Site)
+ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint, Site)
 """Every block type, in the order in which they can be registered and saved."""
 
 __all__ = [
     "ALL",
+    "BucketEndpoint",
     "ConfigFiles",
     "DockerEngine",
     "KeyRing",

@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from pydantic import ConfigDict, Field, ValidationError
 
 from blocks.base import LENIENT
+from blocks.bucket_endpoint import BucketEndpoint
 from blocks.config_files import ConfigFiles
 from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
@@ -20,7 +21,7 @@ from engine.config import DrillConfig, SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
-_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles)
+_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint)
 
 
 class Site(Block):
@@ -36,7 +37,8 @@ class Site(Block):
         default_factory=list,
         title="Sources",
         description="Blocks of what is backed up, such as mysql-server/workset-mysql, "
-        "postgres-server/workbench-postgres, docker-engine/workbench-volumes or config-files/workbench-config.",
+        "postgres-server/workbench-postgres, docker-engine/workbench-volumes, config-files/workbench-config "
+        "or bucket-endpoint/workbench-buckets.",
     )
 
     drill: dict[str, Any] = Field(
@@ -57,6 +59,7 @@ class Site(Block):
         postgres = [_load(PostgresServer, each).to_config() for each in self._of(PostgresServer)]
         volumes = [_load(DockerEngine, each).to_config() for each in self._of(DockerEngine)]
         config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
+        buckets = [_load(BucketEndpoint, each).to_config() for each in self._of(BucketEndpoint)]
         try:
             drill = DrillConfig.model_validate(self.drill)
             return SiteConfig(
@@ -67,6 +70,7 @@ class Site(Block):
                 postgres=postgres,
                 volumes=volumes,
                 config=config,
+                buckets=buckets,
             )
         except ValidationError as error:
             raise ConfigError(
@@ -80,8 +84,8 @@ class Site(Block):
             if each.split("/")[0] not in {kind.get_block_type_slug() for kind in _SOURCES}:
                 raise ConfigError(
                     f"The site names a source {each!r}, which is no block of a source.",
-                    remedy="write it as mysql-server/<name>, postgres-server/<name>, docker-engine/<name> or "
-                    "config-files/<name>",
+                    remedy="write it as mysql-server/<name>, postgres-server/<name>, docker-engine/<name>, "
+                    "config-files/<name> or bucket-endpoint/<name>",
                 )
         return [each for each in self.sources if each.split("/")[0] == slug]
 

@@ -8,11 +8,21 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import Secret, SecretStr
 
-from blocks import ConfigFiles, DockerEngine, KeyRing, MySQLServer, ObjectStore, PostgresServer, Site, Vault
+from blocks import (
+    BucketEndpoint,
+    ConfigFiles,
+    DockerEngine,
+    KeyRing,
+    MySQLServer,
+    ObjectStore,
+    PostgresServer,
+    Site,
+    Vault,
+)
 from blocks.base import document_name, plain
 from deployments.merge import merge
 from deployments.report import ApplyReport
-from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig, VolumesConfig
+from engine.config import BucketsConfig, ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig, VolumesConfig
 
 if TYPE_CHECKING:
     from deployments.apply import Memory
@@ -23,6 +33,7 @@ _BLOCKS: dict[type, type[Block]] = {
     PostgresConfig: PostgresServer,
     VolumesConfig: DockerEngine,
     ConfigFilesConfig: ConfigFiles,
+    BucketsConfig: BucketEndpoint,
 }
 
 

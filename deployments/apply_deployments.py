@@ -25,7 +25,11 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from deployments.apply import Memory
 
-_OF_FILES = ("flows/restore_config.py:restore_config", "flows/restore_volume.py:restore_volume")
+_OF_FILES = (
+    "flows/restore_config.py:restore_config",
+    "flows/restore_volume.py:restore_volume",
+    "flows/restore_bucket.py:restore_bucket",
+)
 _OF_SERVERS = frozenset({"pre_deploy_snapshot", "release_snapshots"})
 DEFAULT_QUEUE = "default"
 TEMPLATE_SITES = ("workbench", "workset")
@@ -61,7 +65,8 @@ def _serves(entrypoint: str, config: SiteConfig) -> bool:
     """Has the site a source of the kind that this flow is about?"""
     flow = entrypoint.partition(":")[2]
     if entrypoint in _OF_FILES:
-        return bool(config.volumes if flow == "restore_volume" else config.config)
+        of = {"restore_volume": config.volumes, "restore_bucket": config.buckets, "restore_config": config.config}
+        return bool(of[flow])
     if flow in _OF_SERVERS:
         return bool(config.servers())
     kinds = {

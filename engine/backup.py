@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from engine import archive, stopping
+from engine import archive, buckets, stopping
 from engine.catalog import Entry
 from engine.errors import BackupError
 from engine.file_source import Source
@@ -21,6 +21,9 @@ from engine.site import Site, Target
 from engine.source import Preflight
 from engine.stores.base import Stored
 from engine.verify import VerifyReport, recent_sizes, verify_backup
+
+_OF_FILES = (archive.DUMP_FORMAT, buckets.DUMP_FORMAT)
+"""What is proven without a server's reader."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,11 @@ def capture(
         return entry, manifest
 
 
-def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyReport:
+def verify(site: Site, entry: Entry, *, progress: Progress = silent, new: bool = False) -> VerifyReport:
     """Read one stored backup to its end and prove it; leaves a mark either way.
+
+    Args:
+        new: It was made just now: of a bucket's snapshot only the contents are read that it was the first to store.
 
     Raises:
         IntegrityError, WrongKey: It is not what its manifest says; the message says which part.
@@ -115,10 +121,11 @@ def verify(site: Site, entry: Entry, *, progress: Progress = silent) -> VerifyRe
         site.vault,
         entry.location,
         entry,
-        None if manifest.dump_format == archive.DUMP_FORMAT else site.source(manifest.source).inspect,
+        None if manifest.dump_format in _OF_FILES else site.source(manifest.source).inspect,
         recent=recent_sizes(site.vault, entry, manifest),
         floor_bytes=config.floor_bytes,
         progress=progress,
+        new=new,
     )
 
 
@@ -178,7 +185,7 @@ def backup_one(
     entry, manifest = capture(
         site, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress, about=about, keep=keep
     )
-    report = verify(site, entry, progress=progress)
+    report = verify(site, entry, progress=progress, new=True)
     return BackupResult(entry, manifest, report, time.monotonic() - begun)
 
 

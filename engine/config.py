@@ -200,11 +200,45 @@ class VolumesConfig(Model):
         return self.volumes
 
 
+class BucketsConfig(Model):
+    """An S3 endpoint whose buckets are backed up: MinIO, AWS, Spaces and others."""
+
+    name: str = Field("buckets", description="Name of this source in the site.")
+    buckets: list[str] = Field(default_factory=list, description="Buckets; each is a backup of its own.")
+    endpoint_url: str | None = Field(None, description="Such as http://127.0.0.1:9000; empty for AWS itself.")
+    region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
+    access_key: SecretStr | None = Field(None, description="Access key id.")
+    secret_key: SecretStr | None = Field(None, description="Secret access key.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Bucket in the path or in the host name."
+    )
+    verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
+    exclude: list[str] = Field(
+        default_factory=list, description="Objects left out, by pattern: cache/*, *.tmp. * stands for anything."
+    )
+    tags: bool = Field(True, description="Keep the objects' tags; one more request for each object that is copied.")
+    threads: int = Field(8, ge=1, le=64, description="Objects copied side by side.")
+    floor_bytes: int = Field(0, ge=0, description="A stored list of objects smaller than this fails verification.")
+
+    @field_validator("buckets")
+    @classmethod
+    def _names(cls, buckets: list[str]) -> list[str]:
+        for each in buckets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", each):
+                raise ValueError(f"{each!r} is no name of a bucket: letters, digits, dots and dashes")
+        return buckets
+
+    @property
+    def databases(self) -> list[str]:
+        """What is backed up apart: the buckets."""
+        return self.buckets
+
+
 ServerSource = MySQLConfig | PostgresConfig
 """A database server."""
-FilesConfig = VolumesConfig | ConfigFilesConfig
-"""What is backed up as an archive of files."""
-SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig
+FilesConfig = VolumesConfig | ConfigFilesConfig | BucketsConfig
+"""What is no database server: archives of files, and buckets."""
+SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig | BucketsConfig
 """Anything that a site backs up. Each has a ``name``, ``databases`` (of a source that is no server: the names of
 its archives) and ``floor_bytes``."""
 
@@ -265,8 +299,9 @@ class SiteConfig(Model):
     postgres: list[PostgresConfig] = Field(default_factory=list)
     volumes: list[VolumesConfig] = Field(default_factory=list)
     config: list[ConfigFilesConfig] = Field(default_factory=list)
+    buckets: list[BucketsConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "volumes", "config", mode="before")
+    @field_validator("mysql", "postgres", "volumes", "config", "buckets", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -316,8 +351,8 @@ class SiteConfig(Model):
         return [*self.servers(), *self.archives()]
 
     def archives(self) -> list[FilesConfig]:
-        """Everything that is backed up as archives of files."""
-        return [*self.volumes, *self.config]
+        """Everything that is no database server: archives of files, then buckets."""
+        return [*self.volumes, *self.config, *self.buckets]
 
     def servers(self) -> list[ServerSource]:
         """Every database server."""
@@ -345,13 +380,21 @@ class SiteConfig(Model):
         """
         source = self.source(name)
         if isinstance(source, FilesConfig):
-            command = "restore-volume" if isinstance(source, VolumesConfig) else "restore-config"
+            what, command = _OTHERS[type(source)]
             raise ConfigError(
-                f"The source {name!r} holds files, not databases.",
+                f"The source {name!r} holds {what}, not databases.",
                 kept="nothing was changed",
-                remedy=f"bring files back with: backups {command} --source {name}",
+                remedy=f"bring {what} back with: backups {command} --source {name}",
             )
         return source
+
+
+_OTHERS: dict[type, tuple[str, str]] = {
+    VolumesConfig: ("files", "restore-volume"),
+    ConfigFilesConfig: ("files", "restore-config"),
+    BucketsConfig: ("objects", "restore-bucket"),
+}
+"""What sources that are no servers hold, and the command that brings it back."""
 
 
 def _ships_logs(source: object) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import names
-from engine.config import FilesConfig, PostgresConfig, SiteConfig, SourceConfig
+from engine.config import BucketsConfig, FilesConfig, PostgresConfig, SiteConfig, SourceConfig
 from engine.errors import ConfigError, nearest
 
 FIELDS = ("site", "source", "tier", "directory", "yyyy", "mm", "dd")
@@ -24,6 +24,9 @@ MARKS = "marks"
 _OF_SERVERS = frozenset((names.BASE, names.RECOVERED, *names.LOGS))
 """Tiers that only database servers have."""
 _DUMPS = frozenset(("sql", "dump"))
+_LISTS = "jsonl"
+CONTENTS = "contents"
+"""Folder of what the lists of buckets name; it holds no backups."""
 
 Pair = tuple[str, str]
 """A source's name and a tier."""
@@ -47,6 +50,7 @@ class Layout:
         store: What to call the store in messages: ``local`` or the replica's name.
         archives: Which of the sources are archives of files: these have no logs and no base backups, and where
             they share a folder with a server's dumps, the extension tells them apart.
+        buckets: Which of these are buckets, whose backups are lists.
 
     Raises:
         ConfigError: The template or a directory is none.
@@ -60,6 +64,7 @@ class Layout:
         sources: Iterable[str],
         store: str = "local",
         archives: Iterable[str] = (),
+        buckets: Iterable[str] = (),
     ) -> None:
         self.site = site
         self.template = _checked(template.strip("/"), FIELDS, f"the path template of {store}", template)
@@ -68,6 +73,7 @@ class Layout:
         }
         self.tiers = (*names.TIERS, *self._further_tiers())
         self._archives = frozenset(archives)
+        self._buckets = frozenset(buckets)
         self._patterns: dict[str, list[Pair]] = {}
         for source in sources:
             if not _SOURCE.match(source):
@@ -121,8 +127,8 @@ class Layout:
         any that we do not know."""
         first = ext.split(".")[0]
         if pair[0] in self._archives:
-            return first not in _DUMPS
-        return first != "tar" or pair[1] == names.BASE
+            return first not in _DUMPS and (first == _LISTS) == (pair[0] in self._buckets)
+        return first != _LISTS and (first != "tar" or pair[1] == names.BASE)
 
     def prefixes(self, source: str | None = None, tier: str | None = None) -> list[str]:
         """What to list to see every backup (of a source, of a tier), none inside another, in key order."""
@@ -153,6 +159,12 @@ class Layout:
         rest = key.removeprefix(base + "/") if base else key
         return "/".join(part for part in (base, MARKS, rest) if part) + "."
 
+    def contents_prefix(self, source: str, bucket: str) -> str:
+        """Where the contents of a bucket's objects stand, of all its lists, with a slash at its end. The site is part
+        of it even where the template does not name it: what no list of this site needs may go."""
+        parts = (self.base, CONTENTS, self.site, source, names.encode(bucket))
+        return "/".join(part for part in parts if part) + "/"
+
     def _pattern(self, source: str, tier: str) -> str:
         """The template with all but the date filled in."""
         directory = next(
@@ -179,9 +191,10 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     vault = config.vault
     sources = [source.name for source in config.sources()]
     archives = [source.name for source in config.archives()]
+    buckets = [source.name for source in config.buckets]
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
     made = {
-        location: Layout(config.site, template, vault.directories, sources, location, archives)
+        location: Layout(config.site, template, vault.directories, sources, location, archives, buckets)
         for location, template in templates.items()
     }
     for location, layout in made.items():
@@ -216,6 +229,8 @@ def _could_meet(one: SourceConfig, other: SourceConfig) -> str:
 
 
 def _extension(config: SourceConfig) -> str:
+    if isinstance(config, BucketsConfig):
+        return _LISTS
     if isinstance(config, FilesConfig):
         return "tar"
     return "dump" if isinstance(config, PostgresConfig) and config.format == "custom" else "sql"

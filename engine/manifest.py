@@ -89,7 +89,7 @@ class Manifest(BaseModel):
     started_at: datetime
     finished_at: datetime
     files: list[StoredFile] = Field(description="The data file first, then its companions.")
-    dump_format: str = Field("sql", description="sql, pg_custom, tar")
+    dump_format: str = Field("sql", description="sql, pg_custom, tar, bucket")
     server: Server | None = None
     log: LogPosition = LogPosition()
     rows: dict[str, int] = Field(default_factory=dict, description="By table, at the dump's own snapshot.")
@@ -120,6 +120,9 @@ class Manifest(BaseModel):
     @property
     def holds(self) -> str:
         """What is in it, for people: ``3 tables, 2,100 rows`` or ``120 files, 14 directories, 9 links``."""
+        if self.dump_format == "bucket":
+            objects, copied = (int(self.contents.get(what, 0)) for what in ("objects", "copied"))
+            return f"{objects:,} {'object' if objects == 1 else 'objects'}, {copied:,} copied anew"
         counts = (
             [(int(self.contents.get(what, 0)), what) for what in ("files", "directories", "links")]
             if self.dump_format == "tar"

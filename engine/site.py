@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import FilesConfig, MySQLConfig, ServerSource, SiteConfig, VolumesConfig
+from engine.config import BucketsConfig, FilesConfig, MySQLConfig, ServerSource, SiteConfig, VolumesConfig
 from engine.errors import BackupError, UnknownName, nearest
 from engine.file_source import FileSource, Source
 from engine.journal import abandoned
@@ -145,7 +145,11 @@ def open_source(config: ServerSource, site: str) -> DatabaseSource:
 
 
 def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
-    """The engine object for configured volumes or files; connects when first asked something."""
+    """The engine object for configured volumes, files or buckets; connects when first asked something."""
+    if isinstance(config, BucketsConfig):
+        from engine.buckets.source import BucketsSource
+
+        return BucketsSource(config, vault=vault)
     if isinstance(config, VolumesConfig):
         from engine.volumes import VolumesSource
 

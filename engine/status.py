@@ -109,12 +109,12 @@ def found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
 
 
 def lacks(site: Site, entry: Entry) -> list[str]:
-    """What an archive of files does not hold although it should; empty for every other backup.
+    """What an archive of files, or a list of objects, lacks although it should hold it; empty for every other backup.
 
     Raises:
         What ``Catalog.load`` does.
     """
-    if not entry.name.ext.startswith("tar"):
+    if not entry.name.ext.startswith(("tar", "jsonl")):
         return []
     return site.vault.catalog(entry.location).load(entry).incomplete
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import marks, names
 from engine.adopt import recognise
@@ -42,6 +42,9 @@ from engine.stores import LocalStore, Store, Stored, open_store
 from engine.stores.local_errors import speaking_of
 from engine.sweeping import withdraw_abandoned
 from engine.writer import BackupWriter, Birth, Settings
+
+if TYPE_CHECKING:
+    from engine.buckets.contents import Contents
 
 LOCAL = "local"
 STATE = ".backup-flows"
@@ -121,6 +124,23 @@ class Vault:
     def finish_removals(self) -> list[str]:
         """Finish what a prune that died had begun to remove; says what went."""
         return list(finish_abandoned(self.removals, self.store, self.layout))
+
+    @property
+    def iterations(self) -> int:
+        """PBKDF2 rounds of what is written now."""
+        return self._settings.iterations
+
+    def contents(self, location: str, source: str, bucket: str) -> Contents:
+        """The contents of a bucket's objects there, which its lists name. Raises UnknownName."""
+        from engine.buckets.contents import Contents
+
+        store = self.store(location)
+        return Contents(store, self._layouts[location].contents_prefix(source, bucket), self.keys, self._spools)
+
+    def filling(self, location: str, source: str, bucket: str) -> AbstractContextManager[None]:
+        """Kept while contents are copied to a place, or taken from there; LockHeld names who has it."""
+        name = f"{source}.{names.encode(bucket)}@{location}.contents"
+        return self._held(name, f"the contents of {source}/{bucket} in {location}")
 
     def check(self) -> None:
         """The root exists (made 0700) or says why not; writable; stage area on the same file system.
@@ -244,7 +264,10 @@ class Vault:
             progress,
             self._pace(replica),
         )
-        stored, copied = copying.run()
+        from engine.buckets.copies import with_contents
+
+        with with_contents(self, entry, replica, progress):
+            stored, copied = copying.run()
         if copied:
             there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
             self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)

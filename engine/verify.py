@@ -13,7 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
-from engine import archive
+from engine import archive, buckets
+from engine.buckets.verify import verify as verify_contents
 from engine.catalog import Entry
 from engine.codec import check_stored, decode
 from engine.errors import BackupError, IntegrityError, NotFound
@@ -31,7 +32,7 @@ LARGE_WARNING = 3.0
 """Outside these multiples of their median size, a warning."""
 SMALL_FAILURE = 0.1
 """Below this multiple, a failure: a dump that lost its data. An archive of files is only warned about: its listing
-proves what it holds, and an exclude makes it small at once."""
+proves what it holds, and an exclude makes it small at once; a bucket may be emptied."""
 
 _BY_PARTS: dict[str, tuple[Callable[[Manifest, Callable[[str], Iterable[bytes]]], int], str]] = {
     base_verify.DUMP_FORMAT: (base_verify.verify, "the server's own manifest"),
@@ -65,7 +66,7 @@ class VerifyReport:
 
 def verify_backup(
     vault: Vault, location: str, entry: Entry, inspect: Inspect | None, *, recent: Sequence[int] | None = None,
-    floor_bytes: int = 0, progress: Progress = silent,
+    floor_bytes: int = 0, progress: Progress = silent, new: bool = False,
 ) -> VerifyReport:  # fmt: skip
     """Read one backup to its end and prove it; leaves a ``verified`` or a ``broken`` mark beside it.
 
@@ -73,6 +74,7 @@ def verify_backup(
         inspect: The source's reader; None for what is proven by its own parts (base backups, archives of files).
         recent: Stored sizes (bytes) of earlier backups of the same kind; None looks them up.
         floor_bytes: The data file must not be smaller.
+        new: Of a bucket's snapshot read the contents that it stored first, and see that the others are there.
 
     Raises:
         IntegrityError: It is not what its manifest says; which part, in the message. It is marked
@@ -84,7 +86,7 @@ def verify_backup(
         vault.require_readable(entry, manifest)
         known = recent_sizes(vault, entry, manifest) if recent is None else recent
         warnings = check_size(manifest, known, floor_bytes)
-        rows = _read_all(vault, entry, manifest, inspect, progress)
+        rows, proof = _read_all(vault, entry, manifest, inspect, progress, new)
     except IntegrityError as error:
         _mark_broken(vault, entry, error)
         raise
@@ -95,15 +97,8 @@ def verify_backup(
         )
         _mark_broken(vault, entry, broken)
         raise broken from error
-    by_parts = manifest.dump_format in _BY_PARTS
-    checks = [
-        "signature",
-        "digest",
-        "decrypted and unpacked",
-        _BY_PARTS[manifest.dump_format][1] if by_parts else "end marker and rows" if rows else "end marker",
-        *(["companions"] if len(manifest.files) > 1 and not by_parts else []),
-        "size",
-    ]
+    companions = len(manifest.files) > 1 and manifest.dump_format not in _BY_PARTS
+    checks = ["signature", "digest", "decrypted and unpacked", proof, *(["companions"] if companions else []), "size"]
     plain = sum(part.plain_size for part in manifest.files)
     report = VerifyReport(
         entry, manifest, checks, rows, plain, manifest.stored_bytes, time.monotonic() - begun, warnings
@@ -135,7 +130,7 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
         return []
     usual = statistics.median(recent[:RECENT])
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
-    if size < SMALL_FAILURE * usual and manifest.dump_format != archive.DUMP_FORMAT:
+    if size < SMALL_FAILURE * usual and manifest.dump_format not in (archive.DUMP_FORMAT, buckets.DUMP_FORMAT):
         raise IntegrityError(
             f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
         )
@@ -152,12 +147,16 @@ def recent_sizes(vault: Vault, entry: Entry, manifest: Manifest) -> list[int]:
 
 
 def _read_all(
-    vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect | None, progress: Progress
-) -> dict[str, int] | None:
+    vault: Vault, entry: Entry, manifest: Manifest, inspect: Inspect | None, progress: Progress, new: bool
+) -> tuple[dict[str, int] | None, str]:
+    """The rows where the format shows them, and what was proven, in words."""
     store = vault.store(entry.location)
     if manifest.dump_format in _BY_PARTS:
         _read_parts(vault, entry, manifest, progress)
-        return None
+        return None, _BY_PARTS[manifest.dump_format][1]
+    if manifest.dump_format == buckets.DUMP_FORMAT:
+        with closing(_plain(vault, store, entry, manifest.data, progress)) as listed:
+            return None, verify_contents(vault, entry, manifest, listed, new=new, progress=progress)
     if inspect is None:
         raise IntegrityError(f"{manifest.file} has a format that this release does not read: {manifest.dump_format}.")
     for part in manifest.files[1:]:
@@ -172,7 +171,7 @@ def _read_all(
         # Say first whether the stored bytes changed: then what the dump looks like means nothing.
         check_stored(store.read(entry.beside(manifest.data.file)), manifest.data)
         raise
-    return rows
+    return rows, "end marker and rows" if rows else "end marker"
 
 
 def _read_parts(vault: Vault, entry: Entry, manifest: Manifest, progress: Progress) -> None:

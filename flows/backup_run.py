@@ -103,7 +103,7 @@ def _back_up(
     try:
         preflight(site, target)
         captured = capture(site, target, tier, label, ledger.recovery_point, keep)
-        ledger.proven(captured, verify(site, captured.entry))
+        ledger.proven(captured, verify(site, captured.entry, new=True))
     except BackupError as error:
         if captured is None:
             ledger.lost(str(target), error)

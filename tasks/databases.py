@@ -82,10 +82,11 @@ def capture(
 
 
 @step(name="verify", run_name="verify {site.name}/{entry.file}")
-def verify(site: SiteHandle, entry: Entry) -> VerifyReport:
-    """Read a stored backup to its end and prove it: digest, signature, decryption, end marker, rows, size."""
+def verify(site: SiteHandle, entry: Entry, new: bool = False) -> VerifyReport:
+    """Read a stored backup to its end and prove it: digest, signature, decryption, end marker, rows, size. Of a
+    bucket's ``new`` snapshot the contents that it was the first to store."""
     with site.open() as opened, told(f"verify {entry.file}") as progress:
-        report = backup.verify(opened, entry, progress=progress)
+        report = backup.verify(opened, entry, progress=progress, new=new)
     get_run_logger().info("%s: verified in %s: %s", entry.file, duration(report.seconds), ", ".join(report.checks))
     for warning in report.warnings:
         get_run_logger().warning("%s: %s", entry.file, warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
@@ -35,6 +36,8 @@ def prune(site: SiteHandle, location: str, source: str, confirmed: bool, dry_run
         log.warning("%s: nothing is removed: %s", location, plan.brake)
     for group, reason in plan.held.items():
         log.warning("%s: nothing of %s is removed: %s", location, group, reason)
+    for swept in plan.swept:
+        log.log(logging.WARNING if swept.problem else logging.INFO, "%s", swept)
     plan.contents = None  # not to be carried around
     if plan.error is not None and not plan.planned and plan.error.retryable:
         raise plan.error

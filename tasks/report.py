@@ -86,10 +86,14 @@ class Ledger:
             stored = sum(row.captured.manifest.stored_bytes for row in self.rows)
             caught = f", {plural(len(self.caught_up), 'copy')} caught up" if self.caught_up else ""
             files = sum(int(row.captured.manifest.contents.get("files", 0)) for row in self.rows)
-            archives = sum(row.captured.manifest.dump_format == "tar" for row in self.rows)
-            held = [plural(rows, "row")] * (archives < len(self.rows)) + [plural(files, "file")] * bool(archives)
-            what = [plural(len(self.rows) - archives, "database")] * (archives < len(self.rows))
-            what += [plural(archives, "archive")] * bool(archives)
+            formats = [row.captured.manifest.dump_format for row in self.rows]
+            archives, buckets = formats.count("tar"), formats.count("bucket")
+            databases = len(formats) - archives - buckets
+            objects = sum(int(row.captured.manifest.contents.get("objects", 0)) for row in self.rows)
+            held = [plural(rows, "row")] * bool(databases) + [plural(files, "file")] * bool(archives)
+            held += [plural(objects, "object")] * bool(buckets)
+            what = [plural(databases, "database")] * bool(databases) + [plural(archives, "archive")] * bool(archives)
+            what += [plural(buckets, "bucket")] * bool(buckets)
             return (
                 f"{' and '.join(what)} backed up and verified: {', '.join(held)}, "
                 f"{size(stored)} stored at {', '.join(self._places())}{caught}"

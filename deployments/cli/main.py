@@ -25,6 +25,7 @@ from deployments.cli import (
     proving,
     pruning,
     restoring,
+    restoring_buckets,
     restoring_files,
     restoring_volumes,
     shipping,
@@ -36,7 +37,7 @@ from deployments.cli.run import Terminated
 
 app = typer.Typer(
     name="backups",
-    help="Back up and restore a docker-compose machine: its databases, volumes and config files.\n\n"
+    help="Back up and restore a docker-compose machine: its databases, volumes, buckets and config files.\n\n"
     "Everything but apply, up and down works with a site file alone, also on the day Prefect is down.",
     epilog=exits.epilog(),
     no_args_is_help=True,
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-restores = (restoring, restoring_files, restoring_volumes, cluster)
+restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, cluster)
 modules = (
     making,
     snapshots,

@@ -100,6 +100,11 @@ def _show(run: Run, plans: list[PlacePlan], dry_run: bool, kept: bool) -> None:
     for plan in plans:
         if plan.error is None:
             run.out.say(f"{plan.location}: {_summary(plan, dry_run)}")
+        for swept in plan.swept:
+            if swept.problem:
+                run.warn(str(swept))
+            elif swept.removed:
+                run.out.say(str(swept))
         if plan.brake:
             run.warn(f"{plan.location}: nothing is removed here: {plan.brake}. If it is right, say so: --confirm SITE")
         for group, reason in ({} if plan.brake else plan.held).items():
@@ -138,4 +143,9 @@ def _facts(plan: PlacePlan) -> dict[str, Any]:
             }
             for each in plan.planned
         ],
-    }
+        "contents": [
+            {"source": each.source, "bucket": each.bucket, "removed": each.removed, "kept": each.kept,
+             "removed_bytes": each.removed_bytes, "problem": each.problem}
+            for each in plan.swept
+        ],
+    }  # fmt: skip

@@ -16,7 +16,7 @@ from engine.archive import LISTING
 from engine.archive import member as kinds
 from engine.archive.member import Member, check_member, read_listing
 from engine.catalog import Entry
-from engine.config import ConfigFilesConfig, VolumesConfig
+from engine.config import BucketsConfig, ConfigFilesConfig, VolumesConfig
 from engine.config_files.diff import Difference, difference
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
@@ -186,8 +186,10 @@ def find_source(site: Site, name: str) -> ConfigFilesConfig:
         found = site.config.source(name)
         if isinstance(found, ConfigFilesConfig):
             return found
-        command = "restore-volume" if isinstance(found, VolumesConfig) else "restore"
-        what = "volumes" if isinstance(found, VolumesConfig) else "databases"
+        what, command = "databases", "restore"
+        if isinstance(found, VolumesConfig | BucketsConfig):
+            is_volumes = isinstance(found, VolumesConfig)
+            what, command = ("volumes", "restore-volume") if is_volumes else ("buckets", "restore-bucket")
         raise ConfigError(
             f"The source {name!r} holds {what}, no config files.",
             remedy=f"bring it back with: backups {command} --source {name}",

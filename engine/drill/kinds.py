@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.config import ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig, VolumesConfig
+from engine.config import BucketsConfig, ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig, VolumesConfig
 from engine.drill.base import SourceDrill
 
 
 def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
     """The class for a source's kind."""
+    from engine.drill.buckets import BucketsDrill
     from engine.drill.config_files import ConfigFilesDrill
     from engine.drill.mysql import MySQLDrill
     from engine.drill.postgres import PostgresDrill
@@ -20,5 +21,6 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
         PostgresConfig: PostgresDrill,
         VolumesConfig: VolumesDrill,
         ConfigFilesConfig: ConfigFilesDrill,
+        BucketsConfig: BucketsDrill,
     }
     return known[type(config)]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from engine import names
+from engine.buckets.sweeping import Swept
 from engine.config import SiteConfig
 from engine.errors import BackupError
 from engine.logs import LogFile
@@ -51,6 +52,7 @@ class PlacePlan:
         brake: Why nothing at all is removed here, in words; empty when that is not so.
         held: Groups of which nothing is removed, with the reason.
         error: The place could not be looked at (nothing is planned), or failed while it was worked on.
+        swept: What became of the contents of buckets that no list names any more.
     """
 
     location: str
@@ -60,6 +62,7 @@ class PlacePlan:
     held: dict[str, str] = field(default_factory=dict)
     error: BackupError | None = None
     contents: Contents | None = None
+    swept: list[Swept] = field(default_factory=list)
 
     def count(self, action: Action) -> int:
         return sum(each.action == action for each in self.planned)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from engine import marks, names
+from engine.buckets.sweeping import Swept, sweep_contents
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
 from engine.progress import Progress, silent
@@ -49,6 +50,7 @@ def prune(
                 continue
             try:
                 _carry_out(vault, plan, plan.contents, progress)
+                plan.swept = _sweep(site, plan, source)
             except BackupError as error:
                 plan.error = error
                 continue
@@ -56,6 +58,18 @@ def prune(
                 runs[plan.location] = _left(plan, runs.get(plan.location, LastRun()))
         remember(vault.state, runs)
     return plans
+
+
+def _sweep(site: Site, plan: PlacePlan, source: str) -> list[Swept]:
+    """The contents of buckets, of which a list may just have gone."""
+    if plan.brake:
+        return []
+    return [
+        sweep_contents(site.vault, plan.location, config.name, bucket, now=plan.now)
+        for config in site.config.buckets
+        if source in ("", config.name)
+        for bucket in sorted({each.item.name for each in plan.planned if each.item.source == config.name})
+    ]
 
 
 def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, progress: Progress) -> None:

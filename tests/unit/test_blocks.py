@@ -8,10 +8,21 @@ import pytest
 from prefect.blocks.core import Block
 from pydantic import BaseModel
 
-from blocks import ALL, ConfigFiles, DockerEngine, KeyRing, MySQLServer, ObjectStore, PostgresServer, Vault
+from blocks import (
+    ALL,
+    BucketEndpoint,
+    ConfigFiles,
+    DockerEngine,
+    KeyRing,
+    MySQLServer,
+    ObjectStore,
+    PostgresServer,
+    Vault,
+)
 from blocks.base import document_name
 from deployments.apply_blocks import documents
 from engine.config import (
+    BucketsConfig,
     ConfigFilesConfig,
     KeyRingConfig,
     MySQLConfig,
@@ -30,6 +41,7 @@ PAIRS: list[tuple[type[Block], type[BaseModel]]] = [
     (PostgresServer, PostgresConfig),
     (DockerEngine, VolumesConfig),
     (ConfigFiles, ConfigFilesConfig),
+    (BucketEndpoint, BucketsConfig),
 ]
 
 
@@ -45,7 +57,8 @@ def test_a_block_has_the_fields_and_defaults_of_its_configuration(block: type[Bl
 
 def test_the_slugs_are_fixed() -> None:
     assert [kind.get_block_type_slug() for kind in ALL] == [
-        "key-ring", "object-store", "vault", "mysql-server", "postgres-server", "docker-engine", "config-files", "site",
+        "key-ring", "object-store", "vault", "mysql-server", "postgres-server", "docker-engine", "config-files",
+        "bucket-endpoint", "site",
     ]  # fmt: skip
 
 
@@ -59,6 +72,7 @@ def test_every_secret_is_declared_as_one() -> None:
         "postgres-server": ["password"],
         "docker-engine": [],
         "config-files": [],
+        "bucket-endpoint": ["access_key", "secret_key"],
         "site": [],
     }
 
@@ -71,9 +85,9 @@ def test_a_site_becomes_documents_whose_names_prefect_accepts() -> None:
     site = SiteConfig.model_validate({
         "site": "s", "vault": {"root": "/v", "replicas": [{"name": "Off_site", "bucket": "b"}]},
         "mysql": [{"name": "CRM db"}], "postgres": {}, "config": {"paths": ["/etc/nginx"]},
-        "volumes": {"volumes": ["data"]},
+        "volumes": {"volumes": ["data"]}, "buckets": {"buckets": ["uploads"]},
     })  # fmt: skip
     names = [name for name, _ in documents(site)]
-    assert names == ["s", "s-off-site", "s", "s-crm-db", "s-postgres", "s-volumes", "s-config", "s"]
+    assert names == ["s", "s-off-site", "s", "s-crm-db", "s-postgres", "s-volumes", "s-config", "s-buckets", "s"]
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
     assert document_name("a", "B.c_d") == "a-b-c-d"

@@ -1,0 +1,78 @@
+"""A mapping that may outgrow memory: a few megabytes of it are held, the rest is in a file nobody else sees."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+_BATCH = 2000
+
+
+class DiskMap:
+    """Texts to texts. Safe to use from several threads. Gone when closed, or when the process ends.
+
+    The file has no name, so that no crash leaves one behind.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._base.execute("PRAGMA journal_mode=OFF")
+        self._base.execute("PRAGMA synchronous=OFF")
+        self._base.execute("CREATE TABLE pairs (name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+
+    def __enter__(self) -> DiskMap:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._base.close()
+
+    def update(self, pairs: Iterable[tuple[str, str]]) -> DiskMap:
+        """Put in all of them; gives itself."""
+        rows = ((_bytes(name), _bytes(value)) for name, value in pairs)
+        while batch := list(islice(rows, _BATCH)):
+            with self._guard:
+                self._base.execute("BEGIN")
+                self._base.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?)", batch)
+                self._base.execute("COMMIT")
+        return self
+
+    def put(self, name: str, value: str) -> None:
+        """Put in one."""
+        self.update([(name, value)])
+
+    def get(self, name: str) -> str | None:
+        """The value, or None."""
+        with self._guard:
+            row = self._base.execute("SELECT value FROM pairs WHERE name = ?", (_bytes(name),)).fetchone()
+        return None if row is None else _text(row[0])
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __len__(self) -> int:
+        with self._guard:
+            return int(self._base.execute("SELECT count(*) FROM pairs").fetchone()[0])
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """All of them, by name; what is put in meanwhile may be among them."""
+        last = b""
+        while True:
+            with self._guard:
+                rows = self._base.execute(
+                    "SELECT name, value FROM pairs WHERE name > ? ORDER BY name LIMIT ?", (last, _BATCH)
+                ).fetchall()
+            if not rows:
+                return
+            yield from ((_text(name), _text(value)) for name, value in rows)
+            last = rows[-1][0]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")

@@ -1,0 +1,122 @@
+"""Putting objects back: each with all that belongs to it, its bytes compared by the server on the way."""
+
+from __future__ import annotations
+
+import email.header
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from engine.buckets.contents import Contents
+from engine.buckets.endpoint import Endpoint
+from engine.buckets.record import Record
+from engine.errors import BackupError, IntegrityError, NotFound
+from engine.stores.multipart import BASE_PART, PartReader, PartSize, digest_arguments, growing
+
+WHOLE = BASE_PART
+"""Objects up to this size (bytes) are put in one request."""
+
+
+class Putter:
+    """Puts objects of a snapshot into a bucket. Safe to use from several threads.
+
+    Args:
+        copies: The contents in every place that has this snapshot, best place first.
+        whole: Up to this size in one request.
+        parts: Sizes of the parts of larger ones.
+    """
+
+    def __init__(
+        self, there: Endpoint, copies: list[Contents], under: str, *, whole: int = WHOLE, parts: PartSize = growing
+    ) -> None:
+        self._there = there
+        self._copies = copies
+        self._under = under
+        self._whole = whole
+        self._parts = parts
+        self.notes: dict[str, None] = {}
+
+    def put(self, each: Record) -> None:
+        """Put one object, from the first place that has its content unharmed.
+
+        Raises:
+            IntegrityError, NotFound: No place has it. And what the endpoint says.
+        """
+        for number, contents in enumerate(self._copies):
+            try:
+                self._put(each, contents)
+                return
+            except (IntegrityError, NotFound) as error:
+                if number + 1 == len(self._copies):
+                    raise
+                self.notes[f"{each.key!r} came from the next place: {error.message.rstrip('.')}"] = None
+
+    def _put(self, each: Record, contents: Contents) -> None:
+        chunks = contents.read(each.content, each.sha256, each.size)
+        key = self._under + each.key
+        if each.size <= self._whole:
+            body = memoryview(b"".join(chunks))
+            with self._there.speaking(f"write {key!r}"):
+                self._there.client.put_object(
+                    Bucket=self._there.bucket, Key=key, Body=PartReader(body, threading.Event()), **_dress(each),
+                    **digest_arguments(body, sha256=False),
+                )  # fmt: skip
+            return
+        where = {"Bucket": self._there.bucket, "Key": key}
+        with self._there.speaking(f"begin the upload of {key!r}"):
+            upload = self._there.client.create_multipart_upload(**where, **_dress(each))["UploadId"]
+        try:
+            sent = [self._part(where, upload, number, body) for number, body in self._cut(chunks)]
+            with self._there.speaking(f"complete the upload of {key!r}"):
+                self._there.client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": sent})
+        except BaseException:
+            self._abandon(where, upload)
+            raise
+
+    def _part(self, where: dict[str, str], upload: str, number: int, body: bytearray) -> dict[str, Any]:
+        view = memoryview(body)
+        with self._there.speaking(f"upload part {number} of {where['Key']!r}"):
+            answer = self._there.client.upload_part(
+                **where, UploadId=upload, PartNumber=number, Body=PartReader(view, threading.Event()),
+                **digest_arguments(view, sha256=False),
+            )  # fmt: skip
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    def _cut(self, chunks: Iterator[bytes]) -> Iterator[tuple[int, bytearray]]:
+        number, body = 1, bytearray()
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            while rest:
+                room = self._parts(number) - len(body)
+                body += rest[:room]
+                rest = rest[room:]
+                if len(body) == self._parts(number):
+                    yield number, body
+                    number, body = number + 1, bytearray()
+        if body:
+            yield number, body
+
+    def _abandon(self, where: dict[str, str], upload: str) -> None:
+        try:
+            with self._there.speaking(f"abandon the upload of {where['Key']!r}"):
+                self._there.client.abort_multipart_upload(**where, UploadId=upload)
+        except BackupError as error:
+            self.notes[f"an unfinished upload stays in the bucket: {error.message.rstrip('.')}"] = None
+
+
+def _dress(each: Record) -> dict[str, Any]:
+    """Everything of an object but its bytes. Tags go with the object: asked for afterwards, an endpoint that does not
+    know them would take them for a new object."""
+    found: dict[str, Any] = {"Metadata": {name: _ascii(value) for name, value in each.metadata.items()}}
+    for name, value in each.headers.items():
+        found[name] = datetime.fromisoformat(value) if name == "Expires" else value
+    if each.tags:
+        found["Tagging"] = urlencode(each.tags)
+    return found
+
+
+def _ascii(value: str) -> str:
+    """User metadata travels in headers; S3 gives what is not ASCII in the form of mail headers, and takes it so."""
+    return value if value.isascii() else email.header.Header(value, "utf-8", maxlinelen=10_000).encode()

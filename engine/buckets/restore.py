@@ -1,0 +1,258 @@
+"""The steps of a restore of a bucket: safety snapshot, make the bucket, put, settings, compare.
+
+    plan = make_plan(site, BucketRequest(bucket="uploads"))
+    with BucketRestore(site, plan, approved=False) as work:
+        work.safety_backup()
+        work.put()
+        work.settings()
+        work.compare()
+
+Every object is whole old or whole new at any moment, and what stands there as it was is left alone: a restore that was
+broken off is run again with the same ``into`` and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine import names
+from engine.backup import capture, locks, verify
+from engine.buckets.disk_map import DiskMap
+from engine.buckets.endpoint import Endpoint
+from engine.buckets.plan import BucketPlan, destination, selected, untouched_before
+from engine.buckets.put import WHOLE, Putter
+from engine.buckets.source import BucketsSource
+from engine.buckets.standing import Standing
+from engine.catalog import Entry
+from engine.config_files.source import shown
+from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.progress import Progress, silent
+from engine.site import Site, Target
+from engine.stores.multipart import PartSize, growing
+
+_AT_ONCE = 8
+_IN_WINDOW = 64
+_TOLD = 5
+
+
+@dataclass(frozen=True)
+class BucketResult:
+    """What a restore did. ``bytes`` are those that were written."""
+
+    into: str
+    where: str
+    entry: Entry
+    written: int
+    same: int
+    bytes: int
+    safety: Entry | None
+    notes: list[str]
+    seconds: float
+
+
+class BucketRestore:
+    """One restore under way. Holds the bucket's lock from entry to exit, so that no prune takes contents away.
+
+    Args:
+        approved: Somebody has confirmed that objects are overwritten.
+        whole, parts: See ``engine.buckets.put``.
+    """
+
+    def __init__(
+        self, site: Site, plan: BucketPlan, *, approved: bool, progress: Progress = silent, whole: int = WHOLE,
+        parts: PartSize = growing,
+    ) -> None:  # fmt: skip
+        self.site = site
+        self.plan = plan
+        self.notes = list(plan.notes)
+        self.safety: Entry | None = None
+        self.there: Endpoint = destination(site, plan.request, plan.target.source, plan.into)
+        self._approved = approved
+        self._progress = progress
+        self._begun = time.monotonic()
+        self._written = self._bytes = self._same = 0
+        target = plan.target
+        places = [site.vault.contents(entry.location, target.source, target.database) for entry, _ in plan.copies]
+        self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts)
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> BucketRestore:
+        self._exit.enter_context(locks(self.site, self.plan.target))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._exit.close()
+
+    def safety_backup(self) -> Entry | None:
+        """A snapshot of the bucket whose objects are overwritten, proven. None when none is.
+
+        Raises:
+            RestoreRefused: Some of them cannot be read, or they are where no source of the site is.
+        """
+        plan = self.plan
+        if not plan.differing or not plan.request.safety_backup:
+            return None
+        name = plan.request.endpoint or plan.target.source
+        config = next((each for each in self.site.config.buckets if each.name == name), None)
+        if config is None:
+            raise RestoreRefused(
+                f"{plan.differing:,} objects of {plan.where} would be overwritten, and it is no source of the site.",
+                kept="nothing was changed",
+                remedy="restore below a prefix of its own (--under restored/), or go on without: --no-safety-backup",
+            )
+        target = Target(name, plan.into)
+        everything = config.model_copy(update={"buckets": [plan.into], "exclude": []})
+        entry, manifest = capture(
+            self.site, target, tier=names.SAFETY, label=f"safety copy before restoring {plan.manifest.file}",
+            locked=target == plan.target, progress=self._progress,
+            source=BucketsSource(everything, vault=self.site.vault),
+        )  # fmt: skip
+        verify(self.site, entry, progress=self._progress, new=True)
+        if manifest.incomplete:
+            raise RestoreRefused(
+                f"The safety snapshot {manifest.file} is incomplete: {'; '.join(manifest.incomplete[:_TOLD])}.",
+                kept="nothing was changed",
+                remedy="make these objects readable, or go on without it: --no-safety-backup",
+            )
+        self.safety = entry
+        return entry
+
+    def put(self) -> None:
+        """Write what is not there as it was.
+
+        Raises:
+            RestoreRefused: Something stands there now that did not when the plan was made.
+            IntegrityError: A content is damaged in every place.
+        """
+        if self.plan.makes and not self.there.exists():
+            self.there.create()
+        waiting: deque[Future[None]] = deque()
+        step = f"restore into {self.plan.into}"
+        with DiskMap() as listed, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="put") as pool:
+            own = untouched_before(self.there, self.plan.manifest, self.plan.request)
+            standing = Standing(self.there, listed, self.plan.request.under, fill=True, own=own)
+            try:
+                wanted = selected(self.site, self.plan.copies[0], self.plan.request)
+                for each, how in standing.compare(wanted):
+                    if how == "same":
+                        self._same += 1
+                        continue
+                    if how == "differing" and not self._approved:
+                        raise self._appeared(each.key)
+                    waiting.append(pool.submit(self._putter.put, each))
+                    self._written, self._bytes = self._written + 1, self._bytes + each.size
+                    while len(waiting) > _IN_WINDOW or (waiting and waiting[0].done()):
+                        waiting.popleft().result()
+                    self._progress(step, self._bytes, self.plan.bytes)
+                while waiting:
+                    waiting.popleft().result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        self.notes += self._putter.notes
+
+    def settings(self) -> None:
+        """Set versioning, CORS and policy as they were; what the endpoint refuses is noted."""
+        if not self.plan.settings:
+            return
+        facts, bucket = self.plan.manifest.contents, self.there.bucket
+        client = self.there.client
+        if facts.get("versioning"):
+            self._set("versioning", lambda: client.put_bucket_versioning(
+                Bucket=bucket, VersioningConfiguration={"Status": facts["versioning"]}))  # fmt: skip
+        if facts.get("cors"):
+            self._set("CORS rules", lambda: client.put_bucket_cors(
+                Bucket=bucket, CORSConfiguration={"CORSRules": facts["cors"]}))  # fmt: skip
+        if facts.get("policy"):
+            policy = json.dumps(facts["policy"])
+            old = f"arn:aws:s3:::{self.plan.target.database}"
+            for end in ('"', "/"):
+                policy = policy.replace(old + end, f"arn:aws:s3:::{bucket}{end}")
+            self._set("policy", lambda: client.put_bucket_policy(Bucket=bucket, Policy=policy))
+
+    def compare(self) -> int:
+        """Look at what stands there now; how many objects were found.
+
+        Raises:
+            IntegrityError: One is missing, or of another size.
+        """
+        found = 0
+        wrong: list[str] = []
+        under = self.plan.request.under
+        with DiskMap() as listed:
+            standing = Standing(self.there, listed, under, fill=True)
+            for each in selected(self.site, self.plan.copies[0], self.plan.request):
+                size = standing.size(under + each.key)
+                found += size == each.size
+                if size != each.size and len(wrong) < _TOLD:
+                    wrong.append(
+                        f"{shown(under + each.key)} {'is not there' if size is None else f'has {size:,} bytes'}"
+                    )
+        if found != self.plan.objects or wrong:
+            raise IntegrityError(
+                f"What was restored into {self.plan.where} is not what the snapshot holds: {'; '.join(wrong)}.",
+                kept="what was overwritten is in the safety snapshot" if self.safety else "",
+                remedy="see whether something else writes there, and run the restore again",
+            )
+        return found
+
+    def result(self) -> BucketResult:
+        """What was done, once ``compare`` has been."""
+        return BucketResult(
+            self.plan.into, self.plan.where, self.plan.copies[0][0], self._written, self._same, self._bytes,
+            self.safety, self.notes, time.monotonic() - self._begun,
+        )  # fmt: skip
+
+    def _set(self, what: str, act: Callable[[], object]) -> None:
+        try:
+            with self.there.speaking(f"set the {what}"):
+                act()
+        except BackupError as error:
+            self.notes.append(f"its {what} could not be set: {error.message.rstrip('.')}")
+
+    def _appeared(self, key: str) -> RestoreRefused:
+        return RestoreRefused(
+            f"{shown(self.plan.request.under + key)} stands in {self.plan.where}, otherwise than in the snapshot.",
+            kept="what stands there; objects that were restored so far stay",
+            remedy=f"run it again, and confirm: --into {self.plan.into} --confirm {self.plan.into}",
+        )
+
+
+def run(
+    site: Site,
+    plan: BucketPlan,
+    *,
+    approved: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda line: None,
+) -> BucketResult:
+    """Every step of a plan, in order.
+
+    Raises:
+        ConfirmationNeeded: It overwrites objects and was not approved.
+    """
+    require_approval(plan, approved)
+    with BucketRestore(site, plan, approved=approved, progress=progress) as work:
+        if work.safety_backup() is not None:
+            tell(f"safety snapshot {work.safety.file if work.safety else ''}")
+        tell(f"restoring {plan.manifest.file} into {plan.where}")
+        work.put()
+        work.settings()
+        work.compare()
+        return work.result()
+
+
+def require_approval(plan: BucketPlan, approved: bool) -> None:
+    """Raises ConfirmationNeeded where objects are overwritten and nobody approved it."""
+    if plan.differing and not approved:
+        raise ConfirmationNeeded(
+            f"This would overwrite {plan.differing:,} objects of {plan.where}, such as {plan.named[0]}.",
+            kept="nothing was changed",
+            remedy=f"confirm with --confirm {plan.into}; or restore beside: --under restored/",
+        )

@@ -1,0 +1,222 @@
+"""Restores of buckets on real S3 servers: whole, by prefix, one object, beside, in place, elsewhere, broken off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import backup, names
+from engine.buckets.plan import BucketPlan, BucketRequest, check_confirmation, make_plan
+from engine.buckets.put import Putter
+from engine.buckets.restore import BucketRestore, run
+from engine.config import SiteConfig
+from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused, StoreError, UnknownName
+from engine.site import Site
+from engine.stores.multipart import MIB
+from tests.functional.bucket_machine import LARGE, OBJECTS, SOURCE, Machine, holds, machine, put, source
+from tests.functional.vault_helpers import flip
+from tests.servers.s3 import S3Server
+
+
+@pytest.fixture
+def shop(moto_s3: S3Server, tmp_path: Path) -> Iterator[Machine]:
+    with machine(moto_s3, tmp_path / "vault", moto_s3) as made:
+        yield made
+
+
+def planned(shop: Machine, **fields: Any) -> BucketPlan:
+    return make_plan(shop.site, BucketRequest(bucket=shop.bucket, **fields))
+
+
+def buckets(server: S3Server) -> set[str]:
+    return {each["Name"] for each in server.client().list_buckets()["Buckets"]}
+
+
+def test_by_default_a_new_bucket_beside_gets_every_object_with_all_that_belongs_to_it(shop: Machine) -> None:
+    put(shop.server, shop.bucket, OBJECTS)
+    shop.back_up()
+    before = holds(shop.server, shop.bucket)
+    plan = planned(shop)
+    assert plan.makes and plan.into.startswith(f"{shop.bucket}-restored-") and len(plan.into) <= 63
+    assert (plan.new, plan.same, plan.differing) == (len(OBJECTS), 0, 0)
+    assert plan.into not in buckets(shop.server), "a plan changes nothing"
+    with BucketRestore(shop.site, plan, approved=False, whole=5 * MIB, parts=lambda number: 5 * MIB) as work:
+        assert work.safety_backup() is None
+        work.put()
+        work.settings()
+        work.compare()
+        done = work.result()
+    assert (done.written, done.same) == (len(OBJECTS), 0)
+    assert holds(shop.server, plan.into) == before == holds(shop.server, shop.bucket)
+    etag = shop.server.client().head_object(Bucket=plan.into, Key="large.bin")["ETag"]
+    assert etag.strip('"').endswith("-2"), "above the limit it went in parts"
+    # run again, it finds everything as it was: nothing is written, nothing is asked
+    again = planned(shop, into=plan.into)
+    assert (again.new, again.same, again.differing) == (0, len(OBJECTS), 0)
+    assert run(shop.site, again).written == 0
+
+
+def test_objects_come_back_as_they_were_on_a_date_by_prefix_and_one_by_one(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {"a/1": b"old 1", "a/2": b"old 2", "b/1": b"old b"})
+    old = shop.back_up()
+    put(shop.server, shop.bucket, {"a/1": b"new 1"})
+    shop.server.client().delete_object(Bucket=shop.bucket, Key="a/2")
+    new = shop.back_up()
+    before = f"before {names.iso(old.manifest.taken_at)}"
+    assert run(shop.site, planned(shop, prefix="a/", backup=before, under="restored/")).written == 2
+    found = holds(shop.server, shop.bucket)
+    assert found["restored/a/1"][0] == b"old 1" and found["restored/a/2"][0] == b"old 2" and "restored/b/1" not in found
+    assert found["a/1"][0] == b"new 1", "beside, not in place"
+    # the deleted object alone goes back to its own key: nothing is overwritten, nothing to confirm
+    plan = planned(shop, objects=("a/2",), backup=old.entry.file, into=shop.bucket)
+    assert (plan.objects, plan.new, plan.makes) == (1, 1, False)
+    run(shop.site, plan)
+    assert holds(shop.server, shop.bucket)["a/2"][0] == b"old 2"
+    with pytest.raises(UnknownName) as told:
+        planned(shop, objects=("a/3",), backup=new.entry.file)
+    assert "Did you mean 'a/1'?" in told.value.remedy
+    with pytest.raises(UnknownName, match="has no object 'c/'"):
+        planned(shop, prefix="c/")
+
+
+def test_nothing_living_is_overwritten_unless_confirmed_and_a_snapshot_is_taken_first(shop: Machine) -> None:
+    put(shop.server, shop.bucket, OBJECTS)
+    shop.back_up()
+    before = holds(shop.server, shop.bucket)
+    client = shop.server.client()
+    client.put_object(Bucket=shop.bucket, Key="plain.txt", Body=b"broken by a mistake")
+    client.delete_object_tagging(Bucket=shop.bucket, Key="empty")
+    client.copy_object(
+        Bucket=shop.bucket, Key="a//b", CopySource={"Bucket": shop.bucket, "Key": "a//b"}, MetadataDirective="REPLACE",
+        ContentType="text/other",
+    )  # fmt: skip
+    client.delete_object(Bucket=shop.bucket, Key="/leading")
+    client.put_object(Bucket=shop.bucket, Key="only here", Body=b"stays")
+    plan = planned(shop, into=shop.bucket)
+    assert (plan.new, plan.differing) == (1, 3) and set(plan.named) == {"plain.txt", "a//b", "empty"}
+    with pytest.raises(ConfirmationNeeded, match="overwrite 3 objects"):
+        run(shop.site, plan)
+    with pytest.raises(ConfirmationNeeded, match="is not the name of the bucket"):
+        check_confirmation(plan, "yes")
+    assert client.get_object(Bucket=shop.bucket, Key="plain.txt")["Body"].read() == b"broken by a mistake"
+    done = run(shop.site, plan, approved=check_confirmation(plan, shop.bucket))
+    assert done.written == 4 and done.safety is not None and done.safety.tier == names.SAFETY
+    after = holds(shop.server, shop.bucket)
+    assert after.pop("only here")[0] == b"stays"
+    assert after == before
+    # what was overwritten is in the safety snapshot, which is never the latest
+    saved = planned(shop, backup=done.safety.file, objects=("plain.txt",))
+    run(shop.site, saved)
+    assert holds(shop.server, saved.into)["plain.txt"][0] == b"broken by a mistake"
+    assert planned(shop).manifest.file != done.safety.file
+
+
+def test_a_lost_bucket_is_made_again_with_its_settings_from_a_replica_alone(shop: Machine) -> None:
+    client = shop.server.client()
+    client.put_bucket_versioning(Bucket=shop.bucket, VersioningConfiguration={"Status": "Enabled"})
+    rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["https://shop.example.org"]}]
+    client.put_bucket_cors(Bucket=shop.bucket, CORSConfiguration={"CORSRules": rules})
+    policy = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
+        "Resource": [f"arn:aws:s3:::{shop.bucket}/*", f"arn:aws:s3:::{shop.bucket}"],
+    }]}  # fmt: skip
+    client.put_bucket_policy(Bucket=shop.bucket, Policy=json.dumps(policy))
+    put(shop.server, shop.bucket, {"a": b"a", "large": LARGE})
+    made = shop.back_up()
+    before = holds(shop.server, shop.bucket)
+    assert all(each.error is None for each in backup.replicate_all(shop.site))
+    for version in client.list_object_versions(Bucket=shop.bucket)["Versions"]:
+        client.delete_object(Bucket=shop.bucket, Key=version["Key"], VersionId=version["VersionId"])
+    client.delete_bucket(Bucket=shop.bucket)
+    # local contents are damaged and gone: each object comes from the replica
+    for name in shop.contents():
+        flip(shop.file_of(name), 40)
+    plan = planned(shop, into=shop.bucket)
+    assert plan.makes and plan.settings and [each.location for each, _ in plan.copies] == ["local", "copy0"]
+    done = run(shop.site, plan)
+    assert any("came from the next place" in note for note in done.notes)
+    assert holds(shop.server, shop.bucket) == before
+    assert client.get_bucket_versioning(Bucket=shop.bucket)["Status"] == "Enabled"
+    assert json.loads(client.get_bucket_policy(Bucket=shop.bucket)["Policy"]) == policy
+    assert client.get_bucket_cors(Bucket=shop.bucket)["CORSRules"] == rules
+    # beside, settings come when asked for, and the policy speaks of the new bucket
+    beside = planned(shop, settings=True, location="copy0", backup=made.entry.file)
+    run(shop.site, beside)
+    told = json.loads(client.get_bucket_policy(Bucket=beside.into)["Policy"])["Statement"][0]["Resource"]
+    assert told == [f"arn:aws:s3:::{beside.into}/*", f"arn:aws:s3:::{beside.into}"]
+    assert not planned(shop, location="copy0").settings
+
+
+def test_a_restore_that_was_broken_off_goes_on_where_it_stopped(shop: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shop.server, shop.bucket, {f"{number:03}": b"%d" % number for number in range(24)})
+    shop.back_up()
+    plan = planned(shop)
+    sent = Putter.put
+
+    def failing(self: Putter, each: Any) -> None:
+        if each.key == "012":
+            raise StoreError("the line was cut")
+        sent(self, each)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Putter, "put", failing)
+        with pytest.raises(StoreError, match="the line was cut"):
+            run(shop.site, plan)
+    half = len(holds(shop.server, plan.into))
+    assert 0 < half < 24
+    done = run(shop.site, planned(shop, into=plan.into))
+    assert (done.same, done.written) == (half, 24 - half)
+    assert holds(shop.server, plan.into) == holds(shop.server, shop.bucket)
+
+
+def test_what_appears_after_the_plan_is_not_overwritten(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {"a": b"a"})
+    shop.back_up()
+    into = shop.server.new_bucket("other")
+    plan = planned(shop, into=into)
+    shop.server.client().put_object(Bucket=into, Key="a", Body=b"somebody else's")
+    with pytest.raises(RestoreRefused, match="otherwise than in the snapshot"):
+        run(shop.site, plan)
+    assert shop.server.client().get_object(Bucket=into, Key="a")["Body"].read() == b"somebody else's"
+
+
+def test_objects_go_to_another_endpoint_and_never_among_the_backups(
+    moto_s3: S3Server, rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    with machine(moto_s3, tmp_path / "v", moto_s3) as shop:
+        put(moto_s3, shop.bucket, {"a": b"a", "f/b": b"b", "large.bin": LARGE})
+        shop.back_up()
+        body = shop.config.model_dump()
+        body["buckets"] = [*body["buckets"], source(rclone_s3, name="elsewhere")]
+        with Site(SiteConfig.model_validate(body)) as site:
+            plan = make_plan(site, BucketRequest(shop.bucket, SOURCE, endpoint="elsewhere", into="copied"))
+            assert plan.makes
+            run(site, plan)
+            client = rclone_s3.client()
+            got = client.get_object(Bucket="copied", Key="f/b")
+            assert got["Body"].read() == b"b" and got["ContentType"] == "text/x-kind1"
+            assert {key.lower() for key in got["Metadata"]} == {"number", "owner"}
+            assert client.get_object(Bucket="copied", Key="large.bin")["Body"].read() == LARGE
+            again = make_plan(site, BucketRequest(bucket=shop.bucket, endpoint="elsewhere", into="copied"))
+            assert (again.same, again.differing) == (3, 0)
+            with pytest.raises(UnknownName, match="no endpoint 'elsewher'"):
+                make_plan(site, BucketRequest(bucket=shop.bucket, endpoint="elsewher"))
+            vault = site.config.vault.replicas[0]
+            with pytest.raises(RestoreRefused, match="holds this site's backups"):
+                make_plan(site, BucketRequest(bucket=shop.bucket, endpoint=vault.name, into=vault.bucket))
+
+
+def test_a_content_that_is_damaged_in_every_place_is_refused_before_one_byte_is_sent(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {"a": b"a" * 50, "large": LARGE})
+    shop.back_up()
+    for name in shop.contents():
+        flip(shop.file_of(name), 60)
+    plan = planned(shop)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        run(shop.site, plan)
+    assert holds(shop.server, plan.into) == {}
+    assert not shop.server.client().list_multipart_uploads(Bucket=plan.into).get("Uploads")
