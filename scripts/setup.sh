@@ -18,7 +18,7 @@ say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
 
 RUN_PACKAGES="ca-certificates git gzip make mariadb-client mariadb-server openssl postgresql postgresql-client procps"
-DEV_PACKAGES="busybox-static chromium curl debootstrap docker.io iproute2 iptables libfaketime mariadb-backup mydumper pigz
+DEV_PACKAGES="busybox-static chromium curl debootstrap docker.io iproute2 iptables jq libfaketime mariadb-backup mydumper pigz
     postgresql-contrib restic tar zstd"
 
 as_root() {

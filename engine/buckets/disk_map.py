@@ -19,6 +19,7 @@ class DiskMap:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._base.execute("PRAGMA journal_mode=OFF")
         self._base.execute("PRAGMA synchronous=OFF")
         self._base.execute("CREATE TABLE pairs (name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
@@ -42,6 +43,12 @@ class DiskMap:
     def put(self, name: str, value: str) -> None:
         """Put in one."""
         self.update([(name, value)])
+
+    def add(self, name: str) -> bool:
+        """Put in a name without a value; False where it is there already."""
+        with self._guard:
+            done = self._base.execute("INSERT OR IGNORE INTO pairs VALUES (?, x'')", (_bytes(name),))
+            return done.rowcount > 0
 
     def get(self, name: str) -> str | None:
         """The value, or None."""

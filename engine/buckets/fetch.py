@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from engine.buckets.contents import SMALL, Keeper
 from engine.buckets.endpoint import HEADERS, Endpoint, Listed, Unable
 from engine.buckets.record import Record
-from engine.errors import BackupError, CredentialsRefused, IntegrityError, NotFound, StoreError
+from engine.errors import BackupError, Cancelled, CredentialsRefused, IntegrityError, NotFound, StoreError
 from engine.names import iso
 from engine.stores.s3_read import CHUNK, read_object
 
@@ -43,6 +43,7 @@ class Fetcher:
         tags: Whether tags are asked for.
         warnings: What a person should know, each once.
         refused: Why tags could not be had.
+        stopped: Set it, and what is being read ends soon.
     """
 
     def __init__(self, endpoint: Endpoint, keeper: Keeper, *, tags: bool) -> None:
@@ -51,6 +52,7 @@ class Fetcher:
         self.tags = tags
         self.warnings: dict[str, None] = {}
         self.refused: BackupError | None = None
+        self.stopped = threading.Event()
         self._guard = threading.Lock()
         self._asked = False
         self._has_none = False
@@ -86,7 +88,7 @@ class Fetcher:
         expected, etag = int(answer["ContentLength"]), str(answer.get("ETag", ""))
         with closing(answer["Body"]) as body:
             if expected <= SMALL:
-                size, sha256, content = self._keeper.keep(_body(body, action), expected)
+                size, sha256, content = self._keeper.keep(_body(body, action, self.stopped), expected)
         if expected > SMALL:
             size, sha256, content = self._keeper.keep(self._large(listed.key, etag), expected)
         if size != expected:
@@ -101,7 +103,9 @@ class Fetcher:
     def _large(self, key: str, etag: str) -> Iterator[bytes]:
         """The version that the first answer told of; picked up again where the line broke."""
         try:
-            yield from read_object(self._endpoint.client, self._endpoint.place, key, etag=etag)
+            for chunk in read_object(self._endpoint.client, self._endpoint.place, key, etag=etag):
+                _heed(self.stopped)
+                yield chunk
         except IntegrityError as error:
             raise _Changed(error.message) from None
 
@@ -125,9 +129,15 @@ class Fetcher:
                 self._asked = True
 
 
-def _body(body: Any, action: str) -> Iterator[bytes]:
+def _heed(stopped: threading.Event) -> None:
+    if stopped.is_set():
+        raise Cancelled("Stopped: the reading of an object.", kept="nothing of the snapshot was published")
+
+
+def _body(body: Any, action: str, stopped: threading.Event) -> Iterator[bytes]:
     try:
         while chunk := body.read(CHUNK):
+            _heed(stopped)
             yield chunk
     except _CUT as error:
         raise _Changed(f"Could not {action}: cut off ({type(error).__name__}).") from None

@@ -26,6 +26,9 @@ class Putter:
         copies: The contents in every place that has this snapshot, best place first.
         whole: Up to this size in one request.
         parts: Sizes of the parts of larger ones.
+
+    Attributes:
+        stopped: Set it, and what is being sent ends soon; an unfinished upload is abandoned.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Putter:
         self._whole = whole
         self._parts = parts
         self.notes: dict[str, None] = {}
+        self.stopped = threading.Event()
 
     def put(self, each: Record) -> None:
         """Put one object, from the first place that has its content unharmed.
@@ -60,7 +64,7 @@ class Putter:
             body = memoryview(b"".join(chunks))
             with self._there.speaking(f"write {key!r}"):
                 self._there.client.put_object(
-                    Bucket=self._there.bucket, Key=key, Body=PartReader(body, threading.Event()), **_dress(each),
+                    Bucket=self._there.bucket, Key=key, Body=PartReader(body, self.stopped), **_dress(each),
                     **digest_arguments(body, sha256=False),
                 )  # fmt: skip
             return
@@ -79,7 +83,7 @@ class Putter:
         view = memoryview(body)
         with self._there.speaking(f"upload part {number} of {where['Key']!r}"):
             answer = self._there.client.upload_part(
-                **where, UploadId=upload, PartNumber=number, Body=PartReader(view, threading.Event()),
+                **where, UploadId=upload, PartNumber=number, Body=PartReader(view, self.stopped),
                 **digest_arguments(view, sha256=False),
             )  # fmt: skip
         return {"PartNumber": number, "ETag": answer["ETag"]}

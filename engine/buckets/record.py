@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import IntegrityError
@@ -41,11 +41,11 @@ class Content:
 
     def text(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps([getattr(self, name) for name in self.__slots__])
 
     @classmethod
     def of(cls, text: str) -> Content:
-        return cls(**json.loads(text))
+        return cls(*json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Record:
         facts = {
             "key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified, "sha256": self.sha256,
             "headers": self.headers, "metadata": self.metadata, "tags": self.tags, "version": self.version,
-            "class": self.storage_class, **asdict(self.content),
-        }  # fmt: skip
+            "class": self.storage_class,
+        } | {name: getattr(self.content, name) for name in Content.__slots__}  # fmt: skip
         return json.dumps(facts, separators=(",", ":")) + "\n"
 
 

@@ -153,6 +153,7 @@ class BucketRestore:
                 while waiting:
                     waiting.popleft().result()
             except BaseException:
+                self._putter.stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         self.notes += self._putter.notes

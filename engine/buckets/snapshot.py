@@ -24,6 +24,7 @@ from engine.source import Sink
 _IN_WINDOW = 16
 """Objects under way for each thread: a large one holds up the list, not the other threads."""
 _LISTED_AHEAD = 2000
+_BATCH = 2000
 MOST_NAMED = 200
 """Unreadable objects that are named one by one."""
 
@@ -48,13 +49,18 @@ class Basis:
         self.objects.update(self._usable(lines, what))
 
     def _usable(self, lines: Iterable[bytes], what: str) -> Iterator[tuple[str, str]]:
+        batch: list[tuple[str, str]] = []
         for line in lines:
             record = record_of(line, what)
             content = record.content
             if self.present.get(content.stored) == str(content.stored_size):
                 # A name with a random end stands for the one without it, which is not to be used.
-                self.contents.put(content.stored[:64], content.text())
+                batch.append((content.stored[:64], content.text()))
                 yield record.key, line.decode()
+            if len(batch) >= _BATCH:
+                self.contents.update(batch)
+                batch = []
+        self.contents.update(batch)
 
     def close(self) -> None:
         """Let go of the disk."""
@@ -119,6 +125,7 @@ class Snapshot:
                     self._settle(window.popleft(), sink, totals)
                     progress(step, totals.bytes)
             except BaseException:
+                self._fetcher.stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:

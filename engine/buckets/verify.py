@@ -47,9 +47,8 @@ def verify(
         batch: list[Record] = []
         for each in record.records(chunks, manifest.file):
             objects, size = objects + 1, size + each.size
-            if each.content.stored in seen:
+            if not seen.add(each.content.stored):
                 continue
-            seen.put(each.content.stored, "")
             work.look(each, present.get(each.content.stored))
             if work.is_read(each):
                 batch.append(each)

@@ -8,6 +8,7 @@ from engine.errors import StoreRefused
 
 MAX_KEY_BYTES = 1024  # S3's limit
 MAX_PART_BYTES = 255  # a file name's limit on Linux
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 # Printable ASCII, no part that starts with a dot, none too long: nearly every key, told in one look.
@@ -42,7 +43,7 @@ def _fault(key: str) -> str:
         return "it is not valid Unicode"
     if not key or len(encoded) > MAX_KEY_BYTES:
         return f"it must have 1 to {MAX_KEY_BYTES} bytes"
-    if any(ord(char) < 32 or ord(char) == 127 for char in key):
+    if _CONTROL.search(key):
         return "it holds a control character"
     parts = key.split("/")
     if any(part in {"", ".", ".."} for part in parts):
