@@ -151,6 +151,7 @@ def test_a_lost_bucket_is_made_again_with_its_settings_from_a_replica_alone(shop
     assert not planned(shop, location="copy0").settings
 
 
+@pytest.mark.sampled
 def test_a_restore_that_was_broken_off_goes_on_where_it_stopped(shop: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put(shop.server, shop.bucket, {f"{number:03}": b"%d" % number for number in range(24)})
     shop.back_up()
@@ -173,6 +174,7 @@ def test_a_restore_that_was_broken_off_goes_on_where_it_stopped(shop: Machine, m
     assert holds(shop.server, plan.into) == holds(shop.server, shop.bucket)
 
 
+@pytest.mark.sampled
 def test_what_appears_after_the_plan_is_not_overwritten(shop: Machine) -> None:
     put(shop.server, shop.bucket, {"a": b"a"})
     shop.back_up()
@@ -184,6 +186,7 @@ def test_what_appears_after_the_plan_is_not_overwritten(shop: Machine) -> None:
     assert shop.server.client().get_object(Bucket=into, Key="a")["Body"].read() == b"somebody else's"
 
 
+@pytest.mark.sampled
 def test_objects_go_to_another_endpoint_and_never_among_the_backups(
     moto_s3: S3Server, rclone_s3: S3Server, tmp_path: Path
 ) -> None:
@@ -210,6 +213,7 @@ def test_objects_go_to_another_endpoint_and_never_among_the_backups(
                 make_plan(site, BucketRequest(bucket=shop.bucket, endpoint=vault.name, into=vault.bucket))
 
 
+@pytest.mark.sampled
 def test_a_content_that_is_damaged_in_every_place_is_refused_before_one_byte_is_sent(shop: Machine) -> None:
     put(shop.server, shop.bucket, {"a": b"a" * 50, "large": LARGE})
     shop.back_up()

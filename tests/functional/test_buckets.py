@@ -67,6 +67,7 @@ def test_a_snapshot_lists_every_object_with_all_that_belongs_to_it_and_stores_ea
     assert "new contents read and decrypted, the others there" in made.report.checks
 
 
+@pytest.mark.sampled
 def test_a_content_opens_with_stock_tools(shop: Machine) -> None:
     put(shop.server, shop.bucket, {"large": LARGE, "small": b"small", "empty": b""})
     for each in listed(shop, shop.back_up()).values():
@@ -77,6 +78,7 @@ def test_a_content_opens_with_stock_tools(shop: Machine) -> None:
         assert opened.stdout == {"large": LARGE, "small": b"small", "empty": b""}[each.key] and not opened.stderr
 
 
+@pytest.mark.sampled
 def test_equal_beginnings_do_not_show_in_what_is_stored(shop: Machine) -> None:
     put(shop.server, shop.bucket, {str(number): bytes(1000) + b"%d" % number for number in range(4)})
     stored = [shop.file_of(name).read_bytes() for name in shop.contents()]
@@ -132,6 +134,7 @@ def test_an_object_deleted_between_listing_and_reading_makes_the_snapshot_partia
     assert row.newest is None and "b: it was deleted" in row.incomplete[made.entry.file], "partial is never good"
 
 
+@pytest.mark.sampled
 def test_unreadable_objects_are_named_and_the_rest_is_there(shop: Machine) -> None:
     client = shop.server.client()
     put(shop.server, shop.bucket, {"a": b"a", "c": b"c"})
@@ -145,6 +148,7 @@ def test_unreadable_objects_are_named_and_the_rest_is_there(shop: Machine) -> No
         shop.back_up()
 
 
+@pytest.mark.sampled
 def test_excluded_objects_are_counted_and_left_out(moto_s3: S3Server, tmp_path: Path) -> None:
     with machine(moto_s3, tmp_path / "v", exclude=["cache/*", "*.tmp"]) as shop:
         put(shop.server, shop.bucket, {"cache/a/b": b"1", "x.tmp": b"2", "kept": b"3"})
@@ -153,11 +157,13 @@ def test_excluded_objects_are_counted_and_left_out(moto_s3: S3Server, tmp_path: 
         assert not made.manifest.incomplete
 
 
+@pytest.mark.sampled
 def test_an_empty_bucket_has_a_snapshot_too(shop: Machine) -> None:
     made = shop.back_up()
     assert made.manifest.holds == "0 objects, 0 copied anew" and listed(shop, made) == {}
 
 
+@pytest.mark.sampled
 def test_an_endpoint_without_tags_and_settings_is_told_once_and_backed_up_all_the_same(
     rclone_s3: S3Server, tmp_path: Path
 ) -> None:
@@ -285,6 +291,7 @@ def test_contents_that_a_kept_snapshot_names_are_never_pruned_and_others_are(sho
         backup.verify(shop.site, entry)
 
 
+@pytest.mark.sampled
 def test_nothing_is_swept_where_a_list_cannot_be_read_or_none_is_there_or_a_run_is_at_work(shop: Machine) -> None:
     put(shop.server, shop.bucket, {"a": b"a"})
     made = shop.back_up()
@@ -322,6 +329,7 @@ def test_a_replica_has_every_content_before_it_has_the_list(shop: Machine) -> No
     )
 
 
+@pytest.mark.sampled
 def test_a_drill_reads_every_object_as_a_restore_would(shop: Machine) -> None:
     put(shop.server, shop.bucket, OBJECTS)
     shop.back_up()
