@@ -30,11 +30,13 @@ demo-stop: ## stop what the demo left running and delete its data
 test: ## every test, against real servers (of long trials a seeded sample)
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
+	@$(AS_ROOT) $(PYTHON) -m tests.servers.n8n >/dev/null
 	@$(AS_ROOT) env BACKUP_FLOWS_SAMPLE=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: ## the long trials at full count; writes docs/soak.md
 	@scripts/setup.sh dev
 	@$(AS_ROOT) $(PYTHON) -W ignore::RuntimeWarning -m tests.servers.images >/dev/null
+	@$(AS_ROOT) $(PYTHON) -m tests.servers.n8n >/dev/null
 	@$(AS_ROOT) env BACKUP_FLOWS_SOAK=1 $(PYTHON) -m pytest -m "soak or sampled or one_server" $(ARGS)
 
 bench: ## side by side with what people use today; writes benchmarks/results.json

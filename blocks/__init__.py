@@ -10,12 +10,16 @@ from blocks.config_files import ConfigFiles
 from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
+from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.site import Site, load_site, set_current_key
 from blocks.vault import Vault
 
-ALL = (KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint, Site)
+ALL = (
+    KeyRing, ObjectStore, Vault, MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint, N8nInstance,
+    Site,
+)  # fmt: skip
 """Every block type, in the order in which they can be registered and saved."""
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "DockerEngine",
     "KeyRing",
     "MySQLServer",
+    "N8nInstance",
     "ObjectStore",
     "PostgresServer",
     "Site",

@@ -14,6 +14,7 @@ from blocks.config_files import ConfigFiles
 from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
+from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.vault import Vault
@@ -21,7 +22,7 @@ from engine.config import DrillConfig, SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
-_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint)
+_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint, N8nInstance)
 
 
 class Site(Block):
@@ -37,8 +38,8 @@ class Site(Block):
         default_factory=list,
         title="Sources",
         description="Blocks of what is backed up, such as mysql-server/workset-mysql, "
-        "postgres-server/workbench-postgres, docker-engine/workbench-volumes, config-files/workbench-config "
-        "or bucket-endpoint/workbench-buckets.",
+        "postgres-server/workbench-postgres, docker-engine/workbench-volumes, config-files/workbench-config, "
+        "bucket-endpoint/workbench-buckets or n8n-instance/workbench-n8n.",
     )
 
     drill: dict[str, Any] = Field(
@@ -60,6 +61,7 @@ class Site(Block):
         volumes = [_load(DockerEngine, each).to_config() for each in self._of(DockerEngine)]
         config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
         buckets = [_load(BucketEndpoint, each).to_config() for each in self._of(BucketEndpoint)]
+        n8n = [_load(N8nInstance, each).to_config() for each in self._of(N8nInstance)]
         try:
             drill = DrillConfig.model_validate(self.drill)
             return SiteConfig(
@@ -71,6 +73,7 @@ class Site(Block):
                 volumes=volumes,
                 config=config,
                 buckets=buckets,
+                n8n=n8n,
             )
         except ValidationError as error:
             raise ConfigError(
@@ -85,7 +88,7 @@ class Site(Block):
                 raise ConfigError(
                     f"The site names a source {each!r}, which is no block of a source.",
                     remedy="write it as mysql-server/<name>, postgres-server/<name>, docker-engine/<name>, "
-                    "config-files/<name> or bucket-endpoint/<name>",
+                    "config-files/<name>, bucket-endpoint/<name> or n8n-instance/<name>",
                 )
         return [each for each in self.sources if each.split("/")[0] == slug]
 

@@ -14,6 +14,7 @@ from blocks import (
     DockerEngine,
     KeyRing,
     MySQLServer,
+    N8nInstance,
     ObjectStore,
     PostgresServer,
     Site,
@@ -22,7 +23,15 @@ from blocks import (
 from blocks.base import document_name, plain
 from deployments.merge import merge
 from deployments.report import ApplyReport
-from engine.config import BucketsConfig, ConfigFilesConfig, MySQLConfig, PostgresConfig, SiteConfig, VolumesConfig
+from engine.config import (
+    BucketsConfig,
+    ConfigFilesConfig,
+    MySQLConfig,
+    N8nConfig,
+    PostgresConfig,
+    SiteConfig,
+    VolumesConfig,
+)
 
 if TYPE_CHECKING:
     from deployments.apply import Memory
@@ -34,6 +43,7 @@ _BLOCKS: dict[type, type[Block]] = {
     VolumesConfig: DockerEngine,
     ConfigFilesConfig: ConfigFiles,
     BucketsConfig: BucketEndpoint,
+    N8nConfig: N8nInstance,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from engine import archive, buckets, stopping
+from engine import archive, buckets, n8n, stopping
 from engine.catalog import Entry
 from engine.errors import BackupError
 from engine.file_source import Source
@@ -22,7 +22,7 @@ from engine.source import Preflight
 from engine.stores.base import Stored
 from engine.verify import VerifyReport, recent_sizes, verify_backup
 
-_OF_FILES = (archive.DUMP_FORMAT, buckets.DUMP_FORMAT)
+_OF_FILES = (archive.DUMP_FORMAT, buckets.DUMP_FORMAT, n8n.DUMP_FORMAT)
 """What is proven without a server's reader."""
 
 

@@ -234,11 +234,38 @@ class BucketsConfig(Model):
         return self.buckets
 
 
+class N8nConfig(Model):
+    """An n8n: its workflows, credentials and tags."""
+
+    name: str = Field("n8n", description="Name of this source in the site, and of its backups.")
+    url: str = Field("http://127.0.0.1:5678", description="Where n8n answers.")
+    api_key: SecretStr | None = Field(None, description="Of its public API: workflow:list, workflow:read, tag:list.")
+    encryption_key: SecretStr | None = Field(
+        None, description="Its N8N_ENCRYPTION_KEY; empty: as its command finds it where n8n runs."
+    )
+    container: str | None = Field(None, description="Run its command inside this container.")
+    service: str | None = Field(None, description="... or inside the container of this compose service.")
+    project: str | None = Field(None, description="Compose project of the service; empty: the site's name.")
+    docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty.")
+    command: str = Field("n8n", description="Its command, there or on this host; a name or a path.")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Added to the command's environment, such as N8N_USER_FOLDER. No secrets."
+    )
+    verify_tls: bool = Field(True, description="Check the certificate of the URL.")
+    floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
+    timeout_seconds: float = Field(1800, gt=0, description="An export or import that takes longer is stopped.")
+
+    @property
+    def databases(self) -> list[str]:
+        """What is backed up apart: one backup, called like the source."""
+        return [self.name]
+
+
 ServerSource = MySQLConfig | PostgresConfig
 """A database server."""
-FilesConfig = VolumesConfig | ConfigFilesConfig | BucketsConfig
-"""What is no database server: archives of files, and buckets."""
-SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig | BucketsConfig
+FilesConfig = VolumesConfig | ConfigFilesConfig | BucketsConfig | N8nConfig
+"""What is no database server: archives of files, buckets, n8n."""
+SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig | BucketsConfig | N8nConfig
 """Anything that a site backs up. Each has a ``name``, ``databases`` (of a source that is no server: the names of
 its archives) and ``floor_bytes``."""
 
@@ -300,8 +327,9 @@ class SiteConfig(Model):
     volumes: list[VolumesConfig] = Field(default_factory=list)
     config: list[ConfigFilesConfig] = Field(default_factory=list)
     buckets: list[BucketsConfig] = Field(default_factory=list)
+    n8n: list[N8nConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "volumes", "config", "buckets", mode="before")
+    @field_validator("mysql", "postgres", "volumes", "config", "buckets", "n8n", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -351,8 +379,8 @@ class SiteConfig(Model):
         return [*self.servers(), *self.archives()]
 
     def archives(self) -> list[FilesConfig]:
-        """Everything that is no database server: archives of files, then buckets."""
-        return [*self.volumes, *self.config, *self.buckets]
+        """Everything that is no database server: archives of files, then buckets, then n8n."""
+        return [*self.volumes, *self.config, *self.buckets, *self.n8n]
 
     def servers(self) -> list[ServerSource]:
         """Every database server."""
@@ -393,6 +421,7 @@ _OTHERS: dict[type, tuple[str, str]] = {
     VolumesConfig: ("files", "restore-volume"),
     ConfigFilesConfig: ("files", "restore-config"),
     BucketsConfig: ("objects", "restore-bucket"),
+    N8nConfig: ("workflows", "restore-n8n"),
 }
 """What sources that are no servers hold, and the command that brings it back."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import names
-from engine.config import BucketsConfig, FilesConfig, PostgresConfig, SiteConfig, SourceConfig
+from engine.config import BucketsConfig, FilesConfig, N8nConfig, PostgresConfig, SiteConfig, SourceConfig
 from engine.errors import ConfigError, nearest
 
 FIELDS = ("site", "source", "tier", "directory", "yyyy", "mm", "dd")
@@ -24,7 +24,7 @@ MARKS = "marks"
 _OF_SERVERS = frozenset((names.BASE, names.RECOVERED, *names.LOGS))
 """Tiers that only database servers have."""
 _DUMPS = frozenset(("sql", "dump"))
-_LISTS = "jsonl"
+_LISTS, _OF_N8N = "jsonl", "json"
 CONTENTS = "contents"
 """Folder of what the lists of buckets name; it holds no backups."""
 
@@ -50,7 +50,7 @@ class Layout:
         store: What to call the store in messages: ``local`` or the replica's name.
         archives: Which of the sources are archives of files: these have no logs and no base backups, and where
             they share a folder with a server's dumps, the extension tells them apart.
-        buckets: Which of these are buckets, whose backups are lists.
+        formats: The extension of those of these that are no archives: of buckets, whose backups are lists; of n8n.
 
     Raises:
         ConfigError: The template or a directory is none.
@@ -64,7 +64,7 @@ class Layout:
         sources: Iterable[str],
         store: str = "local",
         archives: Iterable[str] = (),
-        buckets: Iterable[str] = (),
+        formats: Mapping[str, str] | None = None,
     ) -> None:
         self.site = site
         self.template = _checked(template.strip("/"), FIELDS, f"the path template of {store}", template)
@@ -73,7 +73,7 @@ class Layout:
         }
         self.tiers = (*names.TIERS, *self._further_tiers())
         self._archives = frozenset(archives)
-        self._buckets = frozenset(buckets)
+        self._formats = dict(formats or {})
         self._patterns: dict[str, list[Pair]] = {}
         for source in sources:
             if not _SOURCE.match(source):
@@ -127,8 +127,9 @@ class Layout:
         any that we do not know."""
         first = ext.split(".")[0]
         if pair[0] in self._archives:
-            return first not in _DUMPS and (first == _LISTS) == (pair[0] in self._buckets)
-        return first != _LISTS and (first != "tar" or pair[1] == names.BASE)
+            own = self._formats.get(pair[0])
+            return first == own if own else first not in _DUMPS and first not in (_LISTS, _OF_N8N)
+        return first not in (_LISTS, _OF_N8N) and (first != "tar" or pair[1] == names.BASE)
 
     def prefixes(self, source: str | None = None, tier: str | None = None) -> list[str]:
         """What to list to see every backup (of a source, of a tier), none inside another, in key order."""
@@ -191,10 +192,10 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     vault = config.vault
     sources = [source.name for source in config.sources()]
     archives = [source.name for source in config.archives()]
-    buckets = [source.name for source in config.buckets]
+    formats = {each.name: _LISTS for each in config.buckets} | {each.name: _OF_N8N for each in config.n8n}
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
     made = {
-        location: Layout(config.site, template, vault.directories, sources, location, archives, buckets)
+        location: Layout(config.site, template, vault.directories, sources, location, archives, formats)
         for location, template in templates.items()
     }
     for location, layout in made.items():
@@ -231,6 +232,8 @@ def _could_meet(one: SourceConfig, other: SourceConfig) -> str:
 def _extension(config: SourceConfig) -> str:
     if isinstance(config, BucketsConfig):
         return _LISTS
+    if isinstance(config, N8nConfig):
+        return _OF_N8N
     if isinstance(config, FilesConfig):
         return "tar"
     return "dump" if isinstance(config, PostgresConfig) and config.format == "custom" else "sql"

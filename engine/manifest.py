@@ -89,7 +89,7 @@ class Manifest(BaseModel):
     started_at: datetime
     finished_at: datetime
     files: list[StoredFile] = Field(description="The data file first, then its companions.")
-    dump_format: str = Field("sql", description="sql, pg_custom, tar, bucket")
+    dump_format: str = Field("sql", description="sql, pg_custom, tar, bucket, n8n")
     server: Server | None = None
     log: LogPosition = LogPosition()
     rows: dict[str, int] = Field(default_factory=dict, description="By table, at the dump's own snapshot.")
@@ -123,6 +123,13 @@ class Manifest(BaseModel):
         if self.dump_format == "bucket":
             objects, copied = (int(self.contents.get(what, 0)) for what in ("objects", "copied"))
             return f"{objects:,} {'object' if objects == 1 else 'objects'}, {copied:,} copied anew"
+        if self.dump_format == "n8n":
+            told = [(int(self.contents.get(each, 0)), each) for each in ("workflows", "credentials", "tags")]
+            active = f" ({len(self.contents.get('active', ()))} active)"
+            return ", ".join(
+                f"{count:,} {name[:-1] if count == 1 else name}{active if name == 'workflows' else ''}"
+                for count, name in told
+            )
         counts = (
             [(int(self.contents.get(what, 0)), what) for what in ("files", "directories", "links")]
             if self.dump_format == "tar"

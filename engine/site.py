@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import BucketsConfig, FilesConfig, MySQLConfig, ServerSource, SiteConfig, VolumesConfig
+from engine.config import BucketsConfig, FilesConfig, MySQLConfig, N8nConfig, ServerSource, SiteConfig, VolumesConfig
 from engine.errors import BackupError, UnknownName, nearest
 from engine.file_source import FileSource, Source
 from engine.journal import abandoned
@@ -145,11 +145,15 @@ def open_source(config: ServerSource, site: str) -> DatabaseSource:
 
 
 def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
-    """The engine object for configured volumes, files or buckets; connects when first asked something."""
+    """The engine object for configured volumes, files, buckets or n8n; connects when first asked something."""
     if isinstance(config, BucketsConfig):
         from engine.buckets.source import BucketsSource
 
         return BucketsSource(config, vault=vault)
+    if isinstance(config, N8nConfig):
+        from engine.n8n.source import N8nSource
+
+        return N8nSource(config, site=site)
     if isinstance(config, VolumesConfig):
         from engine.volumes import VolumesSource
 

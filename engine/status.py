@@ -114,7 +114,7 @@ def lacks(site: Site, entry: Entry) -> list[str]:
     Raises:
         What ``Catalog.load`` does.
     """
-    if not entry.name.ext.startswith(("tar", "jsonl")):
+    if not entry.name.ext.startswith(("tar", "json")):
         return []
     return site.vault.catalog(entry.location).load(entry).incomplete
 

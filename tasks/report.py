@@ -88,12 +88,14 @@ class Ledger:
             files = sum(int(row.captured.manifest.contents.get("files", 0)) for row in self.rows)
             formats = [row.captured.manifest.dump_format for row in self.rows]
             archives, buckets = formats.count("tar"), formats.count("bucket")
-            databases = len(formats) - archives - buckets
+            n8n = formats.count("n8n")
+            databases = len(formats) - archives - buckets - n8n
+            workflows = sum(int(row.captured.manifest.contents.get("workflows", 0)) for row in self.rows)
             objects = sum(int(row.captured.manifest.contents.get("objects", 0)) for row in self.rows)
             held = [plural(rows, "row")] * bool(databases) + [plural(files, "file")] * bool(archives)
-            held += [plural(objects, "object")] * bool(buckets)
+            held += [plural(objects, "object")] * bool(buckets) + [plural(workflows, "workflow")] * bool(n8n)
             what = [plural(databases, "database")] * bool(databases) + [plural(archives, "archive")] * bool(archives)
-            what += [plural(buckets, "bucket")] * bool(buckets)
+            what += [plural(buckets, "bucket")] * bool(buckets) + [f"{n8n} n8n"] * bool(n8n)
             return (
                 f"{' and '.join(what)} backed up and verified: {', '.join(held)}, "
                 f"{size(stored)} stored at {', '.join(self._places())}{caught}"

@@ -27,6 +27,7 @@ from deployments.cli import (
     restoring,
     restoring_buckets,
     restoring_files,
+    restoring_n8n,
     restoring_volumes,
     shipping,
     snapshots,
@@ -37,7 +38,7 @@ from deployments.cli.run import Terminated
 
 app = typer.Typer(
     name="backups",
-    help="Back up and restore a docker-compose machine: its databases, volumes, buckets and config files.\n\n"
+    help="Back up and restore a docker-compose machine: its databases, volumes, buckets, n8n and config files.\n\n"
     "Everything but apply, up and down works with a site file alone, also on the day Prefect is down.",
     epilog=exits.epilog(),
     no_args_is_help=True,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, cluster)
+restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, restoring_n8n, cluster)
 modules = (
     making,
     snapshots,

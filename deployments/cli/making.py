@@ -98,7 +98,7 @@ def _targets(
         raise UnknownName(f"Site {site.name} backs up no database {database!r}.", remedy=nearest(database, known))
     raise ConfigError(
         f"Site {site.name} has nothing to back up.",
-        remedy="add a mysql:, postgres:, volumes:, buckets: or config: section to the site file",
+        remedy="add a mysql:, postgres:, volumes:, buckets:, n8n: or config: section to the site file",
     )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.config import BucketsConfig, ConfigFilesConfig, MySQLConfig, PostgresConfig, SourceConfig, VolumesConfig
+from engine.config import (
+    BucketsConfig,
+    ConfigFilesConfig,
+    MySQLConfig,
+    N8nConfig,
+    PostgresConfig,
+    SourceConfig,
+    VolumesConfig,
+)
 from engine.drill.base import SourceDrill
 
 
@@ -13,6 +21,7 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
     from engine.drill.buckets import BucketsDrill
     from engine.drill.config_files import ConfigFilesDrill
     from engine.drill.mysql import MySQLDrill
+    from engine.drill.n8n import N8nDrill
     from engine.drill.postgres import PostgresDrill
     from engine.drill.volumes import VolumesDrill
 
@@ -22,5 +31,6 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
         VolumesConfig: VolumesDrill,
         ConfigFilesConfig: ConfigFilesDrill,
         BucketsConfig: BucketsDrill,
+        N8nConfig: N8nDrill,
     }
     return known[type(config)]

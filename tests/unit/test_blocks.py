@@ -15,6 +15,7 @@ from blocks import (
     DockerEngine,
     KeyRing,
     MySQLServer,
+    N8nInstance,
     ObjectStore,
     PostgresServer,
     Vault,
@@ -26,6 +27,7 @@ from engine.config import (
     ConfigFilesConfig,
     KeyRingConfig,
     MySQLConfig,
+    N8nConfig,
     ObjectStoreConfig,
     PostgresConfig,
     SiteConfig,
@@ -42,6 +44,7 @@ PAIRS: list[tuple[type[Block], type[BaseModel]]] = [
     (DockerEngine, VolumesConfig),
     (ConfigFiles, ConfigFilesConfig),
     (BucketEndpoint, BucketsConfig),
+    (N8nInstance, N8nConfig),
 ]
 
 
@@ -58,7 +61,7 @@ def test_a_block_has_the_fields_and_defaults_of_its_configuration(block: type[Bl
 def test_the_slugs_are_fixed() -> None:
     assert [kind.get_block_type_slug() for kind in ALL] == [
         "key-ring", "object-store", "vault", "mysql-server", "postgres-server", "docker-engine", "config-files",
-        "bucket-endpoint", "site",
+        "bucket-endpoint", "n8n-instance", "site",
     ]  # fmt: skip
 
 
@@ -73,6 +76,7 @@ def test_every_secret_is_declared_as_one() -> None:
         "docker-engine": [],
         "config-files": [],
         "bucket-endpoint": ["access_key", "secret_key"],
+        "n8n-instance": ["api_key", "encryption_key"],
         "site": [],
     }
 
@@ -85,9 +89,10 @@ def test_a_site_becomes_documents_whose_names_prefect_accepts() -> None:
     site = SiteConfig.model_validate({
         "site": "s", "vault": {"root": "/v", "replicas": [{"name": "Off_site", "bucket": "b"}]},
         "mysql": [{"name": "CRM db"}], "postgres": {}, "config": {"paths": ["/etc/nginx"]},
-        "volumes": {"volumes": ["data"]}, "buckets": {"buckets": ["uploads"]},
+        "volumes": {"volumes": ["data"]}, "buckets": {"buckets": ["uploads"]}, "n8n": {},
     })  # fmt: skip
     names = [name for name, _ in documents(site)]
-    assert names == ["s", "s-off-site", "s", "s-crm-db", "s-postgres", "s-volumes", "s-config", "s-buckets", "s"]
+    sources = ["s-crm-db", "s-postgres", "s-volumes", "s-config", "s-buckets", "s-n8n"]
+    assert names == ["s", "s-off-site", "s", *sources, "s"]
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
     assert document_name("a", "B.c_d") == "a-b-c-d"

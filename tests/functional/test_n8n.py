@@ -1,0 +1,179 @@
+"""A real n8n: backed up whole, broken, and brought back under its own ids; nothing twice, nothing active elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import backup
+from engine.config import SiteConfig
+from engine.drill.run import DrillRequest, drill
+from engine.drill.verdict import PROVEN
+from engine.errors import ConfirmationNeeded, CredentialsRefused, MissingGrant, RestoreRefused, Unreachable, WrongKey
+from engine.n8n.instance import Instance
+from engine.n8n.plan import N8nRequest, make_plan
+from engine.n8n.restore import run
+from engine.site import Site, Target
+from tests.functional.vault_helpers import PASSPHRASE
+from tests.servers.n8n import N8n
+
+SECRET = "FAKE-value-of-a-credential"
+TARGET = Target("n8n", "n8n")
+
+
+def site_of(root: Path, *instances: dict[str, Any]) -> Site:
+    vault = {"root": str(root), "keys": {"current": "main", "keys": {"main": PASSPHRASE}}}
+    return Site(SiteConfig.model_validate({"site": "workbench", "vault": vault, "n8n": list(instances)}))
+
+
+def webhook(name: str, path: str, nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """A workflow that a webhook starts and whose last node answers."""
+    start = {
+        "id": "1", "name": "Webhook", "type": "n8n-nodes-base.webhook", "typeVersion": 2, "position": [0, 0],
+        "webhookId": path, "parameters": {"path": path, "httpMethod": "GET", "responseMode": "lastNode"},
+    }  # fmt: skip
+    chain = [start, *nodes]
+    links = {one["name"]: {"main": [[{"node": other["name"], "type": "main", "index": 0}]]}
+             for one, other in itertools.pairwise(chain)}  # fmt: skip
+    return {"name": name, "nodes": chain, "connections": links, "settings": {"executionOrder": "v1"}}
+
+
+def says(text: str, number: int = 2) -> dict[str, Any]:
+    """A node that gives one field."""
+    field = {"id": "a", "name": "said", "value": text, "type": "string"}
+    return {
+        "id": str(number), "name": f"Set {number}", "type": "n8n-nodes-base.set", "typeVersion": 3.4,
+        "position": [number * 200, 0], "parameters": {"assignments": {"assignments": [field]}, "options": {}},
+    }  # fmt: skip
+
+
+@dataclass
+class Filled:
+    """An n8n with workflows; ids by name."""
+
+    n8n: N8n
+    ids: dict[str, str]
+
+    def active(self) -> set[str]:
+        return {each["name"] for each in self.n8n.api("GET", "/workflows")["data"] if each["active"]}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """An active webhook that calls a sub-workflow, another that is not active, a tag, two credentials."""
+    with N8n(tmp_path_factory.mktemp("n8n") / "a").running() as n8n:
+        called = {
+            "name": "sub", "settings": {"executionOrder": "v1"},
+            "nodes": [
+                {"id": "1", "name": "Start", "type": "n8n-nodes-base.executeWorkflowTrigger", "typeVersion": 1.1,
+                 "position": [0, 0], "parameters": {"inputSource": "passthrough"}},
+                says("from the sub-workflow"),
+            ],
+            "connections": {"Start": {"main": [[{"node": "Set 2", "type": "main", "index": 0}]]}},
+        }  # fmt: skip
+        sub = n8n.api("POST", "/workflows", called)["id"]
+        call = {
+            "id": "2", "name": "Call", "type": "n8n-nodes-base.executeWorkflow", "typeVersion": 1.2,
+            "position": [200, 0],
+            "parameters": {"workflowId": {"__rl": True, "mode": "id", "value": sub}, "options": {}},
+        }  # fmt: skip
+        caller = n8n.api("POST", "/workflows", webhook("caller", "call", [call]))["id"]
+        idle = n8n.api("POST", "/workflows", webhook("idle", "idle", [says("never")]))["id"]
+        tag = n8n.api("POST", "/tags", {"name": "production"})["id"]
+        n8n.api("PUT", f"/workflows/{caller}/tags", [{"id": tag}])
+        for kind, data in (("httpHeaderAuth", {"name": "X-Token", "value": SECRET}),
+                           ("httpBasicAuth", {"user": "me", "password": SECRET})):  # fmt: skip
+            n8n.api("POST", "/credentials", {"name": kind, "type": kind, "data": data})
+        n8n.api("POST", f"/workflows/{sub}/activate")
+        n8n.api("POST", f"/workflows/{caller}/activate")
+        assert n8n.webhook("call").json() == {"said": "from the sub-workflow"}
+        yield Filled(n8n, {"sub": sub, "caller": caller, "idle": idle})
+
+
+def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n8n = filled.n8n
+    monkeypatch.setattr("engine.n8n.instance.PAGE", 1)
+    with site_of(tmp_path / "v", {"name": "n8n", **n8n.document}) as site:
+        made = backup.backup_one(site, TARGET, tier="daily")
+        assert made.manifest.holds == "3 workflows (2 active), 2 credentials, 1 tag"
+        assert made.manifest.contents["active"] == sorted([filled.ids["sub"], filled.ids["caller"]])
+        assert made.manifest.contents["version"].startswith("2.") and not made.manifest.incomplete
+        assert "every credential opened with n8n's own key" in made.report.checks
+        stored = {part.role: part.file for part in made.manifest.files}
+        assert set(stored) == {"data", "credentials", "tags", "key"}
+        assert b"".join(site.vault.read_part(made.entry, made.manifest, "key")).decode() == n8n.key
+        (piece,) = drill(site, DrillRequest()).pieces()
+        assert piece.verdict == PROVEN, piece.checks
+
+        n8n.api("POST", f"/workflows/{filled.ids['sub']}/deactivate")
+        n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
+        n8n.api("DELETE", f"/workflows/{filled.ids['caller']}")
+        broken = {**webhook("idle", "idle", [says("broken")])}
+        n8n.api("PUT", f"/workflows/{filled.ids['idle']}", broken)
+        plan = make_plan(site, N8nRequest(activate=True, safety_backup=False))
+        assert [each["name"] for each in plan.workflows.new] == ["caller"]
+        assert [each["name"] for each in plan.workflows.differing] == ["idle"]
+        assert len(plan.workflows.same) == 1 and len(plan.credentials.same) == 2
+        with pytest.raises(ConfirmationNeeded, match="workflow idle"):
+            run(site, plan)
+        done = run(site, plan, approved=True)
+        assert (done.workflows, done.credentials, done.same) == (2, 0, 3)
+        assert set(done.activated) == {filled.ids["sub"], filled.ids["caller"]}
+        assert filled.active() == {"sub", "caller"}
+        assert n8n.webhook("call").json() == {"said": "from the sub-workflow"}
+        found = n8n.api("GET", "/workflows")["data"]
+        assert sorted(each["id"] for each in found) == sorted(filled.ids.values()), "each once"
+        assert [[tag["name"] for tag in each["tags"]] for each in found if each["name"] == "caller"] == [["production"]]
+        again = make_plan(site, N8nRequest(activate=True))
+        assert (len(again.workflows.same), len(again.credentials.same), again.differing) == (3, 2, 0)
+        assert not again.workflows.wanted and not again.credentials.wanted
+
+
+@pytest.mark.sampled
+def test_another_n8n_gets_everything_inactive_and_only_with_the_right_key(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = N8n(tmp_path / "b")
+    wrong = {**N8n(tmp_path / "c", key="FAKE-another-key-0123456789").document, "name": "wrong"}
+    instances = ({"name": "n8n", **filled.n8n.document}, {"name": "trial", **fresh.document}, wrong)
+    with site_of(tmp_path / "v", *instances) as site:
+        backup.backup_one(site, TARGET, tier="daily")
+        with pytest.raises(WrongKey, match="does not open the credential"):
+            make_plan(site, N8nRequest("n8n", into="wrong"))
+        with pytest.raises(RestoreRefused, match="never made active in trial"):
+            make_plan(site, N8nRequest("n8n", into="trial", activate=True))
+        with monkeypatch.context() as patched:
+            patched.setattr(Instance, "version", lambda self: "1.9.3")
+            with pytest.raises(RestoreRefused, match="is n8n 1.9.3, older than"):
+                make_plan(site, N8nRequest("n8n", into="trial"))
+        plan = make_plan(site, N8nRequest("n8n", into="trial"))
+        assert (len(plan.workflows.new), len(plan.credentials.new), plan.activated) == (3, 2, [])
+        done = run(site, plan)
+        assert (done.workflows, done.credentials, done.activated) == (3, 2, [])
+    with fresh.running():
+        there = fresh.api("GET", "/workflows")["data"]
+        assert {each["id"] for each in there} == set(filled.ids.values())
+        assert not any(each["active"] for each in there), "nothing is ever made active elsewhere"
+        assert SECRET not in str(there)
+
+
+def test_keys_and_scopes_that_do_not_do_are_told_in_words(filled: Filled, tmp_path: Path) -> None:
+    given = {"name": "n8n", **filled.n8n.document}
+    with site_of(tmp_path / "v", {**given, "api_key": filled.n8n.new_api_key(["tag:list"])}) as site:
+        with pytest.raises(MissingGrant, match="lacks the scope workflow:list") as told:
+            backup.preflight(site, TARGET)
+        assert "workflow:activate" in told.value.remedy
+    with site_of(tmp_path / "v", {**given, "api_key": "FAKE-key"}) as site:
+        with pytest.raises(CredentialsRefused, match="does not know the API key") as refused:
+            backup.preflight(site, TARGET)
+        assert "FAKE-key" not in str(refused.value)
+    with site_of(tmp_path / "v", {**given, "url": "http://127.0.0.1:1"}) as site:
+        with pytest.raises(Unreachable, match="does not answer"):
+            backup.preflight(site, TARGET)
