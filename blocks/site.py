@@ -6,11 +6,12 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from blocks.base import LENIENT
 from blocks.bucket_endpoint import BucketEndpoint
 from blocks.config_files import ConfigFiles
+from blocks.container_images import ContainerImages
 from blocks.docker_engine import DockerEngine
 from blocks.key_ring import KeyRing
 from blocks.mysql_server import MySQLServer
@@ -22,7 +23,9 @@ from engine.config import DrillConfig, SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
-_SOURCES = (MySQLServer, PostgresServer, DockerEngine, ConfigFiles, BucketEndpoint, N8nInstance)
+_SOURCES = (
+    MySQLServer, PostgresServer, DockerEngine, ConfigFiles, ContainerImages, BucketEndpoint, N8nInstance
+)  # fmt: skip
 
 
 class Site(Block):
@@ -39,13 +42,19 @@ class Site(Block):
         title="Sources",
         description="Blocks of what is backed up, such as mysql-server/workset-mysql, "
         "postgres-server/workbench-postgres, docker-engine/workbench-volumes, config-files/workbench-config, "
-        "bucket-endpoint/workbench-buckets or n8n-instance/workbench-n8n.",
+        "container-images/workbench-images, bucket-endpoint/workbench-buckets or n8n-instance/workbench-n8n.",
     )
 
     drill: dict[str, Any] = Field(
         default_factory=dict,
         title="Restore drills",
         description="Targets and queries that drills hold the site against: rto, rpo, sample, queries.",
+    )
+
+    site_file: SecretStr = Field(
+        default=SecretStr(""),
+        title="Site file",
+        description="The file these blocks were made from, as it was written. Sealed into every recovery point.",
     )
 
     def to_config(self, name: str) -> SiteConfig:
@@ -62,6 +71,7 @@ class Site(Block):
         config = [_load(ConfigFiles, each).to_config() for each in self._of(ConfigFiles)]
         buckets = [_load(BucketEndpoint, each).to_config() for each in self._of(BucketEndpoint)]
         n8n = [_load(N8nInstance, each).to_config() for each in self._of(N8nInstance)]
+        images = [_load(ContainerImages, each).to_config() for each in self._of(ContainerImages)]
         try:
             drill = DrillConfig.model_validate(self.drill)
             return SiteConfig(
@@ -74,6 +84,7 @@ class Site(Block):
                 config=config,
                 buckets=buckets,
                 n8n=n8n,
+                images=images,
             )
         except ValidationError as error:
             raise ConfigError(
@@ -88,7 +99,7 @@ class Site(Block):
                 raise ConfigError(
                     f"The site names a source {each!r}, which is no block of a source.",
                     remedy="write it as mysql-server/<name>, postgres-server/<name>, docker-engine/<name>, "
-                    "config-files/<name>, bucket-endpoint/<name> or n8n-instance/<name>",
+                    "config-files/<name>, container-images/<name>, bucket-endpoint/<name> or n8n-instance/<name>",
                 )
         return [each for each in self.sources if each.split("/")[0] == slug]
 
@@ -123,6 +134,11 @@ def set_current_key(name: str, key_id: str) -> bool:
     ring.current = key_id
     ring.save(document or name, overwrite=True)
     return True
+
+
+def load_text(name: str) -> str:
+    """The site file that the site's blocks were made from; empty where they were made by hand. Raises UnknownName."""
+    return _load(Site, f"site/{name}").site_file.get_secret_value()
 
 
 def _load(kind: type[BlockT], reference: str) -> BlockT:

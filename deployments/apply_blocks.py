@@ -11,6 +11,7 @@ from pydantic import Secret, SecretStr
 from blocks import (
     BucketEndpoint,
     ConfigFiles,
+    ContainerImages,
     DockerEngine,
     KeyRing,
     MySQLServer,
@@ -26,6 +27,7 @@ from deployments.report import ApplyReport
 from engine.config import (
     BucketsConfig,
     ConfigFilesConfig,
+    ImagesConfig,
     MySQLConfig,
     N8nConfig,
     PostgresConfig,
@@ -44,11 +46,16 @@ _BLOCKS: dict[type, type[Block]] = {
     ConfigFilesConfig: ConfigFiles,
     BucketsConfig: BucketEndpoint,
     N8nConfig: N8nInstance,
+    ImagesConfig: ContainerImages,
 }
 
 
-def documents(site: SiteConfig) -> list[tuple[str, Block]]:
-    """A site's blocks by document name, in the order in which they can be saved."""
+def documents(site: SiteConfig, text: str = "") -> list[tuple[str, Block]]:
+    """A site's blocks by document name, in the order in which they can be saved.
+
+    Args:
+        text: The site file as it was written.
+    """
     vault = site.vault
     ring = KeyRing(
         current=vault.keys.current, keys={name: key.get_secret_value() for name, key in vault.keys.keys.items()}
@@ -68,14 +75,17 @@ def documents(site: SiteConfig) -> list[tuple[str, Block]]:
         sources.append(f"{kind.get_block_type_slug()}/{name}")
         found.append((name, kind(**_fields(source))))
     drill = site.drill.model_dump(exclude_defaults=True)
-    found.append((site.site, Site(vault=f"vault/{site.site}", sources=sources, drill=drill)))
+    index = Site(vault=f"vault/{site.site}", sources=sources, drill=drill, site_file=SecretStr(text))
+    found.append((site.site, index))
     return found
 
 
-def apply(client: SyncPrefectClient, site: SiteConfig, memory: Memory, report: ApplyReport, force: bool) -> None:
+def apply(
+    client: SyncPrefectClient, site: SiteConfig, memory: Memory, report: ApplyReport, force: bool, text: str = ""
+) -> None:
     """Save every block of the site that is new or whose file changed."""
     ring: Block | None = None
-    for name, block in documents(site):
+    for name, block in documents(site, text):
         if isinstance(block, Vault):
             assert ring is not None
             block.keys = ring  # type: ignore[assignment]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Problem = tuple[Path_, str]
 """Where in the file, and what is wrong there."""
 
-KINDS = ("mysql", "postgres", "volumes", "buckets", "n8n", "config")
-_ONE_OR_MANY = ("mysql", "postgres", "volumes", "buckets", "n8n", "config")
+KINDS = ("mysql", "postgres", "volumes", "images", "buckets", "n8n", "config")
+_ONE_OR_MANY = KINDS
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from engine import archive, buckets, n8n, stopping
+from engine import stopping
 from engine.catalog import Entry
 from engine.errors import BackupError
 from engine.file_source import Source
@@ -21,9 +21,6 @@ from engine.site import Site, Target
 from engine.source import Preflight
 from engine.stores.base import Stored
 from engine.verify import VerifyReport, recent_sizes, verify_backup
-
-_OF_FILES = (archive.DUMP_FORMAT, buckets.DUMP_FORMAT, n8n.DUMP_FORMAT)
-"""What is proven without a server's reader."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def verify(site: Site, entry: Entry, *, progress: Progress = silent, new: bool =
         site.vault,
         entry.location,
         entry,
-        None if manifest.dump_format in _OF_FILES else site.source(manifest.source).inspect,
+        None if manifest.is_archive else site.source(manifest.source).inspect,
         recent=recent_sizes(site.vault, entry, manifest),
         floor_bytes=config.floor_bytes,
         progress=progress,

@@ -261,11 +261,38 @@ class N8nConfig(Model):
         return [self.name]
 
 
+class ImagesConfig(Model):
+    """The containers of a compose project, and the images that they run on."""
+
+    name: str = Field("images", description="Name of this source in the site, and of its records.")
+    project: str | None = Field(None, description="Compose project of the containers; empty: the site's name.")
+    containers: list[str] = Field(
+        default_factory=list, description="Further containers by their own name, which are of no compose project."
+    )
+    save: Literal["built", "all"] = Field(
+        "built",
+        description="Which images are stored: built: those that no registry has, made on this machine. all: every one, "
+        "so that nothing has to be pulled when the machine is restored.",
+    )
+    docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty; or tcp://host:2376.")
+    tls_ca: str | None = Field(None, description="CA file of an engine at tcp://.")
+    tls_cert: str | None = Field(None, description="Our certificate's file, which that engine asks for.")
+    tls_key: str | None = Field(None, description="Its key's file.")
+    floor_bytes: int = Field(0, ge=0, description="A stored record smaller than this fails verification.")
+
+    @property
+    def databases(self) -> list[str]:
+        """What is backed up apart: one record, called like the source."""
+        return [self.name]
+
+
 ServerSource = MySQLConfig | PostgresConfig
 """A database server."""
-FilesConfig = VolumesConfig | ConfigFilesConfig | BucketsConfig | N8nConfig
-"""What is no database server: archives of files, buckets, n8n."""
-SourceConfig = MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig | BucketsConfig | N8nConfig
+FilesConfig = VolumesConfig | ConfigFilesConfig | ImagesConfig | BucketsConfig | N8nConfig
+"""What is no database server: archives of files, containers with their images, buckets, n8n."""
+SourceConfig = (
+    MySQLConfig | PostgresConfig | VolumesConfig | ConfigFilesConfig | ImagesConfig | BucketsConfig | N8nConfig
+)
 """Anything that a site backs up. Each has a ``name``, ``databases`` (of a source that is no server: the names of
 its archives) and ``floor_bytes``."""
 
@@ -326,10 +353,11 @@ class SiteConfig(Model):
     postgres: list[PostgresConfig] = Field(default_factory=list)
     volumes: list[VolumesConfig] = Field(default_factory=list)
     config: list[ConfigFilesConfig] = Field(default_factory=list)
+    images: list[ImagesConfig] = Field(default_factory=list)
     buckets: list[BucketsConfig] = Field(default_factory=list)
     n8n: list[N8nConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "volumes", "config", "buckets", "n8n", mode="before")
+    @field_validator("mysql", "postgres", "volumes", "config", "images", "buckets", "n8n", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -379,8 +407,8 @@ class SiteConfig(Model):
         return [*self.servers(), *self.archives()]
 
     def archives(self) -> list[FilesConfig]:
-        """Everything that is no database server: archives of files, then buckets, then n8n."""
-        return [*self.volumes, *self.config, *self.buckets, *self.n8n]
+        """Everything that is no database server: archives of files, containers with their images, buckets, n8n."""
+        return [*self.volumes, *self.config, *self.images, *self.buckets, *self.n8n]
 
     def servers(self) -> list[ServerSource]:
         """Every database server."""
@@ -412,16 +440,17 @@ class SiteConfig(Model):
             raise ConfigError(
                 f"The source {name!r} holds {what}, not databases.",
                 kept="nothing was changed",
-                remedy=f"bring {what} back with: backups {command} --source {name}",
+                remedy=f"bring {what} back with: backups {command.format(name)}",
             )
         return source
 
 
 _OTHERS: dict[type, tuple[str, str]] = {
-    VolumesConfig: ("files", "restore-volume"),
-    ConfigFilesConfig: ("files", "restore-config"),
-    BucketsConfig: ("objects", "restore-bucket"),
-    N8nConfig: ("workflows", "restore-n8n"),
+    VolumesConfig: ("files", "restore-volume --source {}"),
+    ConfigFilesConfig: ("files", "restore-config --source {}"),
+    ImagesConfig: ("containers", "restore-site --only {}"),
+    BucketsConfig: ("objects", "restore-bucket --source {}"),
+    N8nConfig: ("workflows", "restore-n8n --source {}"),
 }
 """What sources that are no servers hold, and the command that brings it back."""
 

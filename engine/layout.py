@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine import names
-from engine.config import BucketsConfig, FilesConfig, N8nConfig, PostgresConfig, SiteConfig, SourceConfig
+from engine.config import BucketsConfig, FilesConfig, ImagesConfig, N8nConfig, PostgresConfig, SiteConfig, SourceConfig
 from engine.errors import ConfigError, nearest
 
 FIELDS = ("site", "source", "tier", "directory", "yyyy", "mm", "dd")
@@ -51,6 +51,7 @@ class Layout:
         archives: Which of the sources are archives of files: these have no logs and no base backups, and where
             they share a folder with a server's dumps, the extension tells them apart.
         formats: The extension of those of these that are no archives: of buckets, whose backups are lists; of n8n.
+        images: Which of them are records of containers, whose images are saved beside.
 
     Raises:
         ConfigError: The template or a directory is none.
@@ -65,15 +66,17 @@ class Layout:
         store: str = "local",
         archives: Iterable[str] = (),
         formats: Mapping[str, str] | None = None,
+        images: Iterable[str] = (),
     ) -> None:
         self.site = site
         self.template = _checked(template.strip("/"), FIELDS, f"the path template of {store}", template)
         self._directories = {
             key: _checked(value.strip("/"), (), f"the directory of {key}", value) for key, value in directories.items()
         }
-        self.tiers = (*names.TIERS, *self._further_tiers())
         self._archives = frozenset(archives)
         self._formats = dict(formats or {})
+        self._images = frozenset(images)
+        self.tiers = (*names.TIERS, *([names.IMAGE] if self._images else []), *self._further_tiers())
         self._patterns: dict[str, list[Pair]] = {}
         for source in sources:
             if not _SOURCE.match(source):
@@ -84,11 +87,13 @@ class Layout:
             for tier in self.tiers:
                 if source in self._archives and tier in _OF_SERVERS:
                     continue
+                if tier == names.IMAGE and source not in self._images:
+                    continue
                 self._patterns.setdefault(self._pattern(source, tier), []).append((source, tier))
 
     def _further_tiers(self) -> list[str]:
         named = {key.rsplit("/", 1)[-1] for key in self._directories}
-        return sorted(named - set(names.TIERS) - {"*"})
+        return sorted(named - set(names.TIERS) - {"*", names.IMAGE})
 
     def folder(self, source: str, tier: str, taken_at: datetime) -> str:
         """Folder of a backup, without slashes at its ends."""
@@ -126,6 +131,10 @@ class Layout:
         """Could a file with that extension be a backup of that source and tier? What other tools made may have
         any that we do not know."""
         first = ext.split(".")[0]
+        if pair[0] in self._images:
+            return first == ("tar" if pair[1] == names.IMAGE else names.RECORD_EXT)
+        if first == names.RECORD_EXT:
+            return False
         if pair[0] in self._archives:
             own = self._formats.get(pair[0])
             return first == own if own else first not in _DUMPS and first not in (_LISTS, _OF_N8N)
@@ -193,9 +202,10 @@ def layouts(config: SiteConfig) -> dict[str, Layout]:
     sources = [source.name for source in config.sources()]
     archives = [source.name for source in config.archives()]
     formats = {each.name: _LISTS for each in config.buckets} | {each.name: _OF_N8N for each in config.n8n}
+    images = [source.name for source in config.images]
     templates = {"local": vault.path, **{each.name: each.path or vault.path for each in vault.replicas}}
     made = {
-        location: Layout(config.site, template, vault.directories, sources, location, archives, formats)
+        location: Layout(config.site, template, vault.directories, sources, location, archives, formats, images)
         for location, template in templates.items()
     }
     for location, layout in made.items():
@@ -234,6 +244,8 @@ def _extension(config: SourceConfig) -> str:
         return _LISTS
     if isinstance(config, N8nConfig):
         return _OF_N8N
+    if isinstance(config, ImagesConfig):
+        return names.RECORD_EXT
     if isinstance(config, FilesConfig):
         return "tar"
     return "dump" if isinstance(config, PostgresConfig) and config.format == "custom" else "sql"

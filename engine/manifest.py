@@ -120,27 +120,38 @@ class Manifest(BaseModel):
     @property
     def holds(self) -> str:
         """What is in it, for people: ``3 tables, 2,100 rows`` or ``120 files, 14 directories, 9 links``."""
-        if self.dump_format == "bucket":
-            objects, copied = (int(self.contents.get(what, 0)) for what in ("objects", "copied"))
-            return f"{objects:,} {'object' if objects == 1 else 'objects'}, {copied:,} copied anew"
-        if self.dump_format == "n8n":
-            told = [(int(self.contents.get(each, 0)), each) for each in ("workflows", "credentials", "tags")]
-            active = f" ({len(self.contents.get('active', ()))} active)"
-            return ", ".join(
-                f"{count:,} {name[:-1] if count == 1 else name}{active if name == 'workflows' else ''}"
-                for count, name in told
-            )
+        counted = _COUNTED.get(self.dump_format)
         counts = (
-            [(int(self.contents.get(what, 0)), what) for what in ("files", "directories", "links")]
-            if self.dump_format == "tar"
+            [(int(self.contents.get(what, 0)), what) for what in counted]
+            if counted
             else [(len(self.rows), "tables"), (self.total_rows, "rows")]
         )
-        return ", ".join(f"{count:,} {_singular(what) if count == 1 else what}" for count, what in counts)
+        told = [f"{count:,} {_singular(what) if count == 1 else what}" for count, what in counts]
+        if self.dump_format == "bucket":
+            told.append(f"{int(self.contents.get('copied', 0)):,} copied anew")
+        if self.dump_format == "n8n":
+            told[0] += f" ({len(self.contents.get('active', ()))} active)"
+        return ", ".join(told)
+
+    @property
+    def is_archive(self) -> bool:
+        """Is it proven by its own parts, without asking its source?"""
+        return self.dump_format in _COUNTED
 
     @property
     def taken_at(self) -> datetime:
         parsed = names.parse_file(self.file)
         return parsed.taken_at if parsed else self.started_at
+
+
+_COUNTED = {
+    "tar": ("files", "directories", "links"),
+    "containers": ("containers", "images", "networks"),
+    "image": ("layers",),
+    "bucket": ("objects",),
+    "n8n": ("workflows", "credentials", "tags"),
+}
+"""By format of what is no database: the facts that say how much it holds."""
 
 
 def _singular(word: str) -> str:

@@ -41,11 +41,15 @@ BASE = "base"
 BINLOGS, WAL = "binlogs", "wal"
 LOGS = (BINLOGS, WAL)
 """Tiers of shipped logs. Each log is a backup of its own, called as the server calls it."""
+IMAGE = "image"
+"""Tier of saved Docker images, which only sources of images have. Each is kept while a kept record needs it."""
+RECORD_EXT = "containers"
+"""How the extension of a record of containers begins; no other kind of backup has it."""
 WEEKLY, MONTHLY = "weekly", "monthly"
 ARCHIVES = (WEEKLY, MONTHLY)
 """Tiers of what is promoted from newer ones to be kept for long."""
 TIERS = ("hourly", "daily", "weekly", "monthly", "pre-deployment", "manual", SAFETY, RECOVERED, BASE, *LOGS)
-NEVER_LATEST = frozenset((SAFETY, RECOVERED, BASE, *LOGS))
+NEVER_LATEST = frozenset((SAFETY, RECOVERED, BASE, IMAGE, *LOGS))
 """Tiers that are no backups of a database as it last was."""
 
 

@@ -83,16 +83,21 @@ def lives(container: Any) -> bool:
 def reserved(containers: Iterable[Any], locks: Path) -> Iterator[None]:
     """Wait until no other run has halted one of these containers, and keep others from it."""
     with contextlib.ExitStack() as stack:
-        for identity in sorted({str(each.id) for each in containers}):
+        for identity, container in sorted({str(each.id): each for each in containers}.items()):
             while True:
                 stopping.check("waiting for another run that has stopped the same container")
                 locks.mkdir(parents=True, exist_ok=True, mode=0o700)
                 try:
-                    stack.enter_context(held(locks / f"container-{identity[:24]}.lock", f"container {identity[:12]}"))
+                    stack.enter_context(held(lock_of(container, locks), f"container {identity[:12]}"))
                     break
                 except LockHeld:
                     time.sleep(0.2)
         yield
+
+
+def lock_of(container: Any, locks: Path) -> Path:
+    """What a run holds that has halted this container."""
+    return locks / f"container-{str(container.id)[:24]}.lock"
 
 
 def halt(containers: Sequence[tuple[Any, How]], journal: Journal, seconds: int) -> list[Any]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import BucketsConfig, FilesConfig, MySQLConfig, N8nConfig, ServerSource, SiteConfig, VolumesConfig
+from engine.config import (
+    BucketsConfig,
+    FilesConfig,
+    ImagesConfig,
+    MySQLConfig,
+    N8nConfig,
+    ServerSource,
+    SiteConfig,
+    VolumesConfig,
+)
 from engine.errors import BackupError, UnknownName, nearest
 from engine.file_source import FileSource, Source
 from engine.journal import abandoned
@@ -145,7 +154,7 @@ def open_source(config: ServerSource, site: str) -> DatabaseSource:
 
 
 def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
-    """The engine object for configured volumes, files, buckets or n8n; connects when first asked something."""
+    """The engine object for what is configured and no server; connects when first asked something."""
     if isinstance(config, BucketsConfig):
         from engine.buckets.source import BucketsSource
 
@@ -158,6 +167,10 @@ def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
         from engine.volumes import VolumesSource
 
         return VolumesSource(config, site=site, state=vault.state)
+    if isinstance(config, ImagesConfig):
+        from engine.images.source import ImagesSource
+
+        return ImagesSource(config, site=site, vault=vault)
     from engine.config_files import ConfigFilesSource
 
     return ConfigFilesSource(config, vault=vault.root)

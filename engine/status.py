@@ -114,7 +114,7 @@ def lacks(site: Site, entry: Entry) -> list[str]:
     Raises:
         What ``Catalog.load`` does.
     """
-    if not entry.name.ext.startswith(("tar", "json")):
+    if not entry.name.ext.startswith(("tar", "json", names.RECORD_EXT)):
         return []
     return site.vault.catalog(entry.location).load(entry).incomplete
 

@@ -18,6 +18,7 @@ from engine.buckets.verify import verify as verify_contents
 from engine.catalog import Entry
 from engine.codec import check_stored, decode
 from engine.errors import BackupError, IntegrityError, NotFound
+from engine.images import record, saved
 from engine.manifest import Manifest, StoredFile
 from engine.n8n import parts as n8n_parts
 from engine.postgres import base_verify
@@ -35,12 +36,12 @@ SMALL_FAILURE = 0.1
 """Below this multiple, a failure: a dump that lost its data. An archive of files is only warned about: its listing
 proves what it holds, and an exclude makes it small at once; a bucket may be emptied."""
 
-_MAY_SHRINK = (archive.DUMP_FORMAT, buckets.DUMP_FORMAT, n8n.DUMP_FORMAT)
-
 _BY_PARTS: dict[str, tuple[Callable[[Manifest, Callable[[str], Iterable[bytes]]], int], str]] = {
     base_verify.DUMP_FORMAT: (base_verify.verify, "the server's own manifest"),
     archive.DUMP_FORMAT: (archive.verify, "every file against the listing"),
     n8n.DUMP_FORMAT: (n8n_parts.verify, "every credential opened with n8n's own key"),
+    record.DUMP_FORMAT: (record.verify, "every container with its image"),
+    saved.DUMP_FORMAT: (saved.verify, "every layer's digest"),
 }
 """By format: what proves a backup from its own parts, and how that is called."""
 
@@ -134,7 +135,7 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
         return []
     usual = statistics.median(recent[:RECENT])
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
-    if size < SMALL_FAILURE * usual and manifest.dump_format not in _MAY_SHRINK:
+    if size < SMALL_FAILURE * usual and not manifest.is_archive:
         raise IntegrityError(
             f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
         )

@@ -87,8 +87,8 @@ class Ledger:
             caught = f", {plural(len(self.caught_up), 'copy')} caught up" if self.caught_up else ""
             files = sum(int(row.captured.manifest.contents.get("files", 0)) for row in self.rows)
             formats = [row.captured.manifest.dump_format for row in self.rows]
-            archives, buckets = formats.count("tar"), formats.count("bucket")
-            n8n = formats.count("n8n")
+            buckets, n8n = formats.count("bucket"), formats.count("n8n")
+            archives = sum(row.captured.manifest.is_archive for row in self.rows) - buckets - n8n
             databases = len(formats) - archives - buckets - n8n
             workflows = sum(int(row.captured.manifest.contents.get("workflows", 0)) for row in self.rows)
             objects = sum(int(row.captured.manifest.contents.get("objects", 0)) for row in self.rows)

@@ -7,6 +7,7 @@ from typing import Any
 from engine.config import (
     BucketsConfig,
     ConfigFilesConfig,
+    ImagesConfig,
     MySQLConfig,
     N8nConfig,
     PostgresConfig,
@@ -20,6 +21,7 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
     """The class for a source's kind."""
     from engine.drill.buckets import BucketsDrill
     from engine.drill.config_files import ConfigFilesDrill
+    from engine.drill.images import ImagesDrill
     from engine.drill.mysql import MySQLDrill
     from engine.drill.n8n import N8nDrill
     from engine.drill.postgres import PostgresDrill
@@ -32,5 +34,6 @@ def drill_class(config: SourceConfig) -> type[SourceDrill[Any]]:
         ConfigFilesConfig: ConfigFilesDrill,
         BucketsConfig: BucketsDrill,
         N8nConfig: N8nDrill,
+        ImagesConfig: ImagesDrill,
     }
     return known[type(config)]

@@ -11,6 +11,7 @@ from typing import Any
 from engine import marks
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
+from engine.images.record import saved_images
 from engine.logs import LogFile, load_log
 from engine.manifest import Manifest
 from engine.recovery.window import Anchor
@@ -226,6 +227,11 @@ class SignedEvidence:
             return anchor_of(manifest)
         except IntegrityError:
             return None
+
+    def images(self, item: Item) -> frozenset[str] | None:
+        """See ``Evidence.images``."""
+        manifest = self._manifest(item)
+        return saved_images(manifest) if manifest is not None else None
 
     def logs(self, items: list[Item]) -> Mapping[str, LogFile]:
         """See ``Evidence.logs``."""

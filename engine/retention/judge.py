@@ -84,6 +84,10 @@ class Evidence(Protocol):
         """Where logs can be replayed on it; None where they cannot, or its manifest does not hold."""
         ...
 
+    def images(self, item: Item) -> frozenset[str] | None:
+        """The saved images that a record of containers needs, by name; None when it is none, or cannot be read."""
+        ...
+
     def logs(self, items: list[Item]) -> Mapping[str, LogFile]:
         """Facts of these logs by key; one whose manifest does not hold is left out."""
         ...
@@ -117,6 +121,7 @@ def judge(
         now: The present moment.
         databases: Of each source the databases that the site names (encoded as in file names); empty for all.
     """
+    from engine.retention.images import judge_images
     from engine.retention.logs import judge_logs
     from engine.retention.points import keep_together
 
@@ -129,9 +134,12 @@ def judge(
     by_rule: set[str] = set()
     series: dict[tuple[str, str], list[Item]] = {}
     logs: dict[tuple[str, str], list[Item]] = {}
+    images: list[Item] = []
     for item in items:
         if item.source is None or item.tier is None:
             kept[item.key] = "its manifest cannot be read, so nobody can tell what it is"
+        elif item.tier == names.IMAGE:
+            images.append(item)
         elif item.is_log:
             logs.setdefault((item.source, item.tier), []).append(item)
         else:
@@ -152,6 +160,11 @@ def judge(
         for key, reason in judged.needed.items():
             if gone.pop(key, None) is not None:
                 kept[key] = reason
+    if images:
+        records = [item for item in items if item.tier != names.IMAGE and item.key in kept]
+        judged_images = judge_images(images, records, now, evidence)
+        kept |= judged_images[0]
+        gone |= judged_images[1]
     gone |= {key: f"encrypted anew as {file}" for key, file in replaced.items()}
     return [
         Decision(item, item.key in kept, kept.get(item.key) or gone[item.key], item.key in replaced) for item in every

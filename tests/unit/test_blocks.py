@@ -61,7 +61,7 @@ def test_a_block_has_the_fields_and_defaults_of_its_configuration(block: type[Bl
 def test_the_slugs_are_fixed() -> None:
     assert [kind.get_block_type_slug() for kind in ALL] == [
         "key-ring", "object-store", "vault", "mysql-server", "postgres-server", "docker-engine", "config-files",
-        "bucket-endpoint", "n8n-instance", "site",
+        "container-images", "bucket-endpoint", "n8n-instance", "site",
     ]  # fmt: skip
 
 
@@ -75,9 +75,10 @@ def test_every_secret_is_declared_as_one() -> None:
         "postgres-server": ["password"],
         "docker-engine": [],
         "config-files": [],
+        "container-images": [],
         "bucket-endpoint": ["access_key", "secret_key"],
         "n8n-instance": ["api_key", "encryption_key"],
-        "site": [],
+        "site": ["site_file"],
     }
 
 

@@ -1,0 +1,122 @@
+"""Images brought back to an engine: from the vault, or from the registry that has them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import docker.errors
+
+from engine import names
+from engine.catalog import Entry
+from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, WrongKey
+from engine.images.record import Image, Record, read
+from engine.manifest import Manifest
+from engine.progress import Progress, silent
+from engine.scratch.boxed import engine_errors
+from engine.site import Site
+from engine.status import found_broken
+
+How = Literal["was there", "loaded", "pulled"]
+
+
+def open_record(site: Site, entry: Entry, manifest: Manifest) -> Record:
+    """The record of a backup. Raises IntegrityError, WrongKey, NotFound."""
+    return read(site.vault.read_part(entry, manifest), manifest.file)
+
+
+def copies_of(site: Site, source: str, image: str, location: str = "auto") -> list[tuple[Entry, Manifest]]:
+    """Where a saved image stands, the local root first; copies that were found broken are left out.
+
+    Raises:
+        UnknownName: No such location. What a store raises, where none has it.
+    """
+    found: list[tuple[Entry, Manifest]] = []
+    first: BackupError | None = None
+    for place in site.vault.locations() if location == "auto" else [location]:
+        catalog = site.vault.catalog(place)
+        try:
+            for entry in catalog.entries(source=source, database=image, tier=names.IMAGE):
+                with contextlib.suppress(IntegrityError, WrongKey, NotFound):
+                    if not found_broken(site, entry, []):
+                        found.append((entry, catalog.load(entry)))
+        except BackupError as error:
+            first = first or error
+    if not found and first is not None:
+        raise first
+    return found
+
+
+def bring_back(
+    site: Site, client: Any, source: str, image: Image, *, location: str = "auto", progress: Progress = silent
+) -> How:
+    """Have an image on an engine, under all names that it had.
+
+    Raises:
+        IntegrityError: No whole copy is left, or another image came out. ToolFailed: it has to be pulled, and that
+            fails. Unreachable: no engine answers.
+    """
+    how: How = "was there"
+    if not _has(client, image.id):
+        copies = copies_of(site, source, image.name, location) if image.saved else []
+        if copies:
+            _load(site, client, image, copies, progress)
+            how = "loaded"
+        else:
+            _pull(client, image)
+            how = "pulled"
+    with engine_errors(f"Naming image {image.shown}"):
+        for tag in image.tags:
+            repository, _, name = tag.rpartition(":")
+            client.api.tag(image.id, repository, name, force=True)
+    return how
+
+
+def _load(site: Site, client: Any, image: Image, copies: list[tuple[Entry, Manifest]], progress: Progress) -> None:
+    for index, (entry, manifest) in enumerate(copies):
+        try:
+            with engine_errors(f"Loading image {image.shown}"):
+                chunks = site.vault.read_part(entry, manifest, progress=progress)
+                for answer in client.api.load_image(chunks, quiet=True):
+                    if "error" in answer:
+                        raise ToolFailed(f"Loading image {image.shown} failed: {answer['error']}.")
+            if not _has(client, image.id):
+                raise IntegrityError(f"{manifest.file} was loaded, and image {image.id[:19]} is not there.")
+            return
+        except (IntegrityError, NotFound):
+            if index + 1 == len(copies):
+                raise
+
+
+def _pull(client: Any, image: Image) -> None:
+    if not image.digests:
+        raise IntegrityError(
+            f"Image {image.shown} stands in no place of the vault, and no registry has it.",
+            remedy="build it again, under the same name, and go on",
+        )
+    reference = image.digests[0]
+    try:
+        repository, _, digest = reference.partition("@")
+        client.api.pull(repository, tag=digest)
+    except docker.errors.APIError as error:
+        raise ToolFailed(
+            f"Image {image.shown} is not stored, and pulling it failed: {error.explanation or error}.",
+            remedy=f"docker pull {reference} (log in to its registry first, if that wants it), and go on",
+        ) from None
+    if not _has(client, image.id):
+        raise ToolFailed(f"{reference} was pulled, and is another image than {image.id[:19]}.")
+
+
+def _has(client: Any, identity: str) -> bool:
+    with engine_errors("Looking for an image"):
+        try:
+            return str(client.api.inspect_image(identity)["Id"]) == identity
+        except docker.errors.NotFound:
+            return False
+
+
+def needed(record: Record) -> Iterator[Image]:
+    """The images that its containers run on."""
+    ran = {each.image for each in record.containers}
+    yield from (each for each in record.images if each.id in ran)

@@ -1,0 +1,174 @@
+"""Containers and images on a real engine: recorded, each image stored once, opened by hand, brought back and run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import names
+from engine.backup import backup_one
+from engine.drill.run import DrillRequest, drill
+from engine.errors import ConfigError, IntegrityError, Unreachable
+from engine.images.load import bring_back, copies_of, needed, open_record
+from engine.images.recreate import make_container, make_network, start
+from engine.site import Site, Target
+from tests.functional.config_machine import shell
+from tests.functional.volume_machine import OBEYS, Box
+from tests.servers.docker import DockerEngine
+
+TARGET = Target("images", "images")
+SECRET = "FAKE-password-of-a-container-0123456789"
+
+
+@pytest.fixture
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
+    dockerd.load("busybox")
+    with Box(dockerd, tmp_path) as made:
+        yield made
+
+
+def _site(box: Box, **images: Any) -> Site:
+    config = box.config(volumes=[])
+    body = config.model_dump() | {
+        "volumes": [],
+        "images": {"docker_host": box.engine.host, "project": box.project, **images},
+    }
+    body["vault"]["keys"] = {"current": "main", "keys": {"main": config.vault.keys.keys["main"]}}
+    return Site(type(config).model_validate(body))
+
+
+def _build(box: Box, name: str, content: str) -> str:
+    """An image made on this machine; its tag."""
+    tag = f"{box.project}/{name}:1"
+    context = io.BytesIO(f'FROM backup-flows/busybox:1\nRUN echo "{content}" > /said\nENV SAID={content}\n'.encode())
+    box.client.images.build(fileobj=context, tag=tag, rm=True)
+    return tag
+
+
+def _run(box: Box, service: str, tag: str, **more: Any) -> Any:
+    labels = {"com.docker.compose.project": box.project, "com.docker.compose.service": service}
+    return box.client.containers.run(
+        tag, OBEYS, name=f"{box.project}-{service}-1", labels=labels, detach=True,
+        environment={"PASSWORD": SECRET}, **more,
+    )  # fmt: skip
+
+
+def test_each_image_is_stored_once_opens_by_hand_and_comes_back_with_its_containers(box: Box, tmp_path: Path) -> None:
+    network = f"{box.project}_default"
+    box.client.networks.create(network, labels={"com.docker.compose.project": box.project})
+    first, second = _build(box, "app", "first"), _build(box, "other", "second")
+    running = _run(box, "web", first, network=network, hostname="the-web", restart_policy={"Name": "unless-stopped"})
+    still = _run(box, "job", second, network=network)
+    still.stop(timeout=1)
+    ids = {str(each.attrs["Image"]) for each in (running, still)}
+    try:
+        with _site(box) as site:
+            made = backup_one(site, TARGET, tier="daily", recovery_point="20260301_040000-0000aaaa")
+            again = backup_one(site, TARGET, tier="daily")
+            stored = list(site.vault.catalog().entries(source="images", tier=names.IMAGE))
+            assert {f"sha256:{each.name.name}" for each in stored} == ids, "two backups, each image once"
+            assert made.manifest.contents["saved"] == again.manifest.contents["saved"] and len(stored) == 2
+            assert made.manifest.holds == "2 containers, 2 images, 1 network"
+            told = {each["container"]: each["id"] for each in made.manifest.contents["ran_on"]}
+            assert told[running.name] == running.attrs["Image"] and SECRET not in made.manifest.model_dump_json()
+            assert all(site.vault.marks(each)[-1]["kind"] == "verified" for each in stored)
+            outcome = drill(site, DrillRequest(source="images"))
+            assert outcome.verdict == "proven", outcome
+            record = open_record(site, made.entry, made.manifest)
+            assert [each.running for each in record.containers] == [True, False]
+            _gone(box, running, still, network, ids)
+            # one by the documented command, the other by us
+            file = box.vault / next(each.key for each in stored if f"sha256:{each.name.name}" == still.attrs["Image"])
+            command = (
+                'openssl enc -d -aes-256-cbc -pbkdf2 -pass env:BACKUP_ENCRYPTION_KEY -in "$FILE" | gunzip | docker load'
+            )
+            done = shell(command, FILE=str(file), DOCKER_HOST=box.engine.host)
+            assert done.returncode == 0 and second in done.stdout, done.stderr
+            how = [bring_back(site, box.client, "images", image) for image in needed(record)]
+            assert sorted(how) == ["loaded", "was there"]
+            for each in record.networks:
+                make_network(box.client, each, record)
+            for wanted in record.containers:
+                container = make_container(box.client, wanted, record)
+                if wanted.running:
+                    start(container)
+        _as_before(box, running, still)
+    finally:
+        for name in (running.name, still.name):
+            for each in box.client.containers.list(all=True, filters={"name": name}):
+                each.remove(force=True)
+        for tag in (first, second):
+            box.client.images.remove(tag, force=True)
+
+
+def _gone(box: Box, running: Any, still: Any, network: str, ids: set[str]) -> None:
+    for each in (running, still):
+        each.remove(force=True)
+    box.client.networks.get(network).remove()
+    for each in ids:
+        box.client.images.remove(each, force=True)
+
+
+def _as_before(box: Box, running: Any, still: Any) -> None:
+    new = box.client.containers.get(running.name)
+    assert new.status == "running" and box.client.containers.get(still.name).status == "created"
+    before, after = running.attrs, new.attrs
+    assert after["Image"] == before["Image"] and after["Config"]["Hostname"] == "the-web"
+    for key in ("Env", "Cmd", "Labels"):
+        assert after["Config"][key] == before["Config"][key], key
+    assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
+    assert set(after["NetworkSettings"]["Networks"]) == {f"{box.project}_default"}
+    assert new.exec_run(["cat", "/said"]).output.decode() == "first\n"
+
+
+def test_one_that_a_backup_stopped_for_the_moment_counts_as_running(box: Box) -> None:
+    from engine.journal import Journal
+    from engine.services import halt, reserved, resume
+
+    container = _run(box, "web", "backup-flows/busybox:1")
+    try:
+        with _site(box) as site:
+            site.vault.check()
+            journal = Journal.create(site.journals, "volume-capture", source="volumes", database="v")
+            with reserved([container], site.vault.state / "locks"):
+                halt([(container, "stop")], journal, 3)
+                made = backup_one(site, TARGET, tier="daily")
+                resume(box.client, journal)
+            journal.close()
+            (found,) = open_record(site, made.entry, made.manifest).containers
+            assert found.running
+    finally:
+        container.remove(force=True)
+
+
+def test_no_engine_no_containers_and_no_whole_copy_are_told_in_words(box: Box, tmp_path: Path) -> None:
+    with _site(box, docker_host=f"unix://{tmp_path}/no.sock") as site:
+        with pytest.raises(Unreachable, match="No Docker engine answers"):
+            backup_one(site, TARGET, tier="daily")
+    with _site(box, project="benchx") as site:
+        with pytest.raises(ConfigError, match="compose project 'benchx' has no containers"):
+            backup_one(site, TARGET, tier="daily")
+    container = _run(box, "web", _build(box, "app", "only"))
+    tag = f"{box.project}/app:1"
+    try:
+        with _site(box) as site:
+            made = backup_one(site, TARGET, tier="daily")
+            record = open_record(site, made.entry, made.manifest)
+            container.remove(force=True)
+            box.client.images.remove(tag, force=True)
+            ((entry, _),) = copies_of(site, "images", record.images[0].name)
+            path = box.vault / entry.key
+            body = bytearray(path.read_bytes())
+            body[len(body) // 2] ^= 1
+            path.chmod(0o600)
+            path.write_bytes(bytes(body))
+            with pytest.raises(IntegrityError):
+                bring_back(site, box.client, "images", record.images[0])
+            assert not [each for each in box.client.images.list(all=True) if tag in each.tags]
+    finally:
+        for each in box.client.containers.list(all=True, filters={"name": container.name}):
+            each.remove(force=True)
