@@ -58,8 +58,11 @@ class Memory:
         return loaded
 
 
-def apply_site(site: SiteConfig, *, force: bool = False, echo: Echo = _quiet) -> ApplyReport:
+def apply_site(site: SiteConfig, *, text: str = "", force: bool = False, echo: Echo = _quiet) -> ApplyReport:
     """Make the server's blocks, pool, deployments and automations those of this site.
+
+    Args:
+        text: The site file as it was written: the flows seal it into every recovery point.
 
     Raises:
         ConfigError: No deployments are defined, or a definition is wrong.
@@ -69,7 +72,7 @@ def apply_site(site: SiteConfig, *, force: bool = False, echo: Echo = _quiet) ->
         for kind in ALL:
             kind.register_type_and_schema()
         memory = Memory(site.site)
-        apply_blocks.apply(client, site, memory, report, force)
+        apply_blocks.apply(client, site, memory, report, force, text)
         _work_pool(client, report)
         apply_deployments.apply(client, site, memory, report, force)
         apply_automations.apply(client, report)

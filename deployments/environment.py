@@ -84,6 +84,11 @@ def read_dotenv(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{path} cannot be read: {reason}.", remedy=f"look at: ls -l {path}") from None
+    return read_dotenv_text(text, str(path))
+
+
+def read_dotenv_text(text: str, path: str) -> dict[str, str]:
+    """The same from a file's text; ``path`` names it in messages. Raises ConfigError."""
     values = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()

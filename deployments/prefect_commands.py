@@ -73,7 +73,7 @@ def apply(site_file: Path, force: bool = False, echo: Echo = print, home: Path |
 
     address = os.environ["PREFECT_API_URL"]
     try:
-        return apply_site(site, force=force, echo=echo)
+        return apply_site(site, text=Path(site_file).read_text(encoding="utf-8"), force=force, echo=echo)
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {401, 403}:
             raise CredentialsRefused(

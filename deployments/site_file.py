@@ -48,7 +48,15 @@ def load(path: Path | str, env: Mapping[str, str] | None = None, dotenv: Path | 
     if not isinstance(document.data, dict):
         found = "is empty" if document.data is None else "is not a mapping of settings"
         raise ConfigError(f"{path} {found}.", remedy=f"begin it with 'site: NAME'; {_HELP}")
-    values = environment(path, os.environ if env is None else env, dotenv)
+    return validated(document, path, environment(path, os.environ if env is None else env, dotenv))
+
+
+def validated(document: Document, path: Path, values: Mapping[str, str]) -> SiteConfig:
+    """The site of a document that was read, with these values for its names; ``path`` names it in messages.
+
+    Raises:
+        ConfigError: As ``load``.
+    """
     filled = fill(document.data, values)
     _refuse_odd(path, document, filled)
     config, told = _validated(filled)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from blocks import load_site
+from blocks import load_site, load_text
 from engine.abreast import abreast
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, UnknownName, nearest
@@ -24,7 +24,7 @@ from tasks.databases import Captured, capture, find_databases, preflight, verify
 from tasks.drill import last_proven
 from tasks.keys import remind_of_its_age
 from tasks.report import Ledger, publish
-from tasks.vault import find_lacking, replicate, sweep
+from tasks.vault import copy_site_files, find_lacking, replicate, seal_site_file, sweep
 from tasks.words import plural
 
 
@@ -55,6 +55,8 @@ def run_backups(
     sources = dict.fromkeys(target.source for target in targets)
     groups = [[target for target in targets if target.source == name] for name in sources]
     abreast(groups, lambda target: _back_up(handle, target, tier, label, ledger, how_long))
+    if ledger.rows:
+        _seal(handle, ledger)
     ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
     for replica in handle.config.vault.replicas:
         bring_up_to_date(handle, replica.name, ledger)
@@ -95,6 +97,14 @@ def _targets(site: SiteHandle, source: str, database: str, only_servers: bool, l
     return chosen
 
 
+def _seal(site: SiteHandle, ledger: Ledger) -> None:
+    """The site file goes into the recovery point, too; that it cannot is told as a loss."""
+    try:
+        seal_site_file(site, load_text(site.name), ledger.recovery_point, ledger.tier)
+    except BackupError as error:
+        ledger.lost("the site file", error)
+
+
 def _back_up(
     site: SiteHandle, target: Target, tier: str, label: str, ledger: Ledger, keep: timedelta | None = None
 ) -> None:
@@ -131,6 +141,10 @@ def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
                 "%s is not at %s: %s", plural(len(waiting) - index, "backup"), replica, reason(error)
             )
             return
+    try:
+        copy_site_files(site, replica)
+    except BackupError as error:
+        ledger.missing(replica, [], error)
 
 
 def _in_order(entries: list[Entry], first: set[str]) -> list[Entry]:

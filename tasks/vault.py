@@ -6,7 +6,7 @@ import time
 
 from prefect.logging import get_run_logger
 
-from engine import backup
+from engine import backup, sealed
 from engine.catalog import Entry
 from engine.site import Swept
 from engine.stores.base import Stored
@@ -26,6 +26,20 @@ def sweep(site: SiteHandle) -> Swept:
     for line in found.problems:
         get_run_logger().warning("not yet swept: %s", line)
     return found
+
+
+@step(name="seal the site file", run_name="seal the site file of {site.name} into {point}", retries=1)
+def seal_site_file(site: SiteHandle, text: str, point: str, tier: str) -> str:
+    """Seal the site file into a recovery point, so that bucket and key are enough to know what the machine was."""
+    with site.open() as opened:
+        return sealed.seal_site(opened.vault, text or sealed.written_out(site.config), point, tier)
+
+
+@step(name="copy site files", run_name="copy sealed site files of {site.name} to {replica}")
+def copy_site_files(site: SiteHandle, replica: str) -> list[str]:
+    """Give a replica the sealed site files that it lacks."""
+    with site.open() as opened:
+        return sealed.copy_sealed(opened.vault, replica)
 
 
 @step(name="find missing copies", run_name="find what {site.name}/{replica} lacks")

@@ -24,6 +24,7 @@ from deployments.cli import (
     prefect,
     proving,
     pruning,
+    recovering,
     restoring,
     restoring_buckets,
     restoring_files,
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, restoring_n8n, cluster)
+restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, restoring_n8n, cluster, recovering)
 modules = (
     making,
     snapshots,

@@ -54,6 +54,8 @@ def backup(
         targets, errors, failed = _targets(run, site, source, database)
         work = _Work(run, site, tier, label, names.recovery_point(), how_long)
         work.do(targets)
+        if work.made:
+            _seal(run, site, work)
         errors, failed = errors + work.errors, failed + work.failed
         copies = _copy(run, site)
         births.note(site.vault.state, site.vault.keys)
@@ -117,7 +119,7 @@ class _Work:
         self.errors: list[BackupError] = []
         self.incomplete: list[BackupError] = []
         self.failed: list[dict[str, Any]] = []
-        self._run, self._site, self._tier, self._label, self._keep = run, site, tier, label, keep
+        self._run, self._site, self.tier, self._label, self._keep = run, site, tier, label, keep
         self._speaking = threading.Lock()
 
     def do(self, targets: list[Target]) -> None:
@@ -140,7 +142,7 @@ class _Work:
         try:
             with Site(self._site.config) as site:
                 result = backup_one(
-                    site, target, tier=self._tier, label=self._label, recovery_point=self.recovery_point,
+                    site, target, tier=self.tier, label=self._label, recovery_point=self.recovery_point,
                     progress=told, keep=self._keep,
                 )  # fmt: skip
         except BackupError as error:
@@ -182,12 +184,36 @@ def _copy(run: Run, site: Site) -> list[CopyResult]:
         return []
     with run.out.progress() as progress:
         copies = replicate_all(site, progress=progress)
+    lost = {copy.replica for copy in copies if copy.error is not None}
+    copies += [each for name in site.vault.locations()[1:] if name not in lost for each in _site_files(site, name)]
     for copy in copies:
         if copy.error is None:
             run.out.say(f"  copied {copy.file} to {copy.replica}" + (f" ({copy.stored.proof})" if copy.stored else ""))
         else:
             run.refuse(copy.error, about=f"{copy.replica} lacks {copy.file or 'backups'}: ")
     return copies
+
+
+def _seal(run: Run, site: Site, work: _Work) -> None:
+    """The site file goes into the recovery point, too."""
+    from engine.sealed import seal_site
+
+    try:
+        seal_site(site.vault, run.site_path().read_text(encoding="utf-8"), work.recovery_point, work.tier)
+    except BackupError as error:
+        work.errors.append(run.refuse(error, about="the site file: "))
+
+
+def _site_files(site: Site, replica: str) -> list[CopyResult]:
+    """Nothing where the replica has every sealed site file now; else why not."""
+    from engine.backup import CopyResult
+    from engine.sealed import copy_sealed
+
+    try:
+        copy_sealed(site.vault, replica)
+    except BackupError as error:
+        return [CopyResult(replica, "site files", None, error)]
+    return []
 
 
 def _show(run: Run, target: Target, result: BackupResult) -> None:

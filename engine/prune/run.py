@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 
-from engine import marks, names
+from engine import marks, names, sealed
 from engine.buckets.sweeping import Swept, sweep_contents
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
@@ -56,6 +56,7 @@ def prune(
                 continue
             if not plan.brake:
                 runs[plan.location] = _left(plan, runs.get(plan.location, LastRun()))
+                _expire_site_files(vault, plan)
         remember(vault.state, runs)
     return plans
 
@@ -139,6 +140,15 @@ def _require_marked(vault: Vault, entry: Entry, now: datetime) -> None:
     words = [mark for mark in vault.marks(entry) if mark["kind"] in (EXPIRED, REPRIEVED)]
     if not words or words[-1]["kind"] != EXPIRED or datetime.fromisoformat(words[-1]["at"]) > now - GRACE:
         raise IntegrityError(f"no signed mark says that {entry.file} expired a day ago.")
+
+
+def _expire_site_files(vault: Vault, plan: PlacePlan) -> None:
+    """Sealed site files go with the last backup of their recovery point; that this fails is no harm."""
+    staying = [each.item.taken_at for each in plan.planned if each.action != "remove"]
+    every = {item.key for item in plan.contents.items} if plan.contents else set()
+    if staying and every == {each.item.key for each in plan.planned}:  # not where only one source was looked at
+        with contextlib.suppress(BackupError):
+            sealed.expire(vault, plan.location, min(staying))
 
 
 def _left(plan: PlacePlan, before: LastRun) -> LastRun:

@@ -22,6 +22,7 @@ COMMANDS = [
     "decrypt",
     "restore",
     "restore-cluster",
+    "recover-site-file",
     "find-event",
     "adopt",
     "check",
