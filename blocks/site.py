@@ -19,7 +19,7 @@ from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.vault import Vault
-from engine.config import DrillConfig, SiteConfig
+from engine.config import DrillConfig, HealthCheck, SiteConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
@@ -51,6 +51,11 @@ class Site(Block):
         description="Targets and queries that drills hold the site against: rto, rpo, sample, queries.",
     )
 
+    health: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Health checks",
+        description="Addresses that answer when the machine works: url, status, contains, seconds.",
+    )
     site_file: SecretStr = Field(
         default=SecretStr(""),
         title="Site file",
@@ -74,6 +79,7 @@ class Site(Block):
         images = [_load(ContainerImages, each).to_config() for each in self._of(ContainerImages)]
         try:
             drill = DrillConfig.model_validate(self.drill)
+            health = [HealthCheck.model_validate(each) for each in self.health]
             return SiteConfig(
                 site=name,
                 vault=vault.to_config(stores),
@@ -85,6 +91,7 @@ class Site(Block):
                 buckets=buckets,
                 n8n=n8n,
                 images=images,
+                health=health,
             )
         except ValidationError as error:
             raise ConfigError(

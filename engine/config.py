@@ -343,6 +343,28 @@ class DrillConfig(Model):
         return text
 
 
+class HealthCheck(Model):
+    """An address that answers when the machine works; asked at the end of restoring it."""
+
+    name: str = Field("", description="What it is called in reports; empty: the address itself.")
+    url: str = Field(description="http://127.0.0.1:8080/healthz, or the like.")
+    status: int = Field(0, ge=0, le=599, description="The answer must have this status; 0: any below 400.")
+    contains: str = Field("", description="... and this text in it.")
+    seconds: float = Field(120.0, gt=0, description="How long it is asked again until it answers so.")
+    verify_tls: bool = Field(True, description="Check its certificate.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if not re.match(r"https?://[^/\s]", url):
+            raise ValueError(f"the address {url!r} is not of the form http://HOST/...")
+        return url
+
+    @property
+    def shown(self) -> str:
+        return self.name or self.url
+
+
 class SiteConfig(Model):
     """One machine's stack."""
 
@@ -356,8 +378,9 @@ class SiteConfig(Model):
     images: list[ImagesConfig] = Field(default_factory=list)
     buckets: list[BucketsConfig] = Field(default_factory=list)
     n8n: list[N8nConfig] = Field(default_factory=list)
+    health: list[HealthCheck] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "volumes", "config", "images", "buckets", "n8n", mode="before")
+    @field_validator("mysql", "postgres", "volumes", "config", "images", "buckets", "n8n", "health", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value

@@ -206,11 +206,16 @@ def check_running(client: Any, journal: Journal) -> list[str]:
                 container = client.containers.get(step["id"])
             except docker.errors.NotFound:
                 continue
-            found.append(f"{step['name']} {_fate(container)}")
+            found.append(f"{step['name']} {fate(container)}")
     return found
 
 
-def _fate(container: Any) -> str:
+def fate(container: Any) -> str:
+    """What a container that was started comes to: ``runs``, or ``is healthy`` where it knows that itself.
+
+    Raises:
+        ToolFailed: It ended again, or is not healthy.
+    """
     restarts = container.attrs.get("RestartCount", 0)
     begun = time.monotonic()
     while True:

@@ -29,6 +29,7 @@ from deployments.cli import (
     restoring_buckets,
     restoring_files,
     restoring_n8n,
+    restoring_site,
     restoring_volumes,
     shipping,
     snapshots,
@@ -47,7 +48,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-restores = (restoring, restoring_files, restoring_volumes, restoring_buckets, restoring_n8n, cluster, recovering)
+restores = (
+    restoring,
+    restoring_files,
+    restoring_volumes,
+    restoring_buckets,
+    restoring_n8n,
+    cluster,
+    restoring_site,
+    recovering,
+)
 modules = (
     making,
     snapshots,

@@ -48,11 +48,16 @@ def sweep_dead_sessions() -> None:
 def clear(directory: Path) -> None:
     """End what still runs in a session's directory, unmount what is mounted below it, delete it."""
     _end_processes(directory)
-    for mount in sorted(_mounts_below(directory), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], capture_output=True)
+    unmount_below(directory)
     for network in directory.glob("*/network"):
         remove_bridges(ipaddress.IPv4Network(network.read_text().strip()))
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount what an engine that ended left mounted in its directory."""
+    for mount in sorted(_mounts_below(directory), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], capture_output=True)
 
 
 def remove_bridges(network: ipaddress.IPv4Network) -> None:

@@ -22,6 +22,7 @@ COMMANDS = [
     "decrypt",
     "restore",
     "restore-cluster",
+    "restore-site",
     "recover-site-file",
     "find-event",
     "adopt",

@@ -407,7 +407,8 @@ def test_the_models_themselves_do_not_quote_what_they_refuse() -> None:
 
 def test_every_setting_has_a_sentence_in_the_documentation() -> None:
     text = Path(__file__).parents[2].joinpath("docs", "site-file.md").read_text()
-    for model in ("VaultConfig", "ObjectStoreConfig", "MySQLConfig", "PostgresConfig", "VolumesConfig", "ImagesConfig"):
+    models = ["VaultConfig", "ObjectStoreConfig", "MySQLConfig", "PostgresConfig", "VolumesConfig", "ImagesConfig"]
+    for model in (*models, "HealthCheck"):
         fields = getattr(__import__("engine.config", fromlist=[model]), model).model_fields
         missing = [name for name in fields if f"`{name}`" not in text]
         assert not missing, f"docs/site-file.md says nothing of {model}: {missing}"

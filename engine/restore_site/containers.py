@@ -1,0 +1,156 @@
+"""Images, networks, volumes and containers of a machine, from its record; and all of them running in the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from engine.config import ServerConfig
+from engine.errors import BackupError, RestoreRefused, ToolFailed, UnknownName
+from engine.images import recreate
+from engine.images.load import bring_back, needed
+from engine.processes.place import docker_client
+from engine.restore_site.points import Piece
+from engine.restore_site.state import Done
+from engine.restore_site.work import Work
+from engine.scratch.boxed import engine_errors
+from engine.services import fate, find
+
+_SETTLE_SECONDS = 180.0
+"""How long a container may restart until it stays up: it may be waiting for another."""
+
+
+def restore_images(work: Work, piece: Piece) -> Done:
+    """Every image that the containers run on; those that cannot be had are named together at the end.
+
+    Raises:
+        ToolFailed: Some have to be pulled, and that failed. IntegrityError: no whole copy of one is left.
+    """
+    source = piece.target.source
+    record, client = work.record(source), work.client(source)
+    counts: dict[str, int] = {}
+    failed: list[BackupError] = []
+    for image in needed(record):
+        work.tell(f"image {image.shown}")
+        try:
+            how = bring_back(work.site, client, source, image, location=work.request.location, progress=work.progress)
+            counts[how] = counts.get(how, 0) + 1
+        except BackupError as error:
+            failed.append(error)
+    if failed:
+        kind = type(failed[0])
+        raise kind(
+            " ".join(each.message for each in failed),
+            kept=f"{sum(counts.values())} other images are there",
+            remedy="; ".join(dict.fromkeys(each.remedy for each in failed if each.remedy)),
+        )
+    said = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+    return Done(f"{_count(sum(counts.values()), 'image')}: {said}", {"images": sum(counts.values())})
+
+
+def make(work: Work, source: str) -> Done:
+    """Networks, volumes that no backup held, and every container, not started."""
+    record, client = work.record(source), work.client(source)
+    for network in record.networks:
+        recreate.make_network(client, network, record)
+    empty = []
+    for volume in record.volumes:
+        if recreate.make_volume(client, volume):
+            work.state.made(f"volume {volume['Name']}")
+            empty.append(str(volume["Name"]))
+    failed = []
+    work.state.made(*(f"container {each.name}" for each in record.containers))
+    for wanted in record.containers:
+        try:
+            recreate.make_container(client, wanted, record)
+        except BackupError as error:
+            failed.append(f"{wanted.name} ({error.message})")
+    if failed:
+        raise ToolFailed(
+            f"Containers could not be made: {'; '.join(failed)}.",
+            kept="every other container was made; none was started",
+            remedy="make them by hand (docker compose up --no-start SERVICE), and run this again",
+        )
+    counts = {"containers": len(record.containers), "networks": len(record.networks)}
+    left = []
+    if empty:
+        left.append(
+            f"these volumes are in no backup and were made empty: {', '.join(empty)} (that of a database server is "
+            "filled by restoring its databases)"
+        )
+    return Done(f"{_count(len(record.containers), 'container')} made as they were", counts, left=left)
+
+
+def start_all(work: Work, source: str) -> Done:
+    """Start what ran, in the order in which it was made, and see that it goes on running.
+
+    Raises:
+        ToolFailed: Some do not; every other one runs.
+    """
+    record, client = work.record(source), work.client(source)
+    failed, notes, running = [], [], 0
+    for wanted in record.containers:
+        if not wanted.running:
+            notes.append(f"{wanted.name} did not run when it was recorded, and was not started")
+            continue
+        work.tell(f"starting {wanted.name}")
+        try:
+            (container,) = find(client, wanted.name, record.project)
+            recreate.start(container)
+            notes.append(f"{wanted.name} {settled(container)}")
+            running += 1
+        except BackupError as error:
+            failed.append(f"{wanted.name}: {error.message}")
+    if failed:
+        raise ToolFailed(
+            f"Not every container runs: {'; '.join(failed)}",
+            kept=f"{running} others run; all data is restored",
+            remedy="look why with docker logs NAME, and run this again",
+        )
+    return Done(f"{_count(running, 'container')} running", {"running": running}, notes)
+
+
+def settled(container: Any) -> str:
+    """What a started container comes to: it may fail a few times while another is not up yet. Raises ToolFailed."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        try:
+            return fate(container)
+        except ToolFailed:
+            with engine_errors(f"Looking at container {container.name}"):
+                container.reload()
+            restarts = str((container.attrs["HostConfig"].get("RestartPolicy") or {}).get("Name") or "no")
+            if restarts == "no" or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def have_running(work: Work, config: ServerConfig) -> None:
+    """A server that lives in a container is started before its databases can be restored.
+
+    Raises:
+        RestoreRefused: There is no such container, and no record to make it from. ToolFailed: it does not start.
+    """
+    name = config.container or config.service
+    if not name:
+        return
+    client = docker_client(config.docker_host)
+    try:
+        found = find(client, name, config.project or work.site.name)
+    except UnknownName as error:
+        client.close()
+        raise RestoreRefused(
+            f"{config.name} is to run in a container that is not there: {error.message}",
+            kept="all that was restored so far; run again, and it goes on from here",
+            remedy=f"bring it up from the restored compose file (docker compose up -d {name}), and run this again",
+        ) from None
+    try:
+        for container in found:
+            recreate.start(container)
+            settled(container)
+    finally:
+        client.close()
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,298 @@
+"""What a restore of a whole machine would do, before it does anything."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from engine import names
+from engine.config import ServerConfig
+from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused
+from engine.images.look import ONE_OFF
+from engine.images.source import engine_for
+from engine.processes.place import PROJECT
+from engine.restore_site import containers, databases, health
+from engine.restore_site.kinds import KINDS, SERVERS
+from engine.restore_site.points import Piece, Point, expected_of, search
+from engine.restore_site.state import State
+from engine.restore_site.work import Stage, Step
+from engine.scratch.boxed import engine_errors
+from engine.site import Site, open_source
+from engine.volumes.plan import engine_of
+
+_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_KEPT = "nothing was changed"
+
+
+@dataclass(frozen=True)
+class SiteRequest:
+    """What a person asked for.
+
+    Attributes:
+        recovery_point: Its id; empty: the newest complete one.
+        at: The newest complete one that began by then: a time with its zone, or a day (its end, UTC).
+        point_in_time: The moment that databases are brought to; all else is of the newest recovery point before.
+        location: ``auto`` (local first, then the replicas), ``local`` or a replica.
+        only, without: Sources, or ``source/database``, that are restored, or left out.
+        anew: Forget how far an earlier restore came.
+    """
+
+    recovery_point: str = ""
+    at: str = ""
+    point_in_time: str = ""
+    location: str = "auto"
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """What will be done.
+
+    Attributes:
+        state: The restore that this one goes on with; None where it begins.
+        living: What of the machine is there and in use already, in words.
+        left: What no step does, and a person has to.
+    """
+
+    site: str
+    request: SiteRequest
+    point: Point
+    steps: list[Step]
+    state: State | None = None
+    living: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def confirmation(self) -> str:
+        """What has to be given to approve it."""
+        return f"replace {self.site}" if self.living else self.site
+
+    def is_done(self, step: Step) -> bool:
+        return self.state is not None and self.state.done(step.key) is not None
+
+    def lines(self) -> list[str]:
+        """The plan in sentences, for a terminal or an approval."""
+        age = names.now() - self.point.at
+        old = f"{age.days} days" if age.days > 2 else f"{age.total_seconds() / 3600:.1f} h"
+        lines = [
+            f"Restores the machine {self.site} from recovery point {self.point.id}, {names.both_zones(self.point.at)}, "
+            f"{old} old."
+        ]
+        if self.request.point_in_time:
+            lines.append(f"Databases as they were at {self.request.point_in_time}, all else of the recovery point.")
+        if self.state is not None:
+            lines.append(
+                f"It goes on with the restore that was begun at {self.state.body['begun_at']}: what is done stays done."
+            )
+        lines += [
+            f"  {number}. {step.title}{' (done)' if self.is_done(step) else ''}"
+            for number, step in enumerate(self.steps, 1)
+        ]
+        if self.living:
+            lines.append("THIS MACHINE IS IN USE. There is already:")
+            lines += [f"  {each}" for each in self.living]
+            lines.append("What is there is replaced; its previous data is kept beside.")
+        return lines + [f"Note: {note}" for note in self.notes] + [f"Left for a person: {each}" for each in self.left]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for scripts."""
+        return {
+            "site": self.site,
+            "recovery_point": self.point.id,
+            "taken_at": names.iso(self.point.at),
+            "point_in_time": self.request.point_in_time or None,
+            "resumes": self.state is not None,
+            "steps": [{"key": each.key, "title": each.title, "done": self.is_done(each)} for each in self.steps],
+            "backups": {str(target): piece.manifest.file for target, piece in self.point.pieces.items()},
+            "in_use": self.living,
+            "confirm": self.confirmation,
+            "notes": self.notes,
+            "left": self.left,
+        }
+
+
+def make_plan(site: Site, request: SiteRequest) -> SitePlan:
+    """Find the recovery point, look at the machine, and say what restoring it means. Changes nothing.
+
+    Raises:
+        RestoreRefused: No recovery point is complete; or an earlier restore of another one is not finished.
+        UnknownName, ConfigError: See ``points.search`` and ``points.expected_of``; a time that is none.
+        Unreachable: No Docker engine answers, and one is needed. WrongKey, and what the stores raise.
+    """
+    notes: list[str] = []
+    state = None if request.anew else State.open(site.vault.state)
+    if state is not None:
+        request = _resumed(state, request)
+    expected = expected_of(site, request.only, request.without)
+    before = begun_by(request, notes)
+    point = search(
+        site, expected, wanted=request.recovery_point, before=before, location=request.location,
+        without=request.without,
+    )  # fmt: skip
+    steps, left = _steps(site, point, request)
+    notes += _moments(site, request, point)
+    living = list(_living(site, point, state))
+    return SitePlan(site.name, request, point, steps, state, living, notes, left)
+
+
+def check_confirmation(plan: SitePlan, confirm: str) -> bool:
+    """True when ``confirm`` approves the plan, False when it is empty.
+
+    Raises:
+        ConfirmationNeeded: It is something else than what this plan needs.
+    """
+    if not confirm:
+        return False
+    if " ".join(confirm.split()) != plan.confirmation:
+        in_use = f" This machine is in use: {'; '.join(plan.living[:5])}." if plan.living else ""
+        raise ConfirmationNeeded(
+            f"The confirmation {confirm!r} does not approve this plan.{in_use}",
+            kept=_KEPT,
+            remedy=f"to approve it: --confirm {plan.confirmation!r}",
+        )
+    return True
+
+
+def _resumed(state: State, request: SiteRequest) -> SiteRequest:
+    """The request of the restore that is not finished; what is to be left out may be added to."""
+    saved = state.body["request"]
+    was = SiteRequest(**{**saved, "only": tuple(saved["only"]), "without": tuple(saved["without"])})
+    other = [
+        name
+        for name in ("recovery_point", "at", "point_in_time")
+        if getattr(request, name) and getattr(request, name) not in (getattr(was, name), state.point)
+    ]
+    if other:
+        raise RestoreRefused(
+            f"A restore of recovery point {state.point}, begun at {state.body['begun_at']}, is not finished; this asks "
+            f"for another one ({', '.join(other)}).",
+            kept=_KEPT,
+            remedy="run it without these to go on, or begin anew: --anew",
+        )
+    location = request.location if request.location != "auto" else was.location
+    without = tuple(dict.fromkeys((*was.without, *request.without)))
+    return replace(was, recovery_point=state.point, location=location, without=without, only=request.only or was.only)
+
+
+def begun_by(request: SiteRequest, notes: list[str]) -> datetime | None:
+    """The latest moment at which the recovery point may have begun."""
+    if request.recovery_point:
+        if request.at:
+            raise ConfigError("Both a recovery point and a time (at) are given.", kept=_KEPT, remedy="give one of them")
+        return None
+    if request.at:
+        if _DAY.match(request.at):
+            day = datetime.strptime(request.at, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1, seconds=-1)
+            notes.append(f"the day {request.at} is taken to end at {names.both_zones(day)}")
+            return day
+        return names.parse_moment(request.at)
+    if request.point_in_time and request.point_in_time != "latest":
+        return names.parse_moment(request.point_in_time)
+    return None
+
+
+def _steps(site: Site, point: Point, request: SiteRequest) -> tuple[list[Step], list[str]]:
+    """All steps in their order, and what none of them does."""
+    order = {source.name: number for number, source in enumerate(site.config.sources())}
+    steps: list[Step] = []
+    left: list[str] = []
+    for target, piece in sorted(point.pieces.items(), key=lambda each: (order[each[0].source], each[0].database)):
+        kind = KINDS.get(piece.manifest.kind)
+        if kind is None:
+            left.append(f"{target} is of a kind ({piece.manifest.kind}) that this release does not restore by itself")
+            continue
+        steps.append(Step(str(target), kind.title(piece), kind.stage, partial(_call, kind.restore, piece)))
+    for source in order:
+        pieces = point.of(source)
+        if pieces and pieces[0].manifest.kind in SERVERS:
+            steps += _around_server(source, pieces[0])
+        elif pieces and pieces[0].manifest.kind == "images":
+            steps += _around_containers(source)
+    if site.config.health and not request.only:
+        said = f"ask {', '.join(each.shown for each in site.config.health)}"
+        steps.append(Step("health", said, Stage.HEALTH, health.check_all))
+    return sorted(steps, key=lambda step: step.stage), left
+
+
+def _call(restore: Any, piece: Piece, work: Any) -> Any:
+    return restore(work, piece)
+
+
+def _around_server(source: str, piece: Piece) -> list[Step]:
+    return [
+        Step(
+            f"{source}: accounts", f"users and roles of {source}, once it runs", Stage.ACCOUNTS,
+            lambda work: databases.accounts(work, piece),
+        ),
+        Step(
+            f"{source}: grants", f"grants of {source}", Stage.GRANTS,
+            lambda work: databases.accounts(work, piece, again=True),
+        ),
+    ]  # fmt: skip
+
+
+def _around_containers(source: str) -> list[Step]:
+    return [
+        Step(
+            f"{source}: containers", f"networks and containers of {source}, made as they were", Stage.CONTAINERS,
+            lambda work: containers.make(work, source),
+        ),
+        Step(
+            f"{source}: start", f"start the containers of {source} that ran", Stage.START,
+            lambda work: containers.start_all(work, source),
+        ),
+    ]  # fmt: skip
+
+
+def _moments(site: Site, request: SiteRequest, point: Point) -> Iterator[str]:
+    """What of the databases cannot be had at the moment that was asked for."""
+    for target, piece in point.pieces.items():
+        if piece.manifest.kind in SERVERS and request.point_in_time:
+            found = databases.past_of(site, request.location, request.point_in_time, piece)
+            if isinstance(found, BackupError):
+                yield f"{target} cannot be had at {request.point_in_time} ({found.message}); it is as of the backup"
+
+
+def _living(site: Site, point: Point, state: State | None) -> Iterator[str]:
+    """What is there of this machine already, but for what an unfinished restore made. Raises Unreachable."""
+
+    def ours(what: str) -> bool:
+        return state is not None and state.is_ours(what)
+
+    for config in site.config.images:
+        if not point.of(config.name):
+            continue
+        with contextlib.closing(engine_for(config, site.name)) as engine, engine_errors("Looking at the containers"):
+            for each in engine.client.containers.list(all=True, ignore_removed=True):
+                mine = each.labels.get(PROJECT) == engine.project and each.labels.get(ONE_OFF) != "True"
+                if (mine or each.name in config.containers) and not ours(f"container {each.name}"):
+                    yield f"container {each.name} ({each.status})"
+    for volumes in site.config.volumes:
+        engine = engine_of(site, volumes)
+        for piece in point.of(volumes.name):
+            real = str(piece.manifest.contents.get("volume") or piece.target.database)
+            if engine.get(real) is not None and not ours(f"volume {real}"):
+                yield f"volume {real}"
+    for target, piece in point.pieces.items():
+        if piece.manifest.kind not in SERVERS or (state is not None and state.begun(str(target)) is not None):
+            continue
+        server = site.config.server(target.source)
+        if isinstance(server, ServerConfig) and not (server.container or server.service):
+            source = open_source(server, site.name)
+            with contextlib.suppress(BackupError), contextlib.closing(source):
+                there = source.state(target.database)
+                if there.exists and there.tables:
+                    yield f"database {target} ({there.tables} tables)"
+
+
+def request_facts(request: SiteRequest) -> dict[str, Any]:
+    """What is remembered of a request."""
+    return asdict(replace(request, anew=False))

@@ -1,0 +1,211 @@
+"""Recovery points: which backups of one run make up a machine, and which runs are complete. Asks stores only."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from engine import names
+from engine.catalog import Entry
+from engine.errors import BackupError, IntegrityError, NotFound, RestoreRefused, UnknownName, WrongKey
+from engine.manifest import Manifest
+from engine.site import Site, Target
+from engine.status import found_broken
+
+_SLACK = timedelta(seconds=2)
+_TOLD = 5
+
+
+@dataclass
+class Piece:
+    """One backup of a recovery point, wherever it stands; the best place first."""
+
+    target: Target
+    copies: list[tuple[Entry, Manifest]]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.copies[0][1]
+
+    @property
+    def entry(self) -> Entry:
+        return self.copies[0][0]
+
+
+@dataclass
+class Point:
+    """What was backed up in one run.
+
+    Attributes:
+        at: When the run began, UTC.
+        lacking: What keeps it from being complete, in words.
+    """
+
+    id: str
+    at: datetime
+    pieces: dict[Target, Piece] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
+
+    def of(self, source: str) -> list[Piece]:
+        return [piece for target, piece in self.pieces.items() if target.source == source]
+
+
+Expected = Mapping[str, list[str]]
+"""What a machine has: databases (archives...) by source; of a source without any named, at least one."""
+
+
+def expected_of(site: Site, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """What is to be restored.
+
+    Args:
+        only, without: Names of sources, or ``source/database``.
+
+    Raises:
+        UnknownName: One of these is not of the site.
+    """
+    known = {source.name: list(source.databases) for source in site.config.sources()}
+    for each in (*only, *without):
+        name, _, database = each.partition("/")
+        site.config.source(name)
+        if database and known[name] and database not in known[name]:
+            raise UnknownName(f"{name} has no {database!r}.", remedy=f"it has: {', '.join(known[name])}")
+    found: dict[str, list[str]] = {}
+    for source, databases in known.items():
+        if (only and not any(each.partition("/")[0] == source for each in only)) or source in without:
+            continue
+        asked = [each.partition("/")[2] for each in only if each.startswith(f"{source}/")]
+        kept = [each for each in (asked or databases) if f"{source}/{each}" not in without]
+        if kept or not databases:
+            found[source] = kept
+    return found
+
+
+def search(
+    site: Site, expected: Expected, *, wanted: str = "", before: datetime | None = None, location: str = "auto",
+    without: tuple[str, ...] = (),
+) -> Point:  # fmt: skip
+    """The newest complete recovery point; or the one of an id.
+
+    Args:
+        wanted: Its id.
+        before: Only those that began by then.
+
+    Raises:
+        RestoreRefused: None is complete; names what the newest lack.
+        UnknownName: There is none at all, none of that id, or none from then.
+        WrongKey: No manifest opens with the key. And what the stores raise, where none answers.
+    """
+    tried: list[Point] = []
+    trouble: list[BackupError] = []
+    for point in _points(site, wanted, before, location, trouble):
+        _judge(site, point, expected, without)
+        if not point.lacking:
+            return point
+        tried.append(point)
+    wrong = next((each for each in trouble if isinstance(each, WrongKey)), None)
+    if tried:
+        told = [f"{each.id} ({_time(each.at)}): {'; '.join(each.lacking)}" for each in tried[:_TOLD]]
+        more = f"\n  and {len(tried) - _TOLD} older" if len(tried) > _TOLD else ""
+        raise RestoreRefused(
+            f"Site {site.name} has no complete recovery point. What the newest lack:\n  " + "\n  ".join(told) + more,
+            kept="nothing was changed",
+            remedy="take an older one (--at), or leave out what is lacking: --without SOURCE or --without SOURCE/NAME",
+        )
+    if trouble:
+        raise wrong or trouble[0]
+    which = f" {wanted!r}" if wanted else f" from {names.both_zones(before)} or before" if before else ""
+    raise UnknownName(
+        f"Site {site.name} has no recovery point{which} in {', '.join(_places(site, location))}.",
+        kept="nothing was changed",
+        remedy="backups list shows what there is; recovery points are made by backups of the whole site",
+    )
+
+
+def _points(
+    site: Site, wanted: str, before: datetime | None, location: str, trouble: list[BackupError]
+) -> Iterator[Point]:
+    """Recovery points, the newest first, each with all that it has. Reads manifests only as far as is asked for."""
+    streams = [_entries(site, place, trouble) for place in _places(site, location)]
+    merged = heapq.merge(*streams, key=lambda each: each[0].name.taken_at, reverse=True)
+    begun: dict[str, Point] = {}
+    for entry, manifest in merged:
+        done = [each for each in begun.values() if entry.name.taken_at < each.at - _SLACK]
+        for each in sorted(done, key=lambda each: each.at, reverse=True):
+            yield begun.pop(each.id)
+        at = moment_of(manifest.recovery_point)
+        if at is None or (wanted and manifest.recovery_point != wanted) or (before is not None and at > before):
+            continue
+        point = begun.setdefault(manifest.recovery_point, Point(manifest.recovery_point, at))
+        piece = point.pieces.setdefault(Target(manifest.source, manifest.database), Piece(_whose(manifest), []))
+        if not piece.copies or piece.manifest.file == manifest.file:
+            piece.copies.append((entry, manifest))
+    yield from sorted(begun.values(), key=lambda each: each.at, reverse=True)
+
+
+def _entries(site: Site, place: str, trouble: list[BackupError]) -> Iterator[tuple[Entry, Manifest]]:
+    """Backups of one place, newest first. One that cannot be read is left out; a place that fails gives no more."""
+    catalog = site.vault.catalog(place)
+    known = {source.name for source in site.config.sources()}
+    try:
+        for entry in catalog.entries():
+            if entry.name.log or entry.tier in names.NEVER_LATEST:
+                continue
+            try:
+                manifest = catalog.load(entry)
+            except (IntegrityError, WrongKey, NotFound) as error:
+                trouble.append(error)
+                continue
+            if manifest.tier not in names.NEVER_LATEST and manifest.source in known:
+                yield entry, manifest
+    except BackupError as error:
+        trouble.append(error)
+
+
+def _judge(site: Site, point: Point, expected: Expected, without: tuple[str, ...]) -> None:
+    """Take out what is not wanted and what was found broken; say what is lacking then."""
+    wanted: dict[Target, Piece] = {}
+    for target, piece in point.pieces.items():
+        named = expected.get(target.source)
+        if named is None or (named and target.database not in named) or str(target) in without:
+            continue
+        piece.copies = [each for each in piece.copies if not found_broken(site, each[0], [])]
+        if not piece.copies:
+            point.lacking.append(f"{target} was found broken")
+        elif piece.manifest.incomplete:
+            point.lacking.append(f"{target} is incomplete ({piece.manifest.incomplete[0]})")
+        else:
+            piece.copies.sort(key=lambda each: each[0].location != "local")
+            wanted[target] = piece
+    there = set(point.pieces)
+    for source, databases in expected.items():
+        for each in databases:
+            if Target(source, each) not in there:
+                point.lacking.append(f"{source}/{each} is not in it")
+        if not databases and not any(target.source == source for target in there):
+            point.lacking.append(f"{source} is not in it")
+    point.pieces = wanted
+
+
+def moment_of(point: str) -> datetime | None:
+    """When a recovery point's run began; None where its id does not say."""
+    try:
+        return datetime.strptime(point[:15], names.STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _whose(manifest: Manifest) -> Target:
+    return Target(manifest.source, manifest.database)
+
+
+def _places(site: Site, location: str) -> list[str]:
+    if location == "auto":
+        return site.vault.locations()
+    site.vault.store(location)
+    return [location]
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,156 @@
+"""Carrying out the restore of a machine, step by step; what was done is remembered, and not done twice.
+
+plan = make_plan(site, SiteRequest())
+with MachineRestore(site, plan) as work:
+    for stage in work.stages():
+        for step in stage:
+            work.do(step)
+    report = work.finish()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from engine.errors import BackupError, Cancelled, ConfirmationNeeded
+from engine.progress import Progress, silent
+from engine.restore_site.plan import SitePlan, request_facts
+from engine.restore_site.state import Done, State
+from engine.restore_site.work import Step, Work
+from engine.site import Site
+
+
+@dataclass
+class SiteResult:
+    """What came of it.
+
+    Attributes:
+        done: What each step came to, in their order, those of earlier runs too.
+        failures: What did not work; the steps after these were not begun.
+        state: The file that says all this; of a finished restore it has another name.
+    """
+
+    done: dict[str, Done] = field(default_factory=dict)
+    failures: dict[str, BackupError] = field(default_factory=dict)
+    skipped: list[Step] = field(default_factory=list)
+    state: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return not self.failures and not self.skipped
+
+
+class MachineRestore:
+    """One restore under way. Holds a lock from entry to exit, so that there is one at a time."""
+
+    def __init__(
+        self, site: Site, plan: SitePlan, *, progress: Progress = silent,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:  # fmt: skip
+        self.site = site
+        self.plan = plan
+        self.result = SiteResult()
+        self._progress = progress
+        self._tell = tell
+        self._begun = time.monotonic()
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> MachineRestore:
+        with contextlib.ExitStack() as held:
+            self.site.vault.check()
+            held.enter_context(self.site.vault.lock("restore-site", self.site.name))
+            state = self.plan.state or State.begin(
+                self.site.vault.state, site=self.site.name, point=self.plan.point.id,
+                request=request_facts(self.plan.request),
+            )  # fmt: skip
+            self.work = Work(
+                self.site, self.plan.request, self.plan.point, state, progress=self._progress, tell=self._tell
+            )
+            held.callback(self.work.close)
+            self.result.state = state.path
+            self._exit = held.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.result.seconds = time.monotonic() - self._begun
+        self._exit.close()
+
+    def stages(self) -> Iterator[list[Step]]:
+        """The steps that are still to be done, stage by stage; none after a stage in which something failed."""
+        for _, steps in groupby(self.plan.steps, key=lambda step: step.stage):
+            every = list(steps)
+            if self.result.failures:
+                self.result.skipped += [step for step in every if self._before(step) is None]
+                continue
+            yield [step for step in every if self._before(step) is None]
+
+    def do(self, step: Step) -> Done:
+        """One step; remembered when it is done.
+
+        Raises:
+            What the step raises; the next try begins it again.
+        """
+        state = self.work.state
+        self.work.key = step.key
+        self._tell(step.title)
+        state.record(step.key)
+        done = step.do(self.work)
+        state.finish(step.key, done)
+        self.result.done[step.key] = done
+        return done
+
+    def failed(self, step: Step, error: BackupError) -> None:
+        """A step did not work; the others of its stage are still tried."""
+        self.result.failures[step.key] = error
+
+    def finish(self) -> SiteResult:
+        """What came of it. When all is done, the next restore begins anew."""
+        self.result.seconds = time.monotonic() - self._begun
+        if self.result.finished:
+            self.result.state = self.work.state.close()
+        return self.result
+
+    def _before(self, step: Step) -> Done | None:
+        """What the step came to in an earlier run."""
+        done = self.work.state.done(step.key)
+        if done is not None:
+            self.result.done.setdefault(step.key, done)
+        return done
+
+
+def run(
+    site: Site,
+    plan: SitePlan,
+    *,
+    approved: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda line: None,
+) -> SiteResult:
+    """Every step that is still to be done, in order.
+
+    Raises:
+        ConfirmationNeeded: It was not approved. LockHeld: another restore of this machine is at work.
+    """
+    if not approved:
+        raise ConfirmationNeeded(
+            f"This would restore the machine {plan.site} here."
+            + (f" It is in use: {'; '.join(plan.living[:5])}." if plan.living else ""),
+            kept="nothing was changed",
+            remedy=f"look at the plan (--dry-run), then approve it once: --confirm {plan.confirmation!r}",
+        )
+    with MachineRestore(site, plan, progress=progress, tell=tell) as work:
+        for stage in work.stages():
+            for step in stage:
+                try:
+                    work.do(step)
+                except Cancelled:
+                    raise
+                except BackupError as error:
+                    work.failed(step, error)
+        return work.finish()
