@@ -269,7 +269,7 @@ class ImagesConfig(Model):
     containers: list[str] = Field(
         default_factory=list, description="Further containers by their own name, which are of no compose project."
     )
-    save: Literal["built", "all"] = Field(
+    stored: Literal["built", "all"] = Field(
         "built",
         description="Which images are stored: built: those that no registry has, made on this machine. all: every one, "
         "so that nothing has to be pulled when the machine is restored.",

@@ -99,7 +99,7 @@ class ImagesSource:
     def _is_wanted(self, image: Image) -> bool:
         """Has no registry it, or is every one wanted? One of which nothing is known is gone from the engine."""
         known = image.size > 0 or image.tags or image.digests
-        return bool(known) and (self._config.save == "all" or not image.digests)
+        return bool(known) and (self._config.stored == "all" or not image.digests)
 
     def _stored(self, image: Image) -> Entry | None:
         """Where it stands in the local vault already. One that retention is about to remove does not count."""
