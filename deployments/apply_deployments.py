@@ -30,6 +30,7 @@ _OF_FILES = (
     "flows/restore_volume.py:restore_volume",
     "flows/restore_bucket.py:restore_bucket",
     "flows/restore_n8n.py:restore_n8n",
+    "flows/restore_site.py:restore_site",
 )
 _OF_SERVERS = frozenset({"pre_deploy_snapshot", "release_snapshots"})
 DEFAULT_QUEUE = "default"
@@ -66,11 +67,11 @@ def _serves(entrypoint: str, config: SiteConfig) -> bool:
     """Has the site a source of the kind that this flow is about?"""
     flow = entrypoint.partition(":")[2]
     if entrypoint in _OF_FILES:
-        of: dict[str, Any] = {
+        needs: dict[str, Any] = {
             "restore_volume": config.volumes, "restore_bucket": config.buckets, "restore_config": config.config,
-            "restore_n8n": config.n8n,
+            "restore_n8n": config.n8n, "restore_site": config.images,
         }  # fmt: skip
-        return bool(of[flow])
+        return bool(needs[flow])
     if flow in _OF_SERVERS:
         return bool(config.servers())
     kinds = {

@@ -172,3 +172,33 @@ def test_what_cannot_be_is_told_in_words(
     assert len(told("-f", str(other), "--without", "volumes/models", code=0)["plan"]["steps"]) == len(STEPS)
     other.write_text(file.read_text().replace("docker.sock", "no.sock"))
     assert "No Docker engine answers" in told("-f", str(other), code=1)["error"]["message"]
+
+
+@pytest.mark.soak(sample=False)
+def test_databases_come_back_as_of_any_second_and_all_else_from_the_backup_before(
+    servers_directory: Path, rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    moments: list[str] = []
+
+    def life_goes_on(machine: Machine, engine: DockerEngine) -> None:
+        """Rows that no full has, a moment, and a mistake after it; the logs of all that are shipped."""
+        machine.sql(engine, "INSERT INTO users VALUES (9001, 'after the backup')")
+        time.sleep(2)  # MariaDB's logs tell whole seconds
+        moments.append(str(machine.sql(engine, "SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ')")[0][0]))
+        time.sleep(2)
+        machine.sql(engine, "DROP TABLE users")
+        machine.backups("ship", "-f", str(machine.file), lost=False)
+        machine.sql(engine, "CREATE TABLE later (id int)")  # an event after the moment ends its log
+        machine.backups("ship", "-f", str(machine.file), lost=False)
+
+    with lost_machine(
+        tmp_path, servers_directory / "second", rclone_s3, "mysql", logs=True, before_loss=life_goes_on
+    ) as (machine, engine):
+        plan = machine.backups("restore-site", "--dry-run", "--to", moments[0])["plan"]
+        assert plan["recovery_point"] == machine.truth["point"] and plan["notes"] == []
+        done = machine.backups("restore-site", "--to", moments[0], "--confirm", "bench")
+        assert done["finished"]
+        found = machine.look(engine)
+        rows = "rows as the application reads them"
+        assert found[rows] == [*machine.truth[rows], (9001, "after the backup")]
+        assert [each for each in found if each != rows and found[each] != machine.truth[each]] == []

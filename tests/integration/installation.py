@@ -49,8 +49,9 @@ class Site:
 
     def files(self, ending: str = ".json") -> list[Path]:
         """What the vault holds, without this package's own state."""
+        aside = {".backup-flows", "marks", "site-file"}
         found = self.vault.rglob(f"*{ending}")
-        return sorted(each for each in found if ".backup-flows" not in each.parts and "marks" not in each.parts)
+        return sorted(each for each in found if not aside & {*each.parts})
 
     def staged(self) -> list[Path]:
         """Data that was being written."""

@@ -1,10 +1,11 @@
-"""A site with databases, config files and a Docker volume: one run, one recovery point; files and volumes are put back
-with approval."""
+"""A site with databases, config files, a Docker volume and containers: one run, one recovery point; files and volumes are
+put back with approval, and what is gone comes back."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,10 +42,12 @@ def machine(prefect: Installation, box: Box) -> tuple[Site, Path]:
     (root / ".env").chmod(0o600)
     site.document["config"] = {"paths": [str(root / ".env"), str(root / "nginx")]}
     site.document["volumes"] = {**box.document, "stop": ["jupyter"]}
+    site.document["images"] = {"docker_host": box.engine.host, "project": box.project}
     site.write()
     done = prefect.apply(site)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"docker-engine/{site.name}-volumes" in done.stdout
+    assert f"container-images/{site.name}-images" in done.stdout and f"restore-site/{site.name}" in done.stdout
     return site, root
 
 
@@ -55,17 +58,22 @@ def test_a_daily_full_backs_up_databases_files_and_volumes_in_one_recovery_point
     user = box.service("jupyter", "notebooks")
     run = prefect.run(f"daily-full/{site.name}")
     assert run.state == "COMPLETED", run.message
-    assert "2 databases and 2 archives backed up and verified: 4,400 rows, 3 files" in run.first_line
+    assert "2 databases and 3 archives backed up and verified: 4,400 rows, 3 files" in run.first_line
     assert box.state(user) == "running"
     rows = prefect.table(run, f"{site.name}-backups")
     sources = [f"mysql/{site.shop}", f"postgres/{site.platform}", "volumes/notebooks", "config/config"]
-    assert [row["database"] for row in rows] == sources
+    assert [row["database"] for row in rows] == [*sources, "images/images"]
+    assert rows[4]["holds"] == "1 container, 1 image, 1 network"
     assert rows[2]["holds"] == "1 file, 2 directories, 0 links"
     assert rows[3]["holds"] == "2 files, 1 directory, 0 links" and rows[3]["stored where"] == "local, s3"
     assert "every file against the listing" in rows[3]["verified how"]
     manifests = [json.loads(file.read_text()) for file in site.files(".json")]
+    manifests = [each for each in manifests if each["tier"] != "image"]  # an image belongs to every point that needs it
     points = {manifest["recovery_point"] for manifest in manifests}
-    assert len(manifests) == 4 and len(points) == 1 and all(points)
+    assert len(manifests) == 5 and len(points) == 1 and all(points)
+    (sealed,) = site.vault.rglob("site-file/*.json")
+    listed = prefect.s3.client().list_objects_v2(Bucket=site.bucket)["Contents"]
+    assert [each["Key"] for each in listed if each["Key"].endswith(sealed.name)], "the replica has the site file, too"
     assert points.pop() in prefect.markdown(run.id, f"{site.name}-last-backup")
 
 
@@ -82,9 +90,9 @@ def test_a_missing_path_fails_the_run_by_name_and_costs_nothing_else(
     assert run.state == "FAILED"
     assert run.first_line == f"config/config is incomplete: {root}/nginx is not there."
     rows = prefect.table(run, f"{site.name}-backups")
-    assert [row["verified how"].split(":")[0] for row in rows] == ["local", "local", "local", "INCOMPLETE"]
+    assert [row["verified how"].split(":")[0] for row in rows] == ["local", "local", "local", "INCOMPLETE", "local"]
     assert all(row["stored where"] == "local, s3" for row in rows)
-    assert len(site.files(".json")) == before + 4
+    assert len(site.files(".json")) == before + 5
 
 
 def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_content(
@@ -132,6 +140,30 @@ def test_a_volume_is_replaced_after_an_approval_that_names_who_is_stopped(
     assert (box.path(kept) / "a").read_text() == "bad\n"
     assert box.state(user) == "running"
     assert f"`{kept}`" in prefect.markdown(run_id, f"{site.name}-restore-volume")
+
+
+def test_what_is_gone_comes_back_from_the_bucket_after_one_approval(
+    prefect: Installation, machine: tuple[Site, Path], box: Box
+) -> None:
+    site, _ = machine
+    (user,) = box.client.containers.list(filters={"volume": box.real("notebooks")})
+    user.remove(force=True)
+    for name in box.volumes():
+        box.client.volumes.get(name).remove()
+    shutil.rmtree(site.vault)
+    run_id = prefect.api.start(f"restore-site/{site.name}", only=["volumes", "images"])
+    assert prefect.api.wait(run_id, until=frozenset({"PAUSED"})).state == "PAUSED"
+    text = prefect.markdown(run_id, f"{site.name}-restore-site-approval")
+    assert f"To approve, type: `{site.name}`" in text and "volume notebooks from" in text
+    assert box.volumes() == set()
+    assert prefect.api.approve(run_id, confirm=site.name)["status"] == "ACCEPT"
+    run = prefect.api.wait(run_id)
+    assert run.state == "COMPLETED", run.message
+    assert run.first_line.startswith(f"The machine {site.name} is back as of ")
+    assert (box.path(box.real("notebooks")) / "a").read_text() == "good\n"
+    assert box.client.containers.get(str(user.name)).status == "running"
+    told = prefect.markdown(run_id, f"{site.name}-restore-site")
+    assert "DNS" in told and "volumes/notebooks: volume" in told
 
 
 def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installation, machine: tuple[Site, Path]) -> None:
