@@ -87,8 +87,11 @@ def find(run: Run, place: Bucket, site: str, before: datetime | None) -> Recover
     return recovery.recover(place, recovery.passphrase_of(os.environ), site=site, before=before)
 
 
-def write(found: Recovered, out: Path | None) -> Path:
+def write(found: Recovered, out: Path | None, *, beside: bool = False) -> Path:
     """Write a recovered site file, mode 0600; one that is there already and says the same is left alone.
+
+    Args:
+        beside: Where another one stands there, take a name that says of which recovery point it is.
 
     Raises:
         RestoreRefused: Another one stands there. ConfigError: it cannot be written.
@@ -99,6 +102,8 @@ def write(found: Recovered, out: Path | None) -> Path:
         if path.exists():
             if path.read_bytes() == text:
                 return path
+            if beside:
+                return write(found, path.with_name(f"{path.stem}.{found.found.point}.yaml"))
             raise RestoreRefused(
                 f"{path} is there already, and says something else than the one in the bucket.",
                 kept="it was not touched",

@@ -125,7 +125,7 @@ def _site(run: Run, request: SiteRequest, name: str, where: dict[str, str]) -> I
         return
     place = recovery.Bucket.of(os.environ, **where)
     found = recovering.find(run, place, name, begun_by(request, []))
-    path = recovering.write(found, None)
+    path = recovering.write(found, None, beside=True)
     run.out.say(f"The site file of {found.found.site}, sealed {moment(found.found.at)}, is in {path}.")
     config = recovery.resolve(found, place, recovery.passphrase_of(os.environ), os.environ, path)
     for name_, source in sorted(found.sources.items()):

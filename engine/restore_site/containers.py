@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.config import ServerConfig
 from engine.errors import BackupError, RestoreRefused, ToolFailed, UnknownName
 from engine.images import recreate
 from engine.images.load import bring_back, needed
+from engine.images.record import Container, Record
 from engine.processes.place import docker_client
 from engine.restore_site.points import Piece
 from engine.restore_site.state import Done
@@ -150,6 +152,43 @@ def have_running(work: Work, config: ServerConfig) -> None:
             settled(container)
     finally:
         client.close()
+
+
+def serve(work: Work, url: str | None) -> list[str]:
+    """Start the containers that answer at an address, where they are among those recorded: an S3 server before its
+    buckets are restored, n8n before its workflows. Nothing where it is answered elsewhere. Their names.
+
+    Raises:
+        ToolFailed: One does not start. Unreachable.
+    """
+    started = []
+    for config in work.site.config.images:
+        if url and work.point.of(config.name):
+            record = work.record(config.name)
+            for wanted in serving(record, url):
+                for container in find(work.client(config.name), wanted.name, record.project):
+                    recreate.start(container)
+                    settled(container)
+                    started.append(wanted.name)
+    return started
+
+
+def serving(record: Record, url: str) -> list[Container]:
+    """The containers that an address leads to: by their own or their service's name, or by a port they publish here."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    named = [each for each in record.containers if host and host in (each.name, each.service)]
+    if named or host not in _HERE:
+        return named
+    return [each for each in record.containers if port in _published(each)]
+
+
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
+def _published(container: Container) -> set[int]:
+    bindings = (container.host.get("PortBindings") or {}).values()
+    return {int(each["HostPort"]) for given in bindings for each in given or [] if str(each.get("HostPort")).isdigit()}
 
 
 def _count(number: int, word: str) -> str:

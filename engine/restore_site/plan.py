@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from engine.config import ServerConfig
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused
 from engine.images.look import ONE_OFF
 from engine.images.source import engine_for
-from engine.processes.place import PROJECT
+from engine.processes.place import PROJECT, docker_client
 from engine.restore_site import containers, databases, health
 from engine.restore_site.kinds import KINDS, SERVERS
 from engine.restore_site.points import Piece, Point, expected_of, search
@@ -190,7 +190,7 @@ def begun_by(request: SiteRequest, notes: list[str]) -> datetime | None:
         return None
     if request.at:
         if _DAY.match(request.at):
-            day = datetime.strptime(request.at, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1, seconds=-1)
+            day = names.parse_moment(f"{request.at}T23:59:59Z")
             notes.append(f"the day {request.at} is taken to end at {names.both_zones(day)}")
             return day
         return names.parse_moment(request.at)
@@ -285,12 +285,13 @@ def _living(site: Site, point: Point, state: State | None) -> Iterator[str]:
         if piece.manifest.kind not in SERVERS or (state is not None and state.begun(str(target)) is not None):
             continue
         server = site.config.server(target.source)
-        if isinstance(server, ServerConfig) and not (server.container or server.service):
-            source = open_source(server, site.name)
-            with contextlib.suppress(BackupError), contextlib.closing(source):
-                there = source.state(target.database)
-                if there.exists and there.tables:
-                    yield f"database {target} ({there.tables} tables)"
+        if isinstance(server, ServerConfig) and (server.container or server.service):
+            docker_client(server.docker_host).close()  # an engine is needed, though the container may still be missing
+        source = open_source(server, site.name)
+        with contextlib.suppress(BackupError), contextlib.closing(source):
+            there = source.state(target.database)
+            if there.exists and there.tables:
+                yield f"database {target} ({there.tables} tables)"
 
 
 def request_facts(request: SiteRequest) -> dict[str, Any]:

@@ -65,10 +65,11 @@ class MachineRestore:
         with contextlib.ExitStack() as held:
             self.site.vault.check()
             held.enter_context(self.site.vault.lock("restore-site", self.site.name))
-            state = self.plan.state or State.begin(
-                self.site.vault.state, site=self.site.name, point=self.plan.point.id,
-                request=request_facts(self.plan.request),
-            )  # fmt: skip
+            folder = self.site.vault.state
+            state = State.open(folder) if self.plan.state is not None else None  # another run may have done some of it
+            state = state or State.begin(
+                folder, site=self.site.name, point=self.plan.point.id, request=request_facts(self.plan.request)
+            )
             self.work = Work(
                 self.site, self.plan.request, self.plan.point, state, progress=self._progress, tell=self._tell
             )
