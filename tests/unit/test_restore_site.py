@@ -14,8 +14,8 @@ import pytest
 from engine.catalog import Entry
 from engine.config import HealthCheck, SiteConfig
 from engine.errors import ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName
-from engine.manifest import Server
 from engine.images.record import Container, Record
+from engine.manifest import Server
 from engine.postgres.globals_replay import _is_about, statements
 from engine.restore_site.containers import serving
 from engine.restore_site.health import ask
