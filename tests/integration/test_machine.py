@@ -1,5 +1,5 @@
-"""A site with databases, config files, a Docker volume and containers: one run, one recovery point; files and volumes are
-put back with approval, and what is gone comes back."""
+"""A site with databases, config files, a Docker volume and containers: one run, one recovery point; files and volumes
+are put back with approval, and what is gone comes back."""
 
 from __future__ import annotations
 
