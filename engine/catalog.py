@@ -10,7 +10,7 @@ from engine import manifest as manifests
 from engine import names
 from engine.codec import KeyRing
 from engine.errors import IntegrityError, NotFound, UnknownName, WrongKey, nearest
-from engine.layout import Layout, Place
+from engine.layout import Layout, Pair, Place
 from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.stores.base import Store
@@ -18,7 +18,7 @@ from engine.stores.base import Store
 _BEFORE = "before "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One backup in one store, known from its names.
 
@@ -51,6 +51,9 @@ class Entry:
         return f"{folder}{slash}{file}"
 
 
+_SETTLED: frozenset[Pair] = frozenset()
+
+
 class Catalog:
     """Backups of one store. A backup is a data file with a manifest beside it; anything else is not.
 
@@ -73,15 +76,23 @@ class Catalog:
         A backup whose manifest cannot be read then is listed with both open: it cannot be ruled out,
         and ``load`` says what is wrong with it.
         """
-        named = sorted(self._named(source, database, tier), key=lambda each: each[0].name.taken_at, reverse=True)
-        for entry, place, written in named:
-            fits = {(known, kind) for known, kind in place.pairs if source in (None, known) and tier in (None, kind)}
-            if len(fits) == len(set(place.pairs)):
+        named = list(self._open_ended(source, database, tier))
+        named.sort(key=lambda each: each[0].name.taken_at, reverse=True)
+        for entry, fits, written in named:
+            if not fits:
                 yield entry
                 continue
             found = self._resolve(entry, written)
             if found is not None and (found.source is None or (found.source, found.tier) in fits):
                 yield found
+
+    def _open_ended(
+        self, source: str | None, database: str | None, tier: str | None
+    ) -> Iterator[tuple[Entry, frozenset[Pair], datetime]]:
+        """What the names allow; of what they leave open, the pairs of which it must be one."""
+        for entry, place, written in self._named(source, database, tier):
+            fits = frozenset(pair for pair in place.pairs if source in (None, pair[0]) and tier in (None, pair[1]))
+            yield entry, (_SETTLED if len(fits) == len(set(place.pairs)) else fits), written
 
     def possible(self, tier: str) -> Iterator[Entry]:
         """What may be of a tier by its names alone, in no order. Reads no manifest: where names leave the tier open,

@@ -32,7 +32,7 @@ Pair = tuple[str, str]
 """A source's name and a tier."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """A key's folder and file, and the (source, tier) pairs it may belong to."""
 

@@ -53,7 +53,7 @@ NEVER_LATEST = frozenset((SAFETY, RECOVERED, BASE, IMAGE, *LOGS))
 """Tiers that are no backups of a database as it last was."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class BackupName:
     """The parts of a backup's file name.
 

@@ -9,6 +9,7 @@ import typer
 
 from deployments.cli import exits
 from deployments.cli.options import Database, Source, Tier, check_tier, locations
+from deployments.cli.rows import rows
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment, size
 from deployments.cli.windows import windows
@@ -17,6 +18,7 @@ from engine.names import iso
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
+    from engine.drill.record import Proof
     from engine.site import Site
     from engine.status import StatusRow
 
@@ -48,57 +50,64 @@ def list_(
 ) -> Outcome:
     """List backups, newest first, and where each of them is. Shipped logs only with --tier binlogs or wal."""
     from engine.drill.record import proofs
+    from engine.status import owner
 
     check_tier(tier)
     with run.site() as site:
         if source is not None:
             site.config.source(source)
         proven = proofs(site.vault, locations(site, location)).files
-        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        found: dict[tuple[str, str, str], list[Entry]] = {}
         errors = []
         for name in locations(site, location):
             try:
                 for entry in site.vault.catalog(name).entries(source=source, database=database, tier=tier):
                     if tier is not None or not entry.name.log:
-                        _add(rows, site, entry)
+                        found.setdefault((*owner(site, entry), entry.file), []).append(entry)
             except BackupError as error:
                 if location == name:
                     raise
                 errors.append(run.refuse(error, about=f"{name} could not be listed: "))
-        if database is not None and not rows and not errors:
+        if database is not None and not found and not errors:
             _check_database(site, source, database)
-    found = sorted(rows.values(), key=lambda row: (row["taken_at"], row["file"]), reverse=True)
+    order = sorted(found, key=lambda each: (found[each][0].name.taken_at, each[2]), reverse=True)
     if found:
-        run.out.table(
-            ["taken", "source", "database", "tier", "stored", "in", "proven", "file"],
-            [
-                [
-                    row["when"],
-                    row["source"],
-                    row["database"],
-                    row["tier"],
-                    size(row["bytes"]),
-                    ", ".join(row["locations"]),
-                    f"{proven[row['file']].at:%Y-%m-%d}" if row["file"] in proven else "",
-                    row["file"],
-                ]
-                for row in found
-            ],
-            right=[4],
-        )
+        columns = ["taken", "source", "database", "tier", "stored", "in", "proven", "file"]
+        if not run.out.quiet:
+            run.out.table(columns, [_listed(each, found[each], proven) for each in order], right=[4])
     else:
         run.out.say("No backups." if not errors else "No backups where a look was possible.")
-    return Outcome(
-        {
-            "backups": [
-                {key: value for key, value in row.items() if key != "when"}
-                | {"proven_at": iso(proven[row["file"]].at) if row["file"] in proven else None}
-                for row in found
-            ]
-        },
-        exits.PARTIAL if errors else exits.OK,
-        errors,
-    )
+    facts = rows(len(order), lambda: (_row(each, found[each], proven) for each in order))
+    return Outcome({"backups": facts}, exits.PARTIAL if errors else exits.OK, errors)
+
+
+def _listed(identity: tuple[str, str, str], copies: list[Entry], proven: dict[str, Proof]) -> list[str]:
+    (source, tier, file), first = identity, copies[0]
+    return [
+        moment(first.name.taken_at),
+        source,
+        first.name.name,
+        tier,
+        size(first.size),
+        ", ".join(each.location for each in copies),
+        f"{proven[file].at:%Y-%m-%d}" if file in proven else "",
+        file,
+    ]
+
+
+def _row(identity: tuple[str, str, str], copies: list[Entry], proven: dict[str, Proof]) -> dict[str, Any]:
+    (source, tier, file), first = identity, copies[0]
+    return {
+        "source": source,
+        "database": first.name.name,
+        "tier": tier,
+        "file": file,
+        "taken_at": iso(first.name.taken_at),
+        "bytes": first.size,
+        "locations": [each.location for each in copies],
+        "keys": {each.location: each.key for each in copies},
+        "proven_at": iso(proven[file].at) if file in proven else None,
+    }
 
 
 def _check_database(site: Site, source: str | None, database: str) -> None:
@@ -119,28 +128,6 @@ def _check_database(site: Site, source: str | None, database: str) -> None:
         f"Site {site.name} has no database {database!r}, and no backup of one" + (f" on {source}." if source else "."),
         remedy=nearest(database, sorted(known)),
     )
-
-
-def _add(rows: dict[tuple[str, str, str], dict[str, Any]], site: Site, entry: Entry) -> None:
-    from engine.status import owner
-
-    source, tier = owner(site, entry)
-    row = rows.setdefault(
-        (source, tier, entry.file),
-        {
-            "source": source,
-            "database": entry.name.name,
-            "tier": tier,
-            "file": entry.file,
-            "taken_at": iso(entry.name.taken_at),
-            "when": moment(entry.name.taken_at),
-            "bytes": entry.size,
-            "locations": [],
-            "keys": {},
-        },
-    )
-    row["locations"].append(entry.location)
-    row["keys"][entry.location] = entry.key
 
 
 def status(

@@ -8,6 +8,7 @@ import typer
 
 from deployments.cli import exits
 from deployments.cli.options import Source
+from deployments.cli.rows import rows
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import moment
 from engine.errors import ConfirmationNeeded
@@ -89,14 +90,14 @@ def prune(
 
 
 def _show(run: Run, plans: list[PlacePlan], dry_run: bool, kept: bool) -> None:
-    rows = [
+    shown = [
         [plan.location, *_cells(each, dry_run)]
         for plan in plans
         for each in plan.planned
         if kept or each.action != "keep"
     ]
-    if rows:
-        run.out.table(["in", "what", "source", "tier", "file", "why"], rows)
+    if shown:
+        run.out.table(["in", "what", "source", "tier", "file", "why"], shown)
     for plan in plans:
         if plan.error is None:
             run.out.say(f"{plan.location}: {_summary(plan, dry_run)}")
@@ -130,22 +131,23 @@ def _facts(plan: PlacePlan) -> dict[str, Any]:
         "brake": plan.brake,
         "held": plan.held,
         "error": exits.describe(plan.error) if plan.error is not None else None,
-        "backups": [
-            {
-                "key": each.item.key,
-                "source": each.item.source,
-                "name": each.item.name,
-                "tier": each.item.tier,
-                "taken_at": iso(each.item.taken_at),
-                "action": each.action,
-                "reason": each.reason,
-                "until": iso(each.until) if each.until is not None else None,
-            }
-            for each in plan.planned
-        ],
+        "backups": rows(len(plan.planned), lambda: (_fact(each) for each in plan.planned)),
         "contents": [
             {"source": each.source, "bucket": each.bucket, "removed": each.removed, "kept": each.kept,
              "removed_bytes": each.removed_bytes, "problem": each.problem}
             for each in plan.swept
         ],
     }  # fmt: skip
+
+
+def _fact(each: Planned) -> dict[str, Any]:
+    return {
+        "key": each.item.key,
+        "source": each.item.source,
+        "name": each.item.name,
+        "tier": each.item.tier,
+        "taken_at": iso(each.item.taken_at),
+        "action": each.action,
+        "reason": each.reason,
+        "until": iso(each.until) if each.until is not None else None,
+    }

@@ -8,7 +8,6 @@ way it can end into a message, one JSON document and an exit code.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from deployments.cli import exits
+from deployments.cli.rows import pieces
 from deployments.cli.terminal import Terminal
 from engine.errors import BackupError, Thawing
 
@@ -242,7 +242,9 @@ def _end(run: Run, function: Command, options: dict[str, Any], stopped: str) -> 
             traceback.print_exc()
         outcome = Outcome(code=exits.FAILED, errors=[_unforeseen(run, failure)])
     if run.json:
-        print(document(run, outcome))
+        for piece in document(run, outcome):
+            sys.stdout.write(piece)
+        print()
     return outcome.exit_code
 
 
@@ -261,8 +263,8 @@ def _unforeseen(run: Run, failure: Exception) -> BackupError:
     )
 
 
-def document(run: Run, outcome: Outcome) -> str:
-    """What ``--json`` prints."""
+def document(run: Run, outcome: Outcome) -> Iterator[str]:
+    """What ``--json`` prints, in pieces."""
     code = outcome.exit_code
     body: dict[str, Any] = {"command": run.name, "ok": code == exits.OK, "exit_code": code, **outcome.facts}
     body["warnings"] = run.warnings
@@ -271,17 +273,4 @@ def document(run: Run, outcome: Outcome) -> str:
     if outcome.errors:
         body["error"] = exits.describe(outcome.errors[0])
         body["errors"] = [exits.describe(each) for each in outcome.errors]
-    # the standard library lays a document out at a tenth of the speed at which it writes one line
-    long = any(isinstance(each, list) and len(each) > _LONG for each in _lists(body))
-    return json.dumps(body, indent=None if long else 2, ensure_ascii=False, default=str)
-
-
-_LONG = 5_000
-"""Entries of a list with which nobody reads the document any more."""
-
-
-def _lists(body: dict[str, Any]) -> Iterator[Any]:
-    for value in body.values():
-        yield value
-        if isinstance(value, list):
-            yield from (inner for each in value[:10] if isinstance(each, dict) for inner in each.values())
+    return pieces(body)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+_MOST_DRAWN = 5_000  # rows; a drawn table of more takes minutes
 _WIDE = 240  # columns for a table that no terminal shows: never cut a name short in a pipe
 
 
@@ -77,6 +78,9 @@ class Terminal:
         """A table; columns in ``right`` (by index) hold figures."""
         if self.quiet:
             return
+        if len(rows) > _MOST_DRAWN:
+            self._plain(columns, rows, right)
+            return
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -87,6 +91,16 @@ class Terminal:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console().print(table)
+
+    def _plain(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+        """What is too long to be drawn: a line a row, as wide as it is."""
+        widths = [max(len(each[index]) for each in (columns, *rows)) for index in range(len(columns))]
+        for row in (columns, *rows):
+            cells = [
+                cell.rjust(width) if index in right else cell.ljust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
     @contextmanager
     def progress(self) -> Iterator[Steps]:

@@ -14,7 +14,7 @@ from typing import Protocol
 from engine.cold.classes import Coldness, Speed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One stored object: key, size in bytes, when it was last written (UTC)."""
 

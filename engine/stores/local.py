@@ -189,13 +189,13 @@ class LocalStore:
         if identity in above:  # a link that leads back up
             return
         below = prefix[len(path) :] if prefix.startswith(path) else ""
-        for name, entry in self._entries(folder, below, top=not path):
+        for name in self._names(folder, below, top=not path):
             key = path + name
-            if entry.is_dir():
+            if name.endswith("/"):
                 if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._descend(folder / entry.name, key, prefix, (*above, identity))
+                    yield from self._descend(folder / name, key, prefix, (*above, identity))
             elif key.startswith(prefix) and is_visible(key):
-                info = self._file(entry, key)
+                info = self._file(f"{folder}/{name}", key)
                 if info:
                     yield info
 
@@ -209,8 +209,8 @@ class LocalStore:
         except OSError as error:
             raise in_words(error, "list", folder, self.root) from error
 
-    def _entries(self, folder: Path, below: str, top: bool) -> builtins.list[tuple[str, os.DirEntry[str]]]:
-        """What stands in a folder, in key order; of a full one only what the rest of a prefix can mean."""
+    def _names(self, folder: Path, below: str, top: bool) -> builtins.list[str]:
+        """What stands in a folder, in key order, folders with a slash; only what the rest of a prefix can mean."""
         named = []
         wanted, slash, _ = below.partition("/")
         with os.scandir(folder) as entries:
@@ -220,12 +220,13 @@ class LocalStore:
                 is_folder = entry.is_dir()
                 if is_folder and (entry.name.startswith(".") or (top and entry.name == "lost+found")):
                     continue
-                named.append((entry.name + "/" if is_folder else entry.name, entry))
-        return sorted(named, key=lambda pair: pair[0])
+                named.append(entry.name + "/" if is_folder else entry.name)
+        named.sort()
+        return named
 
-    def _file(self, entry: os.DirEntry[str], key: str) -> ObjectInfo | None:
+    def _file(self, path: str, key: str) -> ObjectInfo | None:
         try:
-            status = entry.stat()
+            status = os.stat(path)
         except FileNotFoundError:
             return None  # deleted since, or a link to nowhere
         return _info(key, status) if statmod.S_ISREG(status.st_mode) else None
