@@ -65,16 +65,15 @@ class DiskMap:
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All of them, by name; what is put in meanwhile may be among them."""
-        last = b""
+        query = "SELECT name, value FROM pairs WHERE name {} ? ORDER BY name LIMIT ?"
+        last, how = b"", ">="
         while True:
             with self._guard:
-                rows = self._base.execute(
-                    "SELECT name, value FROM pairs WHERE name > ? ORDER BY name LIMIT ?", (last, _BATCH)
-                ).fetchall()
+                rows = self._base.execute(query.format(how), (last, _BATCH)).fetchall()
             if not rows:
                 return
             yield from ((_text(name), _text(value)) for name, value in rows)
-            last = rows[-1][0]
+            last, how = rows[-1][0], ">"
 
 
 def _bytes(text: str) -> bytes:

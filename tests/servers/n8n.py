@@ -72,10 +72,11 @@ class N8n:
     key: str = "FAKE-encryption-key-of-n8n-0123456789"
     port: int = field(default_factory=free_port)
     api_key: str = field(default="", repr=False)
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
