@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from prefect import flow, pause_flow_run, runtime
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
-from prefect.logging import get_run_logger
 from prefect.states import Completed
 from pydantic import Field
 
 from blocks import load_site
 from engine.buckets.plan import BucketPlan, BucketRequest, check_confirmation
 from engine.buckets.restore import BucketRestore, BucketResult
-from engine.errors import ConfirmationNeeded
+from flows.approval import approve
 from flows.outcome import outcome
 from flows.parameters import Names, SiteName, Source
 from tasks import restore_buckets
@@ -23,9 +23,6 @@ from tasks.base import SiteHandle
 from tasks.progress import RunProgress
 from tasks.vault import sweep
 from tasks.words import duration, plural
-
-APPROVAL_SECONDS = 24 * 3600
-POLL_SECONDS = 2
 
 
 class Approval(RunInput):
@@ -112,31 +109,15 @@ def _restore(site: str, request: BucketRequest, confirm: str, dry_run: bool) -> 
 
 
 def _approve(plan: BucketPlan, site: str, confirm: str) -> bool:
-    """Go on with the right ``confirm``, else wait for a person.
-
-    Raises:
-        ConfirmationNeeded: The wrong name was given.
-    """
-    if check_confirmation(plan, confirm):
-        get_run_logger().info("overwriting objects of %s was confirmed by parameter", plan.into)
-        return True
-    text = restore_buckets.approval_text(plan)
-    create_markdown_artifact(
-        key=f"{site}-restore-bucket-approval",
-        markdown=text,
-        description=f"Waits for approval: overwriting objects of {plan.into}",
+    """True once it is approved. Raises ConfirmationNeeded."""
+    approve(
+        f"overwriting objects of {plan.into}",
+        Approval,
+        partial(check_confirmation, plan),
+        confirm,
+        restore_buckets.approval_text(plan),
+        artifact=f"{site}-restore-bucket-approval",
     )
-    get_run_logger().warning("waiting for approval to overwrite objects of %s", plan.into)
-    given = pause_flow_run(
-        wait_for_input=Approval.with_initial_data(description=text),
-        timeout=APPROVAL_SECONDS,
-        poll_interval=POLL_SECONDS,
-    )
-    if not check_confirmation(plan, given.confirm.strip()):
-        raise ConfirmationNeeded(
-            f"Overwriting objects of {plan.into} was not confirmed: no name was given.", kept="nothing was changed"
-        )
-    get_run_logger().info("overwriting objects of %s was approved", plan.into)
     return True
 
 

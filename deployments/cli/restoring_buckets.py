@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -107,11 +106,7 @@ def restore_bucket(
 
 
 def _ask(run: Run, plan: BucketPlan) -> str:
-    """A person at a terminal types the name; a script must have said --confirm."""
-    if not plan.differing or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    question = f"Type {plan.into} to overwrite {plan.differing:,} of its objects"
-    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+    return run.ask(f"Type {plan.into} to overwrite {plan.differing:,} of its objects") if plan.differing else ""
 
 
 def _show(run: Run, result: BucketResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,11 +81,7 @@ def restore_n8n(
 
 
 def _ask(run: Run, plan: N8nPlan) -> str:
-    """A person at a terminal types the name; a script must have said --confirm."""
-    if not plan.differing or run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    question = f"Type {plan.into} to overwrite {plan.differing:,} there"
-    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+    return run.ask(f"Type {plan.into} to overwrite {plan.differing:,} there") if plan.differing else ""
 
 
 def _show(run: Run, result: N8nResult) -> None:

@@ -20,12 +20,11 @@ from engine.config_files.source import shown
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
-    IntegrityError,
-    NotFound,
     RestoreRefused,
     UnknownName,
     nearest,
 )
+from engine.fallback import first_whole
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.restore_plan import find_copies
@@ -163,7 +162,7 @@ def make_plan(site: Site, request: BucketRequest, *, progress: Progress = silent
     into = _into(request, bucket)
     there = destination(site, request, target.source, into)
     makes = not there.exists()
-    copies = _readable(site, copies, notes)
+    _, copies = first_whole(copies, lambda *copy: next(selected(site, copy, BucketRequest()), None), notes)
     counted = _survey(site, copies[0], request, there, makes, progress)
     manifest = copies[0][1]
     own = makes and into == bucket
@@ -269,19 +268,6 @@ def _into(request: BucketRequest, bucket: str) -> str:
         return request.into or bucket
     tail = f"-restored-{names.now():%Y%m%d-%H%M%S}"
     return bucket[: _LONGEST_BUCKET - len(tail)].rstrip(".-") + tail
-
-
-def _readable(site: Site, copies: list[tuple[Entry, Manifest]], notes: list[str]) -> list[tuple[Entry, Manifest]]:
-    """The copies from the first one on whose list is whole."""
-    for index, copy in enumerate(copies):
-        try:
-            next(selected(site, copy, BucketRequest()), None)
-            return copies[index:]
-        except (IntegrityError, NotFound) as error:
-            if index + 1 == len(copies):
-                raise
-            notes.append(f"the copy in {copy[0].location} is not usable ({error.message}); used the next one")
-    raise AssertionError("a plan has a copy")
 
 
 def _survey(

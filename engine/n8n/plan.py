@@ -13,13 +13,12 @@ from engine.config import N8nConfig
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
-    IntegrityError,
-    NotFound,
     RestoreRefused,
     UnknownName,
     WrongKey,
     nearest,
 )
+from engine.fallback import first_whole
 from engine.manifest import Manifest
 from engine.n8n.instance import Instance
 from engine.n8n.parts import Item, Parts, opened, prove_key, read_parts, same_workflow
@@ -152,7 +151,8 @@ def make_plan(site: Site, request: N8nRequest) -> N8nPlan:
             remedy="leave --activate out; make active by hand what shall run twice",
         )
     notes: list[str] = []
-    copies, parts = _read(site, find_copies(site, target, request.backup, request.location, notes), notes)
+    found = find_copies(site, target, request.backup, request.location, notes)
+    parts, copies = first_whole(found, lambda entry, manifest: parts_of(site, entry, manifest), notes)
     manifest = copies[0][1]
     instance = Instance(into, site.name)
     _refuse_older(instance.version(), manifest, into.name)
@@ -203,20 +203,6 @@ def find_n8n(site: Site, name: str) -> N8nConfig:
 def parts_of(site: Site, entry: Entry, manifest: Manifest) -> Parts:
     """A backup's parts, each proven. Raises IntegrityError, WrongKey, NotFound."""
     return read_parts(manifest, lambda role: site.vault.read_part(entry, manifest, role))
-
-
-def _read(
-    site: Site, copies: list[tuple[Entry, Manifest]], notes: list[str]
-) -> tuple[list[tuple[Entry, Manifest]], Parts]:
-    """The first copy that is whole, and the copies from that one on."""
-    for index, (entry, manifest) in enumerate(copies):
-        try:
-            return copies[index:], parts_of(site, entry, manifest)
-        except (IntegrityError, NotFound) as error:
-            if index + 1 == len(copies):
-                raise
-            notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")
-    raise AssertionError("a plan has a copy")
 
 
 def _chosen(parts: Parts, request: N8nRequest, manifest: Manifest) -> list[Item]:
