@@ -23,7 +23,7 @@ from tests.faults.any_second_postgres import SETTINGS, PostgresStory
 from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
-from tests.servers.fixtures import PASSWORD, Factory, in_container
+from tests.servers.fixtures import PASSWORD, Factory, server_in
 from tests.soak import trials
 
 pytestmark = pytest.mark.timeout(900)
@@ -48,7 +48,7 @@ def postgres17_own(dockerd: DockerEngine) -> Iterator[DatabaseServer]:
     container = dockerd.service(
         "anysecond", "postgres", "postgres17", environment={"POSTGRES_PASSWORD": PASSWORD}, command=options
     )
-    yield in_container("postgres", dockerd, container, 5432, "postgres")
+    yield server_in("postgres", dockerd, container, 5432, "postgres")
     container.remove(force=True, v=True)
 
 

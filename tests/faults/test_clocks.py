@@ -30,7 +30,7 @@ from engine.site import Site, Target
 from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
-from tests.servers.fixtures import PASSWORD, in_container
+from tests.servers.fixtures import PASSWORD, server_in
 
 pytestmark = [pytest.mark.sampled, pytest.mark.timeout(600)]
 
@@ -191,7 +191,7 @@ def life(
     )
     try:
         flavour = "postgres" if recipe == "postgres17" else recipe
-        server = in_container(flavour, dockerd, container, 5432 if flavour == "postgres" else 3306,
+        server = server_in(flavour, dockerd, container, 5432 if flavour == "postgres" else 3306,
                                "postgres" if flavour == "postgres" else "root")  # fmt: skip
         with Site(_config(server, tmp_path / "vault")) as site:
             yield _begun(Life(server, site, offset))

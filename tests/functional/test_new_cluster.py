@@ -29,7 +29,7 @@ from tests.functional.postgres.pitr_kit import running
 from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import Container, DockerEngine
-from tests.servers.fixtures import PASSWORD, in_container
+from tests.servers.fixtures import PASSWORD, server_in
 
 pytestmark = pytest.mark.sampled
 
@@ -150,7 +150,7 @@ def test_a_whole_server_comes_back_in_a_new_container_as_it_was_at_a_second(
     assert "begun anew: begun" in text
     assert not [each.name for each in dockerd.client().containers.list(all=True) if "scratch" in str(each.name)]
     new.start()
-    there = in_container("postgres", dockerd, new, 5432, "postgres")  # lets in with the password of that time
+    there = server_in("postgres", dockerd, new, 5432, "postgres")  # lets in with the password of that time
     assert {table: _rows(there, table, database) for table, database in tables} | {"roles": there.sql(ROLES)} == wanted
     assert there.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'") == [(FAR,)]
     assert there.sql("SHOW archive_mode") == [("off",)]

@@ -65,7 +65,7 @@ def mysql9_container(dockerd: DockerEngine) -> DatabaseServer:
     container = dockerd.service(
         "workset", "mysql", "mysql", environment={"MYSQL_ROOT_PASSWORD": PASSWORD}, command=[*lean, _POOL]
     )
-    return in_container("mysql", dockerd, container, 3306, "root")
+    return server_in("mysql", dockerd, container, 3306, "root")
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def mariadb_container(dockerd: DockerEngine) -> DatabaseServer:
     container = dockerd.service(
         "shop", "mariadb", "mariadb", environment={"MARIADB_ROOT_PASSWORD": PASSWORD}, command=options
     )
-    return in_container("mariadb", dockerd, container, 3306, "root")
+    return server_in("mariadb", dockerd, container, 3306, "root")
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def postgres17_container(dockerd: DockerEngine) -> DatabaseServer:
         environment={"POSTGRES_PASSWORD": PASSWORD},
         command=["-c", "shared_buffers=32MB", "-c", "fsync=off"],
     )
-    return in_container("postgres", dockerd, container, 5432, "postgres")
+    return server_in("postgres", dockerd, container, 5432, "postgres")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +144,7 @@ class _ContainerControl:
         self.container.wait()
 
 
-def in_container(flavour: Flavour, engine: DockerEngine, container: Container, port: int, user: str) -> DatabaseServer:
+def server_in(flavour: Flavour, engine: DockerEngine, container: Container, port: int, user: str) -> DatabaseServer:
     labels = container.labels
     server = DatabaseServer(
         flavour=flavour,

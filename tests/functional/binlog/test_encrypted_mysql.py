@@ -16,7 +16,7 @@ from tests.functional.binlog import kit
 from tests.functional.binlog.test_ship import data, held, run, write
 from tests.servers import DatabaseServer
 from tests.servers.docker import DockerEngine
-from tests.servers.fixtures import PASSWORD, in_container
+from tests.servers.fixtures import PASSWORD, server_in
 
 pytestmark = pytest.mark.soak(sample=False)
 _KEYRING = "/var/lib/mysql-keyring"
@@ -47,7 +47,7 @@ def server(dockerd: DockerEngine, tmp_path: Path) -> Iterator[DatabaseServer]:
         "sealed", "mysql", "mysql", environment={"MYSQL_ROOT_PASSWORD": PASSWORD}, command=options, volumes=binds
     )
     try:
-        yield in_container("mysql", dockerd, container, 3306, "root")
+        yield server_in("mysql", dockerd, container, 3306, "root")
     finally:
         container.remove(force=True, v=True)
 

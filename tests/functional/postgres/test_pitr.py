@@ -41,7 +41,7 @@ from tests.functional.postgres.pitr_kit import (
 )
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
-from tests.servers.fixtures import PASSWORD, Factory, in_container
+from tests.servers.fixtures import PASSWORD, Factory, server_in
 from tests.soak import SEED, trials
 
 pytestmark = pytest.mark.sampled
@@ -112,7 +112,7 @@ def story17(dockerd: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> 
     options = [part for each in ("shared_buffers=32MB", "fsync=off", *_SETTINGS) for part in ("-c", each)]
     environment = {"POSTGRES_PASSWORD": PASSWORD}
     container = dockerd.service("past", "postgres", "postgres17", environment=environment, command=options)
-    server = in_container("postgres", dockerd, container, 5432, "postgres")
+    server = server_in("postgres", dockerd, container, 5432, "postgres")
     yield _live(server, tmp_path_factory.mktemp("story17"))
     container.remove(force=True, v=True)
 
