@@ -33,7 +33,11 @@ def test_a_credential_opens_with_its_key_and_no_other(data: dict[str, str]) -> N
     assert "FAKE" not in str(told.value)
 
 
-@pytest.mark.parametrize("data", [None, "", "no base64!", "aGVsbG8=", sealed({})[:-8]])
+@pytest.mark.parametrize(
+    "data",
+    [None, "", "no base64!", "aGVsbG8=", sealed({})[:-8]],
+    ids=["none", "empty", "no base64", "not sealed", "cut off"],
+)
 def test_a_credential_that_is_none_is_refused(data: str | None) -> None:
     with pytest.raises(WrongKey):
         opened({"id": "1", "name": "x", "type": "y", "data": data}, KEY)
