@@ -6,7 +6,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.config import ServerConfig
+from engine.config import N8nConfig, ServerConfig
 from engine.errors import BackupError, RestoreRefused, ToolFailed, UnknownName
 from engine.images import recreate
 from engine.images.load import bring_back, needed
@@ -127,7 +127,7 @@ def settled(container: Any) -> str:
             time.sleep(1)
 
 
-def have_running(work: Work, config: ServerConfig) -> None:
+def have_running(work: Work, config: ServerConfig | N8nConfig) -> None:
     """A server that lives in a container is started before its databases can be restored.
 
     Raises:

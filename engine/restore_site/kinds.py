@@ -10,6 +10,7 @@ from engine.restore_site.containers import restore_images
 from engine.restore_site.databases import restore_database
 from engine.restore_site.files import restore_config, restore_volume
 from engine.restore_site.points import Piece
+from engine.restore_site.services import restore_bucket, restore_n8n
 from engine.restore_site.work import Kind, Stage
 
 SERVERS = ("mysql", "postgres")
@@ -25,5 +26,7 @@ KINDS: dict[str, Kind] = {
     "volume": Kind(Stage.VOLUMES, restore_volume, lambda piece: _of("volume", piece)),
     "mysql": Kind(Stage.DATABASES, restore_database, lambda piece: _of("database", piece)),
     "postgres": Kind(Stage.DATABASES, restore_database, lambda piece: _of("database", piece)),
+    "bucket": Kind(Stage.BUCKETS, restore_bucket, lambda piece: _of("bucket", piece)),
+    "n8n": Kind(Stage.N8N, restore_n8n, lambda piece: f"n8n from {piece.manifest.file} ({piece.manifest.holds})"),
 }
 """By the kind that stands in a backup's manifest."""

@@ -1,0 +1,105 @@
+"""Buckets and n8n of a machine: what serves them is started and awaited, then they are put back where they were."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from engine import stopping
+from engine.buckets.endpoint import Endpoint
+from engine.buckets.plan import BucketRequest
+from engine.buckets.plan import make_plan as plan_bucket
+from engine.buckets.restore import run as run_bucket
+from engine.config import BucketsConfig, N8nConfig
+from engine.errors import CredentialsRefused, MissingGrant, Unreachable
+from engine.n8n.plan import N8nRequest
+from engine.n8n.plan import make_plan as plan_n8n
+from engine.n8n.restore import N8nRestore
+from engine.restore_site.containers import have_running, serve
+from engine.restore_site.points import Piece
+from engine.restore_site.state import Done
+from engine.restore_site.work import Work
+
+READY_SECONDS = 300.0
+"""How long what was just started may take to answer."""
+
+
+def restore_bucket(work: Work, piece: Piece) -> Done:
+    """Into the bucket of its own name, made when it is not there. Objects that stand there as they were are left alone,
+    so that a restore that broke off goes on; before others are overwritten a snapshot is taken."""
+    target, manifest = piece.target, piece.manifest
+    config = work.site.config.source(target.source)
+    assert isinstance(config, BucketsConfig)
+    started = serve(work, config.endpoint_url)
+    _await(lambda: Endpoint.of(config, target.database).exists(), f"waiting for {config.endpoint_url or 'S3'}")
+    request = BucketRequest(target.database, target.source, manifest.file, work.request.location, into=target.database)
+    plan = plan_bucket(work.site, request, progress=work.progress)
+    work.state.record(work.key, bucket=target.database)
+    result = run_bucket(work.site, plan, approved=True, progress=work.progress, tell=work.tell)
+    notes = [f"{name} was started for it" for name in started] + result.notes
+    if result.safety:
+        notes.append(f"what was overwritten is in the snapshot {result.safety.file}")
+    said = f"bucket {result.where}: {result.written:,} objects written, {result.same:,} stood there as they were"
+    return Done(said, {"objects": result.written + result.same, "bytes": plan.bytes}, notes)
+
+
+def restore_n8n(work: Work, piece: Piece) -> Done:
+    """Workflows and credentials under their own ids, those active again that were. What is there as it was, with the
+    database or volume of this n8n, is left alone."""
+    target, manifest = piece.target, piece.manifest
+    config = work.site.config.source(target.source)
+    assert isinstance(config, N8nConfig)
+    have_running(work, config)
+    started = serve(work, config.url)
+    _await(lambda: _ready(config), f"waiting for n8n at {config.url}")
+    request = N8nRequest(target.source, manifest.file, work.request.location, activate=True)
+    plan = plan_n8n(work.site, request)
+    left = []
+    with N8nRestore(work.site, plan, approved=True, progress=work.progress) as restoring:
+        restoring.safety_backup()
+        restoring.bring_in()
+        restoring.compare()
+        try:
+            restoring.activate()
+        except (CredentialsRefused, MissingGrant) as error:
+            left.append(
+                f"nothing was made active in n8n: {error.message} {error.remedy}; then: backups restore-n8n "
+                f"--source {target.source} --backup {manifest.file} --activate"
+            )
+        result = restoring.result()
+    workflows, credentials = (len(lot.same) + len(lot.wanted) for lot in (plan.workflows, plan.credentials))
+    said = (
+        f"{workflows:,} workflows and {credentials:,} credentials, each credential opened; {result.same:,} were there"
+    )
+    notes = [f"{name} was started for it" for name in started] + result.notes
+    return Done(said, {"workflows": workflows, "credentials": credentials}, notes, left)
+
+
+def _ready(config: N8nConfig) -> None:
+    """Raises Unreachable."""
+    try:
+        answer = httpx.get(f"{config.url.rstrip('/')}/healthz/readiness", timeout=10, verify=config.verify_tls)
+    except httpx.HTTPError as error:
+        raise Unreachable(
+            f"n8n does not answer at {config.url} ({type(error).__name__}).",
+            kept="all that was restored so far; run again, and it goes on from here",
+            remedy=f"is it running? correct url of {config.name}",
+        ) from None
+    if answer.status_code != 200:
+        raise Unreachable(f"n8n at {config.url} is not ready ({answer.status_code}).", remedy="see its log")
+
+
+def _await(ask: Callable[[], object], what: str) -> None:
+    """Ask until it answers. Raises Unreachable, what it last said, when its time is over."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        stopping.check(what)
+        try:
+            ask()
+            return
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
