@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from deployments.cli.main import run as backups
 from engine import backup, names
-from engine.config import ObjectStoreConfig, SiteConfig
+from engine.config import ObjectStoreConfig
 from engine.credentials import (
     BYPASS,
     DELETE,
@@ -27,7 +27,6 @@ from engine.credentials import (
     OVERWRITE,
     POLICY,
     VERSIONING,
-    Rights,
     check,
 )
 from engine.endpoints import look, remembered
@@ -91,6 +90,7 @@ def test_what_an_endpoint_cannot_do_is_refused_when_it_is_configured(
     assert list(look(config(tmp_path, down)).unseen) == ["copy"], "what cannot be asked is not refused"
 
 
+@pytest.mark.sampled
 def test_what_was_found_is_shown_by_status(
     tmp_path: Path, moto_s3: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +125,7 @@ def test_a_lock_that_outlives_retention_and_a_class_that_aws_has_not_are_refused
         config(tmp_path, given, retention=retention)
 
 
+@pytest.mark.sampled
 def test_data_and_manifests_are_locked_no_longer_than_they_are_kept_and_marks_are_not(
     tmp_path: Path, moto_s3: S3Server
 ) -> None:
@@ -257,6 +258,7 @@ def test_a_key_that_may_write_but_not_delete_backs_up_and_is_told_what_it_could_
     )
 
 
+@pytest.mark.sampled
 def test_a_key_that_may_do_everything_could_destroy_everything_but_what_is_locked(
     tmp_path: Path, moto_s3: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_key_that_may_do_everything_could_destroy_everything_but_what_is_locke
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == before
 
 
+@pytest.mark.sampled
 def test_a_lock_that_the_key_may_not_lift_is_what_saves_everything(tmp_path: Path, moto_s3: S3Server) -> None:
     given = lockable(moto_s3)
     everything = (
@@ -292,5 +295,4 @@ def test_a_lock_that_the_key_may_not_lift_is_what_saves_everything(tmp_path: Pat
         with Site(configured) as site:
             rights = check(configured.vault.replicas[0], site.vault.layout("copy"), "mysql")
     assert (rights.of(DELETE), rights.locked) == ("yes", True)
-    assert isinstance(rights, Rights) and SiteConfig
     assert "not destroy it before its lock ends" in rights.verdict() or rights.of(BYPASS) == "yes"

@@ -145,6 +145,7 @@ def _opened_by_hand(path: Path) -> bytes:
     return done.stdout
 
 
+@pytest.mark.sampled
 def test_what_only_a_replica_has_is_written_anew_there_and_what_is_damaged_is_told(
     tmp_path: Path, rclone_s3: S3Server
 ) -> None:
@@ -232,6 +233,7 @@ def test_re_encryption_killed_at_any_step_leaves_a_clean_vault_and_the_next_run_
     assert step > 12, "before and after each file, manifest and mark"
 
 
+@pytest.mark.sampled
 def test_the_sealed_ring_opens_with_openssl_alone_and_says_when_it_is_behind(tmp_path: Path) -> None:
     path, word = tmp_path / "ring.enc", "fake passphrase of six words"
     with Site(config(tmp_path / "v")) as site:
@@ -285,6 +287,7 @@ mysql: {{host: 127.0.0.1, port: 1, databases: [app]}}
 """
 
 
+@pytest.mark.sampled
 def test_the_command_rotates_in_the_file_and_goes_on_re_encrypting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
