@@ -58,6 +58,7 @@ def backups(site_file: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 def test_a_bucket_is_backed_up_listed_verified_damaged_and_put_back_by_commands(
     backups: Command, moto_s3: S3Server, bucket: str, site_file: Path
 ) -> None:
+    assert backups("check")["ok"]
     made = backups("backup", "--tier", "daily")["backups"][0]
     assert made["database"] == bucket and made["holds"] == "3 objects, 3 copied anew"
     assert [each["database"] for each in backups("list")["backups"]] == [bucket]
