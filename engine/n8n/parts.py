@@ -29,8 +29,8 @@ EXTENSION = "json"
 CREDENTIALS, TAGS, KEY = "credentials", "tags", "key"
 _MAGIC = b"Salted__"
 _LIMIT = 512 * 1024 * 1024
-_OWN = ("name", "nodes", "connections", "settings", "staticData", "pinData")
-"""What of a workflow a restore must bring back as it was; the rest n8n keeps for itself."""
+_OWN = ("name", "nodes", "connections", "settings", "pinData")
+"""What a person made of a workflow. The rest n8n keeps for itself: an active one changes its static data as it runs."""
 
 Item = dict[str, Any]
 

@@ -112,6 +112,7 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
         (piece,) = drill(site, DrillRequest()).pieces()
         assert piece.verdict == PROVEN, piece.checks
 
+        _refused_before_anything_is_imported(filled, tmp_path, monkeypatch)
         n8n.api("POST", f"/workflows/{filled.ids['sub']}/deactivate")
         n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
         n8n.api("DELETE", f"/workflows/{filled.ids['caller']}")
@@ -136,15 +137,11 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
         assert not again.workflows.wanted and not again.credentials.wanted
 
 
-@pytest.mark.sampled
-def test_another_n8n_gets_everything_inactive_and_only_with_the_right_key(
-    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh = N8n(tmp_path / "b")
-    wrong = {**N8n(tmp_path / "c", key="FAKE-another-key-0123456789").document, "name": "wrong"}
-    instances = ({"name": "n8n", **filled.n8n.document}, {"name": "trial", **fresh.document}, wrong)
-    with site_of(tmp_path / "v", *instances) as site:
-        backup.backup_one(site, TARGET, tier="daily")
+def _refused_before_anything_is_imported(filled: Filled, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong key, an older n8n, and being made active elsewhere."""
+    wrong = {**N8n(folder / "c", key="FAKE-another-key-0123456789").document, "name": "wrong"}
+    trial = {**N8n(folder / "b").document, "name": "trial"}
+    with site_of(folder / "v", {"name": "n8n", **filled.n8n.document}, trial, wrong) as site:
         with pytest.raises(WrongKey, match="does not open the credential"):
             make_plan(site, N8nRequest("n8n", into="wrong"))
         with pytest.raises(RestoreRefused, match="never made active in trial"):
@@ -153,6 +150,14 @@ def test_another_n8n_gets_everything_inactive_and_only_with_the_right_key(
             patched.setattr(Instance, "version", lambda self: "1.9.3")
             with pytest.raises(RestoreRefused, match="is n8n 1.9.3, older than"):
                 make_plan(site, N8nRequest("n8n", into="trial"))
+
+
+@pytest.mark.soak(sample=False)
+def test_another_n8n_gets_everything_inactive(filled: Filled, tmp_path: Path) -> None:
+    fresh = N8n(tmp_path / "b")
+    instances = ({"name": "n8n", **filled.n8n.document}, {"name": "trial", **fresh.document})
+    with site_of(tmp_path / "v", *instances) as site:
+        backup.backup_one(site, TARGET, tier="daily")
         plan = make_plan(site, N8nRequest("n8n", into="trial"))
         assert (len(plan.workflows.new), len(plan.credentials.new), plan.activated) == (3, 2, [])
         done = run(site, plan)

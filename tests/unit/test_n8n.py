@@ -46,7 +46,8 @@ def test_a_credential_that_is_none_is_refused(data: str | None) -> None:
 @pytest.mark.parametrize(
     ("change", "same"),
     [
-        ({"versionId": "other", "updatedAt": "later", "active": True}, True), ({"staticData": None}, True),
+        ({"versionId": "other", "updatedAt": "later", "active": True}, True),
+        ({"staticData": {"seen": 5}, "pinData": None}, True),
         ({"name": "other"}, False), ({"nodes": []}, False), ({"settings": {"a": 1}}, False),
         ({"tags": [{"name": "x"}]}, False), ({"isArchived": True}, False),
     ],
