@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -137,8 +136,4 @@ def _site(run: Run, request: SiteRequest, name: str, where: dict[str, str]) -> I
 
 
 def _ask(run: Run, plan: SitePlan) -> str:
-    """A person at a terminal types it; a script must have said --confirm."""
-    if run.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return ""
-    question = f"Type {plan.confirmation!r} (without quotes) to restore this machine"
-    return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
+    return run.ask(f"Type {plan.confirmation!r} (without quotes) to restore this machine")

@@ -11,6 +11,7 @@ import docker.errors
 from engine import names
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, WrongKey
+from engine.fallback import first_whole
 from engine.images.record import Image, Record, read
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
@@ -74,19 +75,16 @@ def bring_back(
 
 
 def _load(site: Site, client: Any, image: Image, copies: list[tuple[Entry, Manifest]], progress: Progress) -> None:
-    for index, (entry, manifest) in enumerate(copies):
-        try:
-            with engine_errors(f"Loading image {image.shown}"):
-                chunks = site.vault.read_part(entry, manifest, progress=progress)
-                for answer in client.api.load_image(chunks, quiet=True):
-                    if "error" in answer:
-                        raise ToolFailed(f"Loading image {image.shown} failed: {answer['error']}.")
-            if not _has(client, image.id):
-                raise IntegrityError(f"{manifest.file} was loaded, and image {image.id[:19]} is not there.")
-            return
-        except (IntegrityError, NotFound):
-            if index + 1 == len(copies):
-                raise
+    def load(entry: Entry, manifest: Manifest) -> None:
+        with engine_errors(f"Loading image {image.shown}"):
+            chunks = site.vault.read_part(entry, manifest, progress=progress)
+            for answer in client.api.load_image(chunks, quiet=True):
+                if "error" in answer:
+                    raise ToolFailed(f"Loading image {image.shown} failed: {answer['error']}.")
+        if not _has(client, image.id):
+            raise IntegrityError(f"{manifest.file} was loaded, and image {image.id[:19]} is not there.")
+
+    first_whole(copies, load, [])
 
 
 def _pull(client: Any, image: Image) -> None:

@@ -7,6 +7,7 @@ import time
 from engine import names, stopping
 from engine.config import MySQLConfig, PostgresConfig, ServerConfig
 from engine.errors import BackupError, CredentialsRefused, LogGap, OutsideWindow, ToolFailed, UnknownName, Unreachable
+from engine.fallback import first_whole
 from engine.point_in_time import PastPlan, bring_back, plan_past
 from engine.restore import run as run_restore
 from engine.restore_plan import RestoreRequest, make_plan
@@ -63,7 +64,9 @@ def accounts(work: Work, piece: Piece, *, again: bool = False) -> Done:
             "the backup holds no accounts",
             left=[f"the accounts of {source} are in no backup: make them by hand"],
         )
-    text = b"".join(work.site.vault.read_part(piece.entry, manifest, role))
+    text, _ = first_whole(
+        piece.copies, lambda entry, manifest: b"".join(work.site.vault.read_part(entry, manifest, role)), []
+    )
     refused = _load(work, source, text)
     if not again:
         return Done("users, roles and their grants", notes=[])

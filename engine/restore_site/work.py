@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.config import ImagesConfig, SourceConfig
+from engine.config import ImagesConfig
+from engine.fallback import first_whole
 from engine.images.load import open_record
 from engine.images.record import Record
 from engine.images.source import engine_for
@@ -62,7 +64,7 @@ class Work:
         """The record of containers of a source of images."""
         if source not in self._records:
             (piece,) = self.point.of(source)
-            self._records[source] = open_record(self.site, piece.entry, piece.manifest)
+            self._records[source], _ = first_whole(piece.copies, partial(open_record, self.site), [])
         return self._records[source]
 
     def engine(self, source: str) -> Engine:
@@ -90,10 +92,6 @@ class Step:
     title: str
     stage: Stage
     do: Callable[[Work], Done]
-
-
-def _no_services(config: SourceConfig) -> tuple[str, ...]:
-    return ()
 
 
 @dataclass(frozen=True)

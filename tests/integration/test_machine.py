@@ -142,6 +142,20 @@ def test_a_volume_is_replaced_after_an_approval_that_names_who_is_stopped(
     assert f"`{kept}`" in prefect.markdown(run_id, f"{site.name}-restore-volume")
 
 
+def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installation, machine: tuple[Site, Path]) -> None:
+    site, _ = machine
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"daily-full/{site.name}")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        prefect.api.call("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
+        assert prefect.api.wait(run_id).state == "CANCELLED"
+        assert until(lambda: not _dumping(prefect, site), "the dump to end")
+    # By itself, before the runner lost its patience and killed it.
+    told = "was stopped with the run that started it"
+    until(lambda: any(told in line for line in prefect.api.logs(run_id)), "the log of a run that ended", timeout=60)
+    assert site.staged() == []
+
+
 def test_what_is_gone_comes_back_from_the_bucket_after_one_approval(
     prefect: Installation, machine: tuple[Site, Path], box: Box
 ) -> None:
@@ -164,17 +178,3 @@ def test_what_is_gone_comes_back_from_the_bucket_after_one_approval(
     assert box.client.containers.get(str(user.name)).status == "running"
     told = prefect.markdown(run_id, f"{site.name}-restore-site")
     assert "DNS" in told and "volumes/notebooks: volume" in told
-
-
-def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installation, machine: tuple[Site, Path]) -> None:
-    site, _ = machine
-    with _dump_that_waits(prefect, site):
-        run_id = prefect.api.start(f"daily-full/{site.name}")
-        until(lambda: _dumping(prefect, site), "a dump that waits")
-        prefect.api.call("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
-        assert prefect.api.wait(run_id).state == "CANCELLED"
-        assert until(lambda: not _dumping(prefect, site), "the dump to end")
-    # By itself, before the runner lost its patience and killed it.
-    told = "was stopped with the run that started it"
-    until(lambda: any(told in line for line in prefect.api.logs(run_id)), "the log of a run that ended", timeout=60)
-    assert site.staged() == []
