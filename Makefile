@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 # The tests start a Docker engine and servers that run as their own users: that takes root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 # Test files run side by side, each process with servers of its own: most of them wait more than they work.
-WORKERS ?= 3
+WORKERS ?= 4
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable \
 	--constraint requirements/pins.txt

@@ -40,6 +40,7 @@ PASSWORD = "FAKE-server-password-0123456789"
 APP_PASSWORD = "FAKE-app-password-0123456789"
 ROWS = 3000
 PAGE = "the application answers\n"
+OBJECTS = {"a/one": b"1", "Zo\u00eb \U0001f642/two words": b"2" * 70_000, "empty": b""}
 _TEXT = """\
 site: bench
 vault:
@@ -65,6 +66,13 @@ config:
   exclude: ["*.log", "{root}/machine/etc/nginx/cache"]
 images:
   docker_host: {docker}
+buckets:
+  endpoint_url: {endpoint}
+  access_key: ${{DO_SPACES_KEY}}
+  secret_key: ${{DO_SPACES_SECRET}}
+  addressing: path
+  tags: false
+  buckets: [{objects}]
 health:
   - {{name: app, url: "http://127.0.0.1:{port}/page", contains: answers}}
 """
@@ -120,7 +128,12 @@ class Machine:
         server = _SERVER.format(kind=self.kind, docker=self.docker, logs=str(self.logs).lower())
         self.file.write_text(
             _TEXT.format(
-                root=self.root, endpoint=self.bucket.endpoint, docker=self.docker, port=self.port, server=server
+                root=self.root,
+                endpoint=self.bucket.endpoint,
+                docker=self.docker,
+                port=self.port,
+                server=server,
+                objects=self.truth["objects of"],
             )
         )
         client = engine.client()
@@ -132,6 +145,10 @@ class Machine:
         self._start(engine)
         self.wait_for_server(engine)
         self.make_data(engine)
+        for key, content in OBJECTS.items():
+            self.bucket.client().put_object(
+                Bucket=self.truth["objects of"], Key=key, Body=content, ContentType="text/x-test"
+            )
 
     def volume(self, engine: DockerEngine, name: str) -> Path:
         return Path(engine.client().volumes.get(f"{PROJECT}_{name}").attrs["Mountpoint"])
@@ -234,7 +251,16 @@ class Machine:
             "files": config_facts(self.tree),
             "rows as the application reads them": rows,
             "containers": inside,
+            "objects": {each["Key"]: self._object(each["Key"]) for each in self._objects()},
         }
+
+    def _objects(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.bucket.client().list_objects_v2(Bucket=self.truth["objects of"])["Contents"]
+        return found
+
+    def _object(self, key: str) -> tuple[bytes, str]:
+        got = self.bucket.client().get_object(Bucket=self.truth["objects of"], Key=key)
+        return got["Body"].read(), got["ContentType"]
 
     def environment(self, *, lost: bool, **more: str) -> dict[str, str]:
         """That of the machine; or what a person has on the day it is lost: endpoint, credentials, key."""
@@ -266,7 +292,10 @@ class Machine:
         return document
 
     def lose(self) -> None:
-        """Everything that stands on this host: engine, files, vault, site file."""
+        """Everything that stands on this host: engine, files, vault, site file; and the bucket of the application."""
+        for each in self._objects():
+            self.bucket.client().delete_object(Bucket=self.truth["objects of"], Key=each["Key"])
+        self.bucket.client().delete_bucket(Bucket=self.truth["objects of"])
         rundir.unmount_below(self.home)
         shutil.rmtree(self.home)
         shutil.rmtree(self.tree)
@@ -316,6 +345,7 @@ def lost_machine(
     """
     machine = Machine(root, home, bucket, kind, logs)
     machine.truth["bucket"] = bucket.new_bucket()
+    machine.truth["objects of"] = bucket.new_bucket()
     with private_engine(home) as engine:
         machine.build(engine)
         machine.truth["point"] = machine.backups("backup", "-f", str(machine.file), "--tier", "daily", lost=False)[

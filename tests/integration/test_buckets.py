@@ -6,6 +6,8 @@ from tests.functional.bucket_machine import source
 from tests.integration.installation import Installation
 from tests.servers.s3 import S3Server
 
+pytestmark = pytest.mark.soak(sample=False)
+
 
 def test_a_bucket_is_backed_up_with_the_rest_and_an_object_overwritten_after_an_approval(
     prefect: Installation, rclone_s3: S3Server

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from deployments import site_file
 from engine import names
 from engine.backup import backup_one
@@ -16,6 +18,7 @@ from tests.functional.vault_helpers import replica
 from tests.integration.installation import Installation, until
 from tests.servers.s3 import S3Server
 
+pytestmark = pytest.mark.soak(sample=False)
 NEW = "FAKE-another-encryption-key-of-the-tests-01"
 
 
