@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.functional.bucket_machine import source
 from tests.integration.installation import Installation
 from tests.servers.s3 import S3Server
