@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from engine import names
 from engine.backup import capture, locks, verify
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.errors import (
+    BackupError,
+    ConfirmationNeeded,
+    CredentialsRefused,
+    IntegrityError,
+    MissingGrant,
+    RestoreRefused,
+    Unreachable,
+)
 from engine.n8n.instance import Instance
 from engine.n8n.parts import Item, opened, same_workflow
 from engine.n8n.plan import N8nPlan, find_n8n
@@ -136,7 +144,8 @@ class N8nRestore:
         return len(wanted) + len(credentials)
 
     def activate(self) -> list[str]:
-        """Make active what was, and is not. One that n8n refuses is named, and the others go on.
+        """Make active what was, and is not. One that n8n refuses is named, and the others go on: it may wait for
+        another that it calls.
 
         Raises:
             MissingGrant, Unreachable: asking the API at all.
@@ -144,15 +153,13 @@ class N8nRestore:
         if not self.plan.activated:
             return []
         names_of = {str(each["id"]): each for each in self.instance.pages("/workflows", "workflow:list")}
+        waiting = [each for each in self.plan.activated if not names_of.get(each, {}).get("active")]
         failed: dict[str, BackupError] = {}
-        for each in self.plan.activated:
-            if names_of.get(each, {}).get("active"):
-                continue
-            try:
-                self.instance.activate(each)
-                self.activated.append(each)
-            except BackupError as error:
-                failed[each] = error
+        progress = True
+        while waiting and progress:
+            failed = self._activate_all(waiting)
+            progress = len(failed) < len(waiting)
+            waiting = list(failed)
         if failed:
             told = "; ".join(
                 f"{names_of.get(id_, {}).get('name', id_)!r}: {why.message}" for id_, why in failed.items()
@@ -163,6 +170,19 @@ class N8nRestore:
                 remedy="correct what n8n says, and run the restore again: it goes on from there",
             )
         return self.activated
+
+    def _activate_all(self, wanted: list[str]) -> dict[str, BackupError]:
+        """Try each once; what was refused, and why."""
+        failed: dict[str, BackupError] = {}
+        for each in wanted:
+            try:
+                self.instance.activate(each)
+                self.activated.append(each)
+            except (CredentialsRefused, MissingGrant, Unreachable):
+                raise
+            except BackupError as error:
+                failed[each] = error
+        return failed
 
     def result(self) -> N8nResult:
         """What was done."""
