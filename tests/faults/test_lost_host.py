@@ -147,7 +147,7 @@ def test_a_host_that_vanishes_costs_no_more_than_an_interval_and_a_run(
     schedule = Compressed(its, site)
     schedule.start()
     try:
-        until(schedule.completed, "a first run of each", timeout=120)
+        until(schedule.completed, "a first run of each", timeout=300)
         time.sleep(random.Random(f"{SEED}/lost/{trial}").uniform(0, 2 * INTERVAL))
         moment = vanish(its.mariadb, its.postgres, also=schedule.processes if machine else list)
         ticks = {kind: schedule.ticks(kind) for kind in KINDS}
