@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
@@ -20,6 +21,9 @@ _WITH_PREFECT = [
 ]
 _ORDER = ("integration", "faults", "functional", "unit")
 pytest_plugins = ["tests.servers.fixtures", "tests.soak"]
+# An example takes as long as the machine's other work lets it: time proves nothing here.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
