@@ -58,7 +58,13 @@ def _install(folder: Path) -> None:
     assert shutil.which("npm"), "npm is not installed; run scripts/setup.sh dev"
     (folder / "package.json").write_text(json.dumps(PACKAGE))
     options = ["--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(["npm", "install", *options], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    print("installing n8n for the tests, once: some minutes, 2.2 GB", file=sys.stderr, flush=True)
+    for waits in (5, 20, 0):  # thousands of files come over the network: a break in it passes
+        done = subprocess.run(["npm", "install", *options], cwd=folder, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode == 0:
+            break
+        time.sleep(waits)
+    done.check_returncode()
     node = folder / "node_modules" / _NODE
     env = {**os.environ, "PATH": f"{node / 'bin'}:{os.environ['PATH']}", "npm_config_nodedir": str(node)}
     subprocess.run(["npm", "rebuild", *BUILT], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
