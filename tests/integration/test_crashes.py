@@ -28,8 +28,10 @@ def _dump_that_waits(prefect: Installation, site: Site) -> Iterator[None]:
 
 
 def _dumping(prefect: Installation, site: Site) -> bool:
+    """Whether pg_dump itself waits: what measures the tables beforehand may wait for a moment as well."""
     found = prefect.postgres.sql(
         f"SELECT pid FROM pg_stat_activity WHERE datname = '{site.platform}' AND wait_event_type = 'Lock'"
+        " AND query LIKE 'LOCK TABLE %'"
     )
     return bool(found)
 
