@@ -17,8 +17,9 @@ POLL_SECONDS = 2
 
 def approve(
     doing: str, form: type[RunInput], check: Callable[[str], bool], confirm: str, text: str, *, artifact: str
-) -> None:
-    """Go on with the right ``confirm``, else pause the run until somebody types it into ``form``.
+) -> bool:
+    """True once it is approved: at once with the right ``confirm``; else the run pauses until somebody typed it into
+    ``form``.
 
     Args:
         doing: What waits for approval, such as ``replacing mysql/workset``.
@@ -33,7 +34,7 @@ def approve(
     log = get_run_logger()
     if check(confirm):
         log.info("%s was confirmed by parameter", doing)
-        return
+        return True
     create_markdown_artifact(key=artifact, markdown=text, description=f"Waits for approval: {doing}")
     log.warning("waiting for approval of %s", doing)
     given = pause_flow_run(
@@ -44,3 +45,4 @@ def approve(
             f"{doing[:1].upper()}{doing[1:]} was not confirmed: no name was given.", kept="nothing was changed"
         )
     log.info("%s was approved", doing)
+    return True

@@ -81,7 +81,7 @@ def restore_bucket(
 
 
 def _restore(site: str, request: BucketRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = restore_buckets.plan(handle, request)
@@ -110,7 +110,7 @@ def _restore(site: str, request: BucketRequest, confirm: str, dry_run: bool) -> 
 
 def _approve(plan: BucketPlan, site: str, confirm: str) -> bool:
     """True once it is approved. Raises ConfirmationNeeded."""
-    approve(
+    return approve(
         f"overwriting objects of {plan.into}",
         Approval,
         partial(check_confirmation, plan),
@@ -118,7 +118,6 @@ def _approve(plan: BucketPlan, site: str, confirm: str) -> bool:
         restore_buckets.approval_text(plan),
         artifact=f"{site}-restore-bucket-approval",
     )
-    return True
 
 
 def _carry_out(site: SiteHandle, plan: BucketPlan, approved: bool) -> BucketResult:

@@ -70,7 +70,7 @@ def restore_n8n(
 
 
 def _restore(site: str, request: N8nRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = steps.plan(handle, request)
@@ -101,7 +101,7 @@ def _restore(site: str, request: N8nRequest, confirm: str, dry_run: bool) -> Sta
 
 def _approve(plan: N8nPlan, site: str, confirm: str) -> bool:
     """True once it is approved. Raises ConfirmationNeeded."""
-    approve(
+    return approve(
         f"overwriting in {plan.into}",
         Approval,
         partial(check_confirmation, plan),
@@ -109,7 +109,6 @@ def _approve(plan: N8nPlan, site: str, confirm: str) -> bool:
         steps.approval_text(plan),
         artifact=f"{site}-restore-n8n-approval",
     )
-    return True
 
 
 def _carry_out(site: SiteHandle, plan: N8nPlan, approved: bool) -> N8nResult:

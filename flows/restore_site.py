@@ -14,7 +14,6 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks import load_site
-from engine.errors import BackupError, Cancelled
 from engine.restore_site.plan import SitePlan, SiteRequest, check_confirmation
 from engine.restore_site.run import MachineRestore, SiteResult
 from flows.approval import approve
@@ -53,8 +52,9 @@ def restore_site(
     dry_run: bool = False,
     anew: bool = False,
 ) -> State[Any]:
-    """Bring a whole machine back on this worker's host: images, config files, volumes, containers, databases.
+    """Bring a whole machine back on this worker's host.
 
+    Images, config files, volumes, containers, databases, buckets and n8n; then everything is asked whether it answers.
     A run that failed or was stopped goes on where it stopped when this is started again.
 
     Args:
@@ -77,7 +77,7 @@ def restore_site(
 
 
 def _restore(site: str, request: SiteRequest, confirm: str, dry_run: bool) -> State[None]:
-    handle = SiteHandle(load_site(site))
+    handle = SiteHandle(load_site(site), thaw=not dry_run)
     if not dry_run:
         sweep(handle)
     plan = tasks.plan(handle, request)
@@ -88,6 +88,7 @@ def _restore(site: str, request: SiteRequest, confirm: str, dry_run: bool) -> St
     )
     if dry_run:
         return Completed(message=f"Plan only, nothing was changed: recovery point {plan.point.id}")
+    tasks.require_readable(handle, plan)
     approve(
         f"restoring the machine {site}",
         Approval,
@@ -115,13 +116,6 @@ def _restore(site: str, request: SiteRequest, confirm: str, dry_run: bool) -> St
 def _carry_out(site: SiteHandle, plan: SitePlan) -> SiteResult:
     progress = RunProgress(f"restore machine {plan.site}")
     with site.open() as opened, MachineRestore(opened, plan, progress=progress) as work:
-        for stage in work.stages():
-            for each in stage:
-                try:
-                    tasks.restore(work, each.key, each.title)
-                except Cancelled:
-                    raise
-                except BackupError as error:
-                    work.failed(each, error)
+        result = work.carry_out(lambda each: tasks.restore(work, each.key, each.title))
         progress.finish()
-        return work.finish()
+        return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.logging import get_run_logger
 
 from engine.config import SiteConfig
-from engine.restore_site import report
+from engine.restore_site import report, run
 from engine.restore_site.plan import SitePlan, SiteRequest, make_plan
 from engine.restore_site.run import MachineRestore, SiteResult
 from tasks.base import SiteHandle, step
@@ -19,6 +19,13 @@ def plan(site: SiteHandle, request: SiteRequest) -> SitePlan:
     for line in made.lines():
         get_run_logger().info(line)
     return made
+
+
+@step(name="thaw", run_name="see that all of {site.name} can be read")
+def require_readable(site: SiteHandle, plan: SitePlan) -> None:
+    """Ask for the thaw of all that stands in cold storage; a run that has to wait for it ends here for now."""
+    with site.open() as opened:
+        run.require_readable(opened, plan)
 
 
 @step(name="restore", run_name="{title}", retries=0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.carrying_out import Restore, carry_out
 from deployments.cli.options import Location, Which
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, size
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-bucket",
+        waits=True,
         stopped="every object is whole, as it was or as restored; run again with the same --into, it goes on there",
         example="""
         backups restore-bucket -f workbench --bucket uploads
@@ -87,26 +89,19 @@ def restore_bucket(
     from engine.buckets.plan import BucketRequest, check_confirmation, make_plan
     from engine.buckets.restore import run as restore_now
 
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         request = BucketRequest(
             bucket, source, backup, location, endpoint, into, under, prefix, tuple(object_ or ()), settings,
             safety_backup,
         )  # fmt: skip
         with run.out.progress() as progress:
             plan = make_plan(site, request, progress=progress)
-        for line in plan.lines():
-            run.out.say(line)
-        if dry_run:
-            return Outcome({"dry_run": True, "plan": plan.as_dict()})
-        approved = check_confirmation(plan, confirm or _ask(run, plan))
-        with run.out.progress() as progress:
-            result = restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
-    _show(run, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(result)})
+        how = Restore(_question, check_confirmation, restore_now, _show, _facts)
+        return carry_out(run, site, plan, how, confirm, dry_run)
 
 
-def _ask(run: Run, plan: BucketPlan) -> str:
-    return run.ask(f"Type {plan.into} to overwrite {plan.differing:,} of its objects") if plan.differing else ""
+def _question(plan: BucketPlan) -> str:
+    return f"Type {plan.into} to overwrite {plan.differing:,} of its objects" if plan.differing else ""
 
 
 def _show(run: Run, result: BucketResult) -> None:
@@ -117,8 +112,6 @@ def _show(run: Run, result: BucketResult) -> None:
     )
     if result.safety is not None:
         run.out.say(f"Safety snapshot of what was overwritten: {result.safety.file}")
-    for note in result.notes:
-        run.out.say(f"Note: {note}")
 
 
 def _facts(result: BucketResult) -> dict[str, Any]:

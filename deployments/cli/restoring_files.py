@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.carrying_out import Restore, carry_out
 from deployments.cli.options import Location, Which, split
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
@@ -71,19 +72,12 @@ def restore_config(
         place = into and str(Path(into).absolute())
         request = ConfigRequest(source, backup, location, place, split(paths), safety_backup)
         plan = make_plan(site, request)
-        for line in plan.lines():
-            run.out.say(line)
-        if dry_run:
-            return Outcome({"dry_run": True, "plan": plan.as_dict()})
-        approved = check_confirmation(plan, confirm or _ask(run, plan))
-        with run.out.progress() as progress:
-            result = restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
-    _show(run, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(result)})
+        how = Restore(_question, check_confirmation, restore_now, _show, _facts)
+        return carry_out(run, site, plan, how, confirm, dry_run)
 
 
-def _ask(run: Run, plan: ConfigPlan) -> str:
-    return run.ask(f"Type {plan.target.source} to put these files back in place") if plan.changes else ""
+def _question(plan: ConfigPlan) -> str:
+    return f"Type {plan.target.source} to put these files back in place" if plan.changes else ""
 
 
 def _show(run: Run, result: ConfigResult) -> None:
@@ -94,8 +88,6 @@ def _show(run: Run, result: ConfigResult) -> None:
     )
     if result.safety is not None:
         run.out.say(f"Safety backup of what was replaced: {result.safety.file}")
-    for note in result.notes:
-        run.out.say(f"Note: {note}")
 
 
 def _facts(result: ConfigResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.carrying_out import Restore, carry_out
 from deployments.cli.options import Location, Which, split
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-n8n",
+        waits=True,
         stopped="each import is whole or not done; run it again, and it goes on from there",
         example="""
         backups restore-n8n -f workbench --dry-run
@@ -67,21 +69,14 @@ def restore_n8n(
     from engine.n8n.plan import N8nRequest, check_confirmation, make_plan
     from engine.n8n.restore import run as restore_now
 
-    with run.site(sweep=not dry_run) as site:
+    with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         plan = make_plan(site, N8nRequest(source, backup, location, into, split(workflows), activate, safety_backup))
-        for line in plan.lines():
-            run.out.say(line)
-        if dry_run:
-            return Outcome({"dry_run": True, "plan": plan.as_dict()})
-        approved = check_confirmation(plan, confirm or _ask(run, plan))
-        with run.out.progress() as progress:
-            result = restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
-    _show(run, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(result)})
+        how = Restore(_question, check_confirmation, restore_now, _show, _facts)
+        return carry_out(run, site, plan, how, confirm, dry_run)
 
 
-def _ask(run: Run, plan: N8nPlan) -> str:
-    return run.ask(f"Type {plan.into} to overwrite {plan.differing:,} there") if plan.differing else ""
+def _question(plan: N8nPlan) -> str:
+    return f"Type {plan.into} to overwrite {plan.differing:,} there" if plan.differing else ""
 
 
 def _show(run: Run, result: N8nResult) -> None:
@@ -93,8 +88,6 @@ def _show(run: Run, result: N8nResult) -> None:
     )
     if result.safety is not None:
         run.out.say(f"Safety backup of what was overwritten: {result.safety.file}")
-    for note in result.notes:
-        run.out.say(f"Note: {note}")
 
 
 def _facts(result: N8nResult) -> dict[str, Any]:

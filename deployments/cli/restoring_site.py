@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "restore-site",
+        waits=True,
         stopped="every step that was done; run it again, and it goes on from there",
         example="""
         export BACKUPS_BUCKET=... BACKUPS_ENDPOINT=https://... BACKUPS_ACCESS_KEY=... BACKUPS_SECRET_KEY=...
@@ -79,20 +80,23 @@ def restore_site(
 ) -> Outcome:
     """Bring a whole machine back on a clean host: from a site file, or from a bucket and the key alone.
 
-    Images, config files, volumes, containers, databases; then everything is started and asked whether it answers.
-    Approved once. Stopped by whatever: run it again, and it goes on where it stopped. A machine that is in use is only
-    restored over with --confirm 'replace NAME'; what it held is kept beside.
+    Images, config files, volumes, containers, databases, buckets and n8n; then everything is started and asked whether
+    it answers. Approved once. Stopped by whatever: run it again, and it goes on where it stopped. A machine that is in
+    use is only restored over with --confirm 'replace NAME'; what it held is kept beside.
 
     Without -f the site file is taken from the bucket; see: backups recover-site-file --help.
     """
+    from engine.cold.thaw import Thaw
     from engine.restore_site import report
     from engine.restore_site.plan import SiteRequest, check_confirmation, make_plan
+    from engine.restore_site.run import require_readable
     from engine.restore_site.run import run as restore_now
 
     request = SiteRequest(recovery_point, at, point_in_time, location, split(only), split(without), anew)
     where = {"bucket": bucket, "endpoint": endpoint, "region": region, "prefix": prefix, "addressing": addressing}
     with _site(run, request, site, where) as opened:
         if not dry_run:
+            opened.vault.thaw = Thaw()
             run.sweep(opened, replicas=False)
         plan = make_plan(opened, request)
         for line in plan.lines():
@@ -100,6 +104,7 @@ def restore_site(
         if dry_run:
             run.out.say(f"Nothing was changed. To do it: --confirm {plan.confirmation!r}")
             return Outcome({"dry_run": True, "plan": plan.as_dict()})
+        require_readable(opened, plan)
         approved = check_confirmation(plan, confirm or _ask(run, plan))
         with run.out.progress() as progress:
             result = restore_now(opened, plan, approved=approved, progress=progress, tell=run.out.tell)

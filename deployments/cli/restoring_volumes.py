@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.carrying_out import Restore, carry_out
 from deployments.cli.options import Location, Which, split
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
@@ -75,19 +76,12 @@ def restore_volume(
     with run.site(sweep=not dry_run, thaw=not dry_run) as site:
         request = VolumeRequest(volume, source, backup, location, into, replace, split(paths))
         plan = make_plan(site, request)
-        for line in plan.lines():
-            run.out.say(line)
-        if dry_run:
-            return Outcome({"dry_run": True, "plan": plan.as_dict()})
-        approved = check_confirmation(plan, confirm or _ask(run, plan))
-        with run.out.progress() as progress:
-            result = restore_now(site, plan, approved=approved, progress=progress, tell=run.out.tell)
-    _show(run, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **_facts(result)})
+        how = Restore(_question, check_confirmation, restore_now, _show, _facts)
+        return carry_out(run, site, plan, how, confirm, dry_run)
 
 
-def _ask(run: Run, plan: VolumePlan) -> str:
-    return run.ask(f"Type {plan.into} to replace what this volume holds") if plan.replaces else ""
+def _question(plan: VolumePlan) -> str:
+    return f"Type {plan.into} to replace what this volume holds" if plan.replaces else ""
 
 
 def _show(run: Run, result: VolumeResult) -> None:
@@ -100,8 +94,6 @@ def _show(run: Run, result: VolumeResult) -> None:
         run.out.say(f"What it held is in volume {result.kept_as}; remove it with: docker volume rm {result.kept_as}")
     if result.services:
         run.out.say(f"Containers stood still for {result.stopped_seconds:.1f} s: {', '.join(result.services)}.")
-    for note in result.notes:
-        run.out.say(f"Note: {note}")
 
 
 def _facts(result: VolumeResult) -> dict[str, Any]:

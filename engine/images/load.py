@@ -50,9 +50,13 @@ def copies_of(site: Site, source: str, image: str, location: str = "auto") -> li
 
 
 def bring_back(
-    site: Site, client: Any, source: str, image: Image, *, location: str = "auto", progress: Progress = silent
-) -> How:
+    site: Site, client: Any, source: str, image: Image, notes: list[str], *, location: str = "auto",
+    progress: Progress = silent,
+) -> How:  # fmt: skip
     """Have an image on an engine, under all names that it had.
+
+    Args:
+        notes: Gets a line about each copy in the vault that is not usable.
 
     Raises:
         IntegrityError: No whole copy is left, or another image came out. ToolFailed: it has to be pulled, and that
@@ -62,7 +66,7 @@ def bring_back(
     if not _has(client, image.id):
         copies = copies_of(site, source, image.name, location) if image.saved else []
         if copies:
-            _load(site, client, image, copies, progress)
+            _load(site, client, image, copies, notes, progress)
             how = "loaded"
         else:
             _pull(client, image)
@@ -74,7 +78,9 @@ def bring_back(
     return how
 
 
-def _load(site: Site, client: Any, image: Image, copies: list[tuple[Entry, Manifest]], progress: Progress) -> None:
+def _load(
+    site: Site, client: Any, image: Image, copies: list[tuple[Entry, Manifest]], notes: list[str], progress: Progress
+) -> None:
     def load(entry: Entry, manifest: Manifest) -> None:
         with engine_errors(f"Loading image {image.shown}"):
             chunks = site.vault.read_part(entry, manifest, progress=progress)
@@ -84,7 +90,7 @@ def _load(site: Site, client: Any, image: Image, copies: list[tuple[Entry, Manif
         if not _has(client, image.id):
             raise IntegrityError(f"{manifest.file} was loaded, and image {image.id[:19]} is not there.")
 
-    first_whole(copies, load, [])
+    first_whole(copies, load, notes)
 
 
 def _pull(client: Any, image: Image) -> None:

@@ -31,11 +31,14 @@ def restore_images(work: Work, piece: Piece) -> Done:
     source = piece.target.source
     record, client = work.record(source), work.client(source)
     counts: dict[str, int] = {}
+    notes: list[str] = []
     failed: list[BackupError] = []
     for image in needed(record):
         work.tell(f"image {image.shown}")
         try:
-            how = bring_back(work.site, client, source, image, location=work.request.location, progress=work.progress)
+            how = bring_back(
+                work.site, client, source, image, notes, location=work.request.location, progress=work.progress
+            )
             counts[how] = counts.get(how, 0) + 1
         except BackupError as error:
             failed.append(error)
@@ -47,7 +50,7 @@ def restore_images(work: Work, piece: Piece) -> Done:
             remedy="; ".join(dict.fromkeys(each.remedy for each in failed if each.remedy)),
         )
     said = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
-    return Done(f"{_count(sum(counts.values()), 'image')}: {said}", {"images": sum(counts.values())})
+    return Done(f"{_count(sum(counts.values()), 'image')}: {said}", {"images": sum(counts.values())}, notes)
 
 
 def make(work: Work, source: str) -> Done:

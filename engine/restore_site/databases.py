@@ -64,13 +64,14 @@ def accounts(work: Work, piece: Piece, *, again: bool = False) -> Done:
             "the backup holds no accounts",
             left=[f"the accounts of {source} are in no backup: make them by hand"],
         )
+    notes: list[str] = []
     text, _ = first_whole(
-        piece.copies, lambda entry, manifest: b"".join(work.site.vault.read_part(entry, manifest, role)), []
+        piece.copies, lambda entry, manifest: b"".join(work.site.vault.read_part(entry, manifest, role)), notes
     )
     refused = _load(work, source, text)
     if not again:
-        return Done("users, roles and their grants", notes=[])
-    return Done("grants on what was restored", notes=[f"refused: {each}" for each in refused])
+        return Done("users, roles and their grants", notes=notes)
+    return Done("grants on what was restored", notes=[*notes, *(f"refused: {each}" for each in refused)])
 
 
 def _load(work: Work, source: str, text: bytes) -> list[str]:

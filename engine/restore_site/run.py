@@ -1,23 +1,22 @@
 """Carrying out the restore of a machine, step by step; what was done is remembered, and not done twice.
 
 plan = make_plan(site, SiteRequest())
+require_readable(site, plan)
 with MachineRestore(site, plan) as work:
-    for stage in work.stages():
-        for step in stage:
-            work.do(step)
-    report = work.finish()
+    report = work.carry_out(work.do)
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from engine.errors import BackupError, Cancelled, ConfirmationNeeded
+from engine.cold.thaw import is_cold
+from engine.errors import BackupError, Cancelled, ConfirmationNeeded, Thawing
 from engine.progress import Progress, silent
 from engine.restore_site.plan import SitePlan, request_facts
 from engine.restore_site.state import Done, State
@@ -82,14 +81,29 @@ class MachineRestore:
         self.result.seconds = time.monotonic() - self._begun
         self._exit.close()
 
-    def stages(self) -> Iterator[list[Step]]:
-        """The steps that are still to be done, stage by stage; none after a stage in which something failed."""
+    def carry_out(self, do: Callable[[Step], object]) -> SiteResult:
+        """The steps that are still to be done, stage by stage: all of a stage are tried, and none after a stage in
+        which one failed.
+
+        Args:
+            do: Does one, by way of ``MachineRestore.do``.
+
+        Raises:
+            Cancelled: The run was stopped. Thawing: a backup has to be waited for. What is done stays done.
+        """
         for _, steps in groupby(self.plan.steps, key=lambda step: step.stage):
-            every = list(steps)
+            wanted = [step for step in steps if self._before(step) is None]
             if self.result.failures:
-                self.result.skipped += [step for step in every if self._before(step) is None]
+                self.result.skipped += wanted
                 continue
-            yield [step for step in every if self._before(step) is None]
+            for step in wanted:
+                try:
+                    do(step)
+                except (Cancelled, Thawing):
+                    raise
+                except BackupError as error:
+                    self.result.failures[step.key] = error
+        return self._finish()
 
     def do(self, step: Step) -> Done:
         """One step; remembered when it is done.
@@ -106,11 +120,7 @@ class MachineRestore:
         self.result.done[step.key] = done
         return done
 
-    def failed(self, step: Step, error: BackupError) -> None:
-        """A step did not work; the others of its stage are still tried."""
-        self.result.failures[step.key] = error
-
-    def finish(self) -> SiteResult:
+    def _finish(self) -> SiteResult:
         """What came of it. When all is done, the next restore begins anew."""
         self.result.seconds = time.monotonic() - self._begun
         if self.result.finished:
@@ -146,12 +156,24 @@ def run(
             remedy=f"look at the plan (--dry-run), then approve it once: --confirm {plan.confirmation!r}",
         )
     with MachineRestore(site, plan, progress=progress, tell=tell) as work:
-        for stage in work.stages():
-            for step in stage:
-                try:
-                    work.do(step)
-                except Cancelled:
-                    raise
-                except BackupError as error:
-                    work.failed(step, error)
-        return work.finish()
+        return work.carry_out(work.do)
+
+
+def require_readable(site: Site, plan: SitePlan) -> None:
+    """See that no step has to wait for cold storage: ask for the thaw of everything that stands there alone, at once.
+
+    Raises:
+        Thawing: It was asked for; the same again helps once it is there. Cold: the vault asks for no thaws.
+    """
+    waits: Thawing | None = None
+    for step in plan.steps:
+        piece = next((each for target, each in plan.point.pieces.items() if str(target) == step.key), None)
+        if piece is None or plan.is_done(step):
+            continue
+        if all(is_cold(site.vault.store(entry.location), entry) for entry, _ in piece.copies):
+            try:
+                site.vault.require_readable(piece.entry, piece.manifest)
+            except Thawing as error:
+                waits = waits or error
+    if waits is not None:
+        raise waits

@@ -64,7 +64,10 @@ class Work:
         """The record of containers of a source of images."""
         if source not in self._records:
             (piece,) = self.point.of(source)
-            self._records[source], _ = first_whole(piece.copies, partial(open_record, self.site), [])
+            notes: list[str] = []
+            self._records[source], _ = first_whole(piece.copies, partial(open_record, self.site), notes)
+            for note in notes:
+                self.tell(f"{piece.target}: {note}")
         return self._records[source]
 
     def engine(self, source: str) -> Engine:
