@@ -129,24 +129,11 @@ def judge(
     every = list(items)
     replaced = {each.key: file for each in every if each.superseded and (file := evidence.replaced(each))}
     items = [each for each in every if each.key not in replaced]
-    kept: dict[str, str] = {}
+    unclear, images, series, logs = _by_what_decides(items)
+    kept = {item.key: "its manifest cannot be read, so nobody can tell what it is" for item in unclear}
     gone: dict[str, str] = {}
     by_rule: set[str] = set()
-    series: dict[tuple[str, str], list[Item]] = {}
-    logs: dict[tuple[str, str], list[Item]] = {}
-    images: list[Item] = []
-    for item in items:
-        if item.source is None or item.tier is None:
-            kept[item.key] = "its manifest cannot be read, so nobody can tell what it is"
-        elif item.tier == names.IMAGE:
-            images.append(item)
-        elif item.is_log:
-            logs.setdefault((item.source, item.tier), []).append(item)
-        else:
-            name = f"/{names.BASE}" if item.tier == names.BASE else item.name
-            series.setdefault((item.source, name), []).append(item)
     for group in series.values():
-        group.sort(key=lambda each: (each.taken_at, each.key), reverse=True)
         by_rule |= _judge_series(group, policy, now, evidence, kept, gone)
     for key, reason in keep_together(items, policy, evidence, by_rule, frozenset(gone)).items():
         kept[key] = reason
@@ -169,6 +156,30 @@ def judge(
     return [
         Decision(item, item.key in kept, kept.get(item.key) or gone[item.key], item.key in replaced) for item in every
     ]
+
+
+Groups = dict[tuple[str, str], list[Item]]
+
+
+def _by_what_decides(items: list[Item]) -> tuple[list[Item], list[Item], Groups, Groups]:
+    """What nobody can judge, images, backups by source and database, the newest first, and logs by source and tier."""
+    unclear: list[Item] = []
+    images: list[Item] = []
+    series: Groups = {}
+    logs: Groups = {}
+    for item in items:
+        if item.source is None or item.tier is None:
+            unclear.append(item)
+        elif item.tier == names.IMAGE:
+            images.append(item)
+        elif item.is_log:
+            logs.setdefault((item.source, item.tier), []).append(item)
+        else:
+            name = f"/{names.BASE}" if item.tier == names.BASE else item.name
+            series.setdefault((item.source, name), []).append(item)
+    for group in series.values():
+        group.sort(key=lambda each: (each.taken_at, each.key), reverse=True)
+    return unclear, images, series, logs
 
 
 def _judge_series(
