@@ -19,7 +19,7 @@ from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.vault import Vault
-from engine.config import DrillConfig, HealthCheck, SiteConfig
+from engine.config import DrillConfig, HealthCheck, SiteConfig, WatchConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
@@ -51,6 +51,18 @@ class Site(Block):
         description="Targets and queries that drills hold the site against: rto, rpo, sample, queries.",
     )
 
+    watch: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Watch",
+        description="Limits that the watch holds the site against: age, logs, copies, drill, releases, disk, full_in, "
+        "runbooks.",
+    )
+    ping: SecretStr = Field(
+        default=SecretStr(""),
+        title="Dead man's switch",
+        description="An address outside that the watch asks while nothing is critical; when that stays out, it tells.",
+    )
+
     health: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Health checks",
@@ -79,11 +91,13 @@ class Site(Block):
         images = [_load(ContainerImages, each).to_config() for each in self._of(ContainerImages)]
         try:
             drill = DrillConfig.model_validate(self.drill)
+            watch = WatchConfig.model_validate({**self.watch, "ping": self.ping})
             health = [HealthCheck.model_validate(each) for each in self.health]
             return SiteConfig(
                 site=name,
                 vault=vault.to_config(stores),
                 drill=drill,
+                watch=watch,
                 mysql=mysql,
                 postgres=postgres,
                 volumes=volumes,

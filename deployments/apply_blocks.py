@@ -75,9 +75,11 @@ def documents(site: SiteConfig, text: str = "") -> list[tuple[str, Block]]:
         sources.append(f"{kind.get_block_type_slug()}/{name}")
         found.append((name, kind(**_fields(source))))
     drill = site.drill.model_dump(exclude_defaults=True)
+    watch = site.watch.model_dump(exclude_defaults=True, exclude={"ping"})
     health = [each.model_dump(exclude_defaults=True) for each in site.health]
     index = Site(
-        vault=f"vault/{site.site}", sources=sources, drill=drill, health=health, site_file=SecretStr(text)
+        vault=f"vault/{site.site}", sources=sources, drill=drill, watch=watch, ping=site.watch.ping, health=health,
+        site_file=SecretStr(text),
     )  # fmt: skip
     found.append((site.site, index))
     return found

@@ -24,6 +24,7 @@ from engine.queries import refusal
 from engine.retention import locks, policy
 from engine.store_config import Model
 from engine.store_config import ObjectStoreConfig as ObjectStoreConfig
+from engine.watch_config import WatchConfig as WatchConfig
 
 MIN_KEY_LENGTH = 32
 
@@ -211,6 +212,7 @@ class SiteConfig(Model):
     site: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     vault: VaultConfig
     drill: DrillConfig = Field(default_factory=lambda: DrillConfig.model_validate({}))
+    watch: WatchConfig = Field(default_factory=lambda: WatchConfig.model_validate({}))
     mysql: list[MySQLConfig] = Field(default_factory=list)
     postgres: list[PostgresConfig] = Field(default_factory=list)
     volumes: list[VolumesConfig] = Field(default_factory=list)
@@ -254,6 +256,15 @@ class SiteConfig(Model):
         refused = locks.refusals(self.vault.retention, [each.name for each in self.sources()], locked)
         if refused:
             raise ValueError("; ".join(refused))
+        return self
+
+    @model_validator(mode="after")
+    def _watched_ages_have_a_source(self) -> SiteConfig:
+        known = [each.name for each in self.sources()]
+        for name in self.watch.age:
+            if name != "*" and name.partition("/")[0] not in known:
+                there = ", ".join(known) or "none"
+                raise ValueError(f"watch.age.{name} names no source of the site; there are: {there}")
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,28 @@ class Recoverable:
         return self.logs[(*log.row, log.number)]
 
 
+def rolled_forward(site: Site, source: str | None, database: str | None) -> list[tuple[str, str]]:
+    """Sources and databases that logs are shipped for; the whole server, with an empty name, for PostgreSQL.
+
+    Raises:
+        UnknownName: No such source.
+    """
+    if source is not None:
+        site.config.server(source)
+    found: list[tuple[str, str]] = []
+    for each in site.config.servers():
+        if source not in (None, each.name) or not each.point_in_time:
+            continue
+        if isinstance(each, PostgresConfig):
+            found.append((each.name, ""))
+            continue
+        known = each.databases or sorted(
+            {entry.name.name for entry in site.vault.catalog().entries(source=each.name) if not entry.name.log}
+        )
+        found += [(each.name, name) for name in known if database in (None, name)]
+    return found
+
+
 def recoverable(site: Site, source: str, database: str, *, location: str = "auto") -> Recoverable:
     """What can be recovered of a database (for PostgreSQL of its whole server).
 

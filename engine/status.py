@@ -30,6 +30,7 @@ class StatusRow:
         incomplete: Newer backups of files that lack some of them, by file name, with the first that is missing.
         problems: What could not be told, in words: marks that are forged or cannot be read.
         proven: When a drill last restored a backup of it and found everything as it must be; None: never.
+        since: When its oldest backup was taken, UTC; None where there is none.
     """
 
     target: Target
@@ -43,6 +44,7 @@ class StatusRow:
     incomplete: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     proven: Proof | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -171,4 +173,5 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         incomplete,
         problems,
         drills.newest.get(target),
+        min((entry.name.taken_at for entry in entries), default=None),
     )

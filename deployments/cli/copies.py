@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli import exits
+from deployments.cli import exits, watching
 from deployments.cli.options import Database, Source, Tier, check_tier, locations
 from deployments.cli.rows import rows
 from deployments.cli.run import Outcome, Run, command
@@ -37,7 +38,9 @@ def register(app: typer.Typer) -> None:
         app,
         "status",
         example="""backups status -f workset
-                                      backups status -f workbench --max-age 2h --quiet""",
+                                      backups status -f workbench --max-age 2h --quiet
+                                      backups status -f workbench --check
+                                      backups status -f workbench --check --quiet --metrics /var/lib/x/backups.prom""",
     )(status)
 
 
@@ -140,13 +143,27 @@ def status(
             show_default=False,
         ),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at all that the watch looks at; exit like a monitoring plugin.")
+    ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --check: write the figures there for Prometheus.", show_default=False),
+    ] = None,
 ) -> Outcome:
     """For every database: the newest good backup, its age, whether it was verified, where its copies are, when a
     drill last proved one; and from when to when it can be brought back to any second.
 
     Exit code 1 when a database, or a whole source, has no good backup (or an older one than --max-age),
     3 when a replica lacks one or could not be asked.
+
+    With --check all conditions of docs/watch.md are looked at, and the exit code is that of a monitoring plugin:
+    0 ok, 1 warning, 2 critical, 3 unknown.
     """
+    if metrics is not None and not check:
+        raise ConfigError("--metrics goes with --check.", remedy="backups status --check --metrics FILE")
+    if check:
+        return watching.check(run, metrics)
     from engine.endpoints import in_short, remembered
     from engine.keyring.births import reminder
     from engine.status import status as look

@@ -10,7 +10,6 @@ from deployments.cli import exits
 from deployments.cli.options import Database, Location, Source
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, size
-from deployments.cli.windows import rolled_forward
 from engine import names
 from engine.errors import BackupError, ConfigError
 
@@ -107,7 +106,7 @@ def windows(run: Run, source: Source = None, database: Database = None, location
 
     One row for each full (MySQL, MariaDB) or base backup (PostgreSQL) that logs can be replayed on.
     """
-    from engine.recoverable import recoverable
+    from engine.recoverable import recoverable, rolled_forward
 
     rows, facts = [], []
     with run.site() as site:

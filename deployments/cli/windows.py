@@ -18,7 +18,7 @@ def windows(site: Site) -> list[dict[str, Any]]:
 
     ``said`` is a line for a person; the rest is for scripts.
     """
-    from engine.recoverable import recoverable
+    from engine.recoverable import recoverable, rolled_forward
 
     found = []
     for source, database in rolled_forward(site, None, None):
@@ -73,27 +73,3 @@ def _why_not_earlier(found: Recoverable, first: Window, kept_for: str) -> str:
     if not before.logs:
         return f"the logs before {oldest} are not kept: logs are kept for {kept_for}, older backups stand alone"
     return f"the backup before it, {before.anchor.file}, reaches to {names.both_zones(before.latest)}: {before.ends}"
-
-
-def rolled_forward(site: Site, source: str | None, database: str | None) -> list[tuple[str, str]]:
-    """Sources and databases that logs are shipped for; the whole server, with an empty name, for PostgreSQL.
-
-    Raises:
-        UnknownName: No such source.
-    """
-    from engine.config import PostgresConfig
-
-    if source is not None:
-        site.config.server(source)
-    found: list[tuple[str, str]] = []
-    for each in site.config.servers():
-        if source not in (None, each.name) or not each.point_in_time:
-            continue
-        if isinstance(each, PostgresConfig):
-            found.append((each.name, ""))
-            continue
-        known = each.databases or sorted(
-            {entry.name.name for entry in site.vault.catalog().entries(source=each.name) if not entry.name.log}
-        )
-        found += [(each.name, name) for name in known if database in (None, name)]
-    return found

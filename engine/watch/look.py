@@ -1,0 +1,183 @@
+"""One look at a site: asks the places of its vault, and PostgreSQL servers for their slots; gives findings.
+
+What cannot be asked is a finding of its own, and holds up nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import ParamSpec
+
+from engine import names
+from engine.config import PostgresConfig
+from engine.drill.record import records
+from engine.errors import BackupError, IntegrityError, LockHeld
+from engine.keyring.births import reminder
+from engine.postgres import slots
+from engine.postgres.wal_ship import connector_for
+from engine.recoverable import recoverable, rolled_forward
+from engine.site import Site
+from engine.snapshots import snapshots, state_of
+from engine.status import Status, StatusRow, status
+from engine.vault import LOCAL
+from engine.verify import check_size, recent_sizes
+from engine.watch import judge
+from engine.watch.findings import Finding, Level, Look, ordered
+from engine.watch.judge import DiskUse
+
+P = ParamSpec("P")
+
+
+def look(site: Site, *, disk: Sequence[DiskUse] = (), servers: bool = True, now: datetime | None = None) -> Look:
+    """Everything there is to find.
+
+    Args:
+        disk: What earlier looks saw of the local root's disk, oldest first; see ``engine.watch.remember``.
+        servers: Ask database servers, too, for what only they know; without it stores alone are asked.
+
+    Raises:
+        ConfigError: The site's settings do not fit together. Nothing else: what fails is a finding.
+    """
+    now = now or names.now()
+    found = status(site, now=now)
+    findings = [*_vault(found), *_backups(site, found, now)]
+    for replica in site.vault.locations()[1:]:
+        findings += _guarded("copies", replica, _copies, site, replica, now)
+    for source, database in _rolled_forward(site):
+        about = f"{source}/{database}" if database else source
+        findings += _guarded("recovery-point", about, _recovery_point, site, source, database, now)
+    for server in site.config.postgres if servers else ():
+        if server.point_in_time:
+            findings += _guarded("slot", server.name, _slot, site, server)
+    findings += _guarded("drill", "last", _last_drill, site, found)
+    findings += _guarded("release", "snapshots", _releases, site, now)
+    findings += _guarded("key-age", "current", _key, site, now)
+    findings += _guarded("disk", LOCAL, _disk, site, disk, now)
+    return Look(site.name, ordered(findings))
+
+
+def disk_of(site: Site, now: datetime) -> DiskUse:
+    """The disk of the local root as ``df`` counts it: what is set aside for root is not to be had.
+
+    Raises:
+        IntegrityError: The root is not there.
+    """
+    try:
+        found = os.statvfs(site.vault.root)
+    except OSError as error:
+        raise IntegrityError(f"{site.vault.root} cannot be looked at: {error.strerror}.") from None
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    return DiskUse(now, used, used + found.f_bavail * found.f_frsize)
+
+
+def disk_now(site: Site, now: datetime) -> DiskUse | None:
+    """The disk of the local root; None where it is not there."""
+    try:
+        return disk_of(site, now)
+    except IntegrityError:
+        return None
+
+
+def _guarded(
+    condition: str, about: str, find: Callable[P, Finding | None], *args: P.args, **kwargs: P.kwargs
+) -> list[Finding]:
+    """What a question finds, if anything; what keeps it from being asked is a finding as well."""
+    try:
+        found = find(*args, **kwargs)
+        return [found] if found is not None else []
+    except BackupError as error:
+        return [Finding(condition, about, Level.UNKNOWN, f"{about}: {error.message.rstrip('.')}")]
+
+
+def _rolled_forward(site: Site) -> list[tuple[str, str]]:
+    """What cannot be listed is told of by the vault's own finding."""
+    try:
+        return rolled_forward(site, None, None)
+    except BackupError:
+        return []
+
+
+def _vault(found: Status) -> list[Finding]:
+    here = found.unseen.get(LOCAL)
+    if here is not None:
+        return [Finding("vault", LOCAL, Level.CRITICAL, f"the local root cannot be read: {here.message.rstrip('.')}")]
+    if found.problems:
+        return [Finding("vault", LOCAL, Level.WARNING, "; ".join(found.problems[:3]), len(found.problems))]
+    return [Finding("vault", LOCAL, Level.OK, "the local root can be read", 0)]
+
+
+def _backups(site: Site, found: Status, now: datetime) -> Iterator[Finding]:
+    for row in found.rows:
+        yield from judge.backups(row, site.config.watch)
+        yield from _guarded("backup-size", str(row.target), _size, site, row)
+        proven = row.proven.at if row.proven else None
+        yield judge.drill(row.target, proven, row.since, now, site.config.watch)
+    yield from map(judge.no_backup_at_all, found.bare)
+
+
+def _size(site: Site, row: StatusRow) -> Finding | None:
+    if row.newest is None:
+        return None
+    about, manifest = str(row.target), site.vault.catalog(row.newest.location).load(row.newest)
+    floor = site.config.source(row.target.source).floor_bytes
+    try:
+        told = check_size(manifest, recent_sizes(site.vault, row.newest, manifest), floor)
+    except IntegrityError as error:
+        told = [error.message]
+    size = float(manifest.data.size)
+    level, said = (Level.WARNING, told[0].rstrip(".")) if told else (Level.OK, f"{about} has its usual size")
+    return Finding("backup-size", about, level, said, size, "B")
+
+
+def _copies(site: Site, replica: str, now: datetime) -> Finding:
+    lacking = [entry.name.taken_at for entry in site.vault.lacking(replica)]
+    return judge.copies(replica, lacking, now, site.config.watch)
+
+
+def _recovery_point(site: Site, source: str, database: str, now: datetime) -> Finding:
+    rolled = [each for each in recoverable(site, source, database).windows if each.logs]
+    latest = max((each.latest for each in rolled), default=None)
+    return judge.recovery_point(f"{source}/{database}" if database else source, latest, now, site.config.watch)
+
+
+def _slot(site: Site, server: PostgresConfig) -> Finding:
+    connector, _ = connector_for(site, server.name)
+    try:
+        with connector.open() as connection:
+            state = slots.server_state(connector, connection, switching=False)
+            slot = slots.find_slot(connection, slots.slot_name(site.name, server.name), connector.where())
+    except LockHeld:
+        return Finding("slot", server.name, Level.OK, f"WAL of {server.name} is being shipped right now")
+    if slot is None or slot.lost:
+        what = "has no replication slot" if slot is None else "has given up on its replication slot"
+        return Finding("slot", server.name, Level.CRITICAL, f"{server.name} {what}: WAL that is not shipped gets lost")
+    lag = float(state.position - slot.restart) if slot.restart is not None else 0.0
+    told = slots.warnings_of(slot, state)
+    level = Level.WARNING if told else Level.OK
+    said = told[0].rstrip(".") if told else f"{server.name} keeps {lag:,.0f} bytes of WAL that are not shipped yet"
+    return Finding("slot", server.name, level, said, lag, "B")
+
+
+def _last_drill(site: Site, found: Status) -> Finding | None:
+    seen = [name for name in site.vault.locations() if name not in found.unseen]
+    kept = records(site.vault, [], seen) if seen else []
+    return judge.last_drill(str(kept[-1]["verdict"]), str(kept[-1]["said"])) if kept else None
+
+
+def _releases(site: Site, now: datetime) -> Finding:
+    known = snapshots(site.vault)
+    waiting = [(each.title, each.taken_at) for each in known if state_of(site.vault, each) == "waiting"]
+    return judge.releases(waiting, now, site.config.watch)
+
+
+def _key(site: Site, now: datetime) -> Finding:
+    told = reminder(site.vault.state, site.vault.keys, now)
+    if told:
+        return Finding("key-age", "current", Level.WARNING, told.rstrip("."))
+    return Finding("key-age", "current", Level.OK, "the current encryption key is not over a year old")
+
+
+def _disk(site: Site, before: Sequence[DiskUse], now: datetime) -> Finding:
+    return judge.disk([*before, disk_of(site, now)], site.config.watch)

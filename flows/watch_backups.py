@@ -1,0 +1,49 @@
+"""Is every backup young enough, whole, copied and proven, and is there room for the next?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+from blocks import load_site
+from engine.errors import BackupError
+from engine.watch.findings import Level
+from flows.outcome import outcome
+from flows.parameters import SiteName
+from tasks import watch
+from tasks.base import SiteHandle
+
+
+def _run_name() -> str:
+    return f"watch of {runtime.flow_run.parameters.get('site')}"
+
+
+@flow(name="watch-backups", flow_run_name=_run_name, persist_result=False)
+def watch_backups(site: SiteName) -> State[Any]:
+    """Look at everything that makes a restore possible, and tell what is not as it should be.
+
+    The run is Completed once it has looked, and its state is called Ok, Warning or Critical. Each finding is told once
+    as an event when it comes, and once more when it is over. The table under Artifacts has them all.
+
+    Args:
+        site: Name of the site block, such as workset.
+    """
+    return outcome(_watch, site)
+
+
+def _watch(site: str) -> State[None]:
+    handle = SiteHandle(load_site(site))
+    found = watch.look(handle)
+    watch.publish(handle, found)
+    said = found.sentence()
+    if handle.config.watch.ping.get_secret_value() and found.level is not Level.CRITICAL:
+        try:
+            watch.ping(handle)
+        except BackupError as error:
+            get_run_logger().error(str(error))
+            said += f"; {error.message}"
+    return Completed(name=found.level.word.capitalize(), message=said)

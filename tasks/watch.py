@@ -1,0 +1,104 @@
+"""Tasks of the watch: look, tell what changed as events that automations act on, and ask the address outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from prefect.artifacts import create_table_artifact
+from prefect.events import emit_event
+from prefect.logging import get_run_logger
+
+from engine import names
+from engine.durations import in_words
+from engine.errors import Unreachable
+from engine.watch import look as looking
+from engine.watch.findings import Finding, Level, Look
+from engine.watch.remember import Change, memory
+from engine.watch_config import WatchConfig
+from tasks.base import SiteHandle, step
+
+EVENT = "backup-flows.watch.{}"
+"""``raised``, ``worse``, ``better`` or ``resolved``: the turn that a finding took."""
+_PING_SECONDS = 20.0
+
+
+@step(name="look", run_name="look at {site.name}", retries=0)
+def look(site: SiteHandle) -> Look:
+    """Ask every place and server, remember what was found, and tell once what is new or over."""
+    log = get_run_logger()
+    with site.open() as opened, memory(opened.vault.state) as known:
+        now = names.now()
+        found = looking.look(opened, disk=known.disk, now=now)
+        changes = known.take_in(found, now, looking.disk_now(opened, now))
+    for each in found.trouble:
+        (log.error if each.level is Level.CRITICAL else log.warning)("%s: %s", each.level.word, each.said)
+    for change in changes:
+        _tell(site, change)
+    return found
+
+
+def _tell(site: SiteHandle, change: Change) -> None:
+    finding = change.finding
+    since = in_words((names.now() - change.since).total_seconds())
+    get_run_logger().info("%s %s: %s", finding.id, change.turn, finding.said)
+    emit_event(
+        event=EVENT.format(change.turn),
+        resource={
+            "prefect.resource.id": f"backup-flows.{site.name}.{finding.id}",
+            "prefect.resource.name": f"{site.name}: {finding.id}",
+            "backup-flows.site": site.name,
+            "backup-flows.condition": finding.condition,
+            "backup-flows.level": finding.level.word,
+        },
+        payload={
+            "message": finding.said, "condition": finding.condition, "about": finding.about,
+            "level": finding.level.word, "since": names.iso(change.since), "for": since,
+            "runbook": runbook(site.config.watch, finding),
+        },
+    )  # fmt: skip
+
+
+@step(name="ping", run_name="tell the address outside that {site.name} is watched")
+def ping(site: SiteHandle) -> None:
+    """Ask the dead man's switch. Its address is a secret, and stands in no message.
+
+    Raises:
+        Unreachable: It does not answer, or refuses.
+    """
+    address = site.config.watch.ping.get_secret_value()
+    try:
+        answer = httpx.get(address, timeout=_PING_SECONDS, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        kind = type(error).__name__
+        raise Unreachable(f"The address of watch.ping does not answer ({kind}).", remedy=_PING) from None
+    if answer.is_error:
+        raise Unreachable(f"The address of watch.ping answers {answer.status_code}.", remedy=_PING)
+
+
+_PING = "is the address right, and may this host reach it? Until it answers, whoever listens there tells of silence"
+
+
+def runbook(limits: WatchConfig, finding: Finding) -> str:
+    """Where it says what to do about it."""
+    return f"{limits.runbooks}{finding.condition}"
+
+
+def publish(site: SiteHandle, found: Look) -> None:
+    """The one table to glance at; its history is in the UI."""
+    create_table_artifact(
+        key=f"{site.name}-watch",
+        table=[_row(site.config.watch, each) for each in found.findings],
+        description=f"The watch of {site.name}, {names.now():%Y-%m-%d %H:%M} UTC: {found.sentence()}",
+    )
+
+
+def _row(limits: WatchConfig, finding: Finding) -> dict[str, Any]:
+    bad = finding.level is not Level.OK
+    return {
+        "level": finding.level.word.upper() if bad else finding.level.word,
+        "condition": finding.condition,
+        "about": finding.about,
+        "what": finding.said,
+        "what to do": runbook(limits, finding) if bad else "",
+    }
