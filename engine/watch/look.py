@@ -42,7 +42,7 @@ def look(site: Site, *, disk: Sequence[DiskUse] = (), servers: bool = True, now:
     """
     now = now or names.now()
     found = status(site, now=now)
-    findings = [*_vault(found), *_backups(site, found, now)]
+    findings = [*_vault(site, found), *_backups(site, found, now)]
     for replica in site.vault.locations()[1:]:
         findings += _guarded("copies", replica, _copies, site, replica, now)
     for source, database in _rolled_forward(site):
@@ -99,7 +99,10 @@ def _rolled_forward(site: Site) -> list[tuple[str, str]]:
         return []
 
 
-def _vault(found: Status) -> list[Finding]:
+def _vault(site: Site, found: Status) -> list[Finding]:
+    if not site.vault.state.is_dir():
+        said = f"{site.vault.root} holds no vault of {site.name}: is its disk mounted?"
+        return [Finding("vault", LOCAL, Level.CRITICAL, said)]
     here = found.unseen.get(LOCAL)
     if here is not None:
         return [Finding("vault", LOCAL, Level.CRITICAL, f"the local root cannot be read: {here.message.rstrip('.')}")]

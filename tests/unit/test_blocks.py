@@ -78,7 +78,7 @@ def test_every_secret_is_declared_as_one() -> None:
         "container-images": [],
         "bucket-endpoint": ["access_key", "secret_key"],
         "n8n-instance": ["api_key", "encryption_key"],
-        "site": ["site_file"],
+        "site": ["ping", "site_file"],
     }
 
 
