@@ -14,7 +14,7 @@ from blocks.mysql_server import MySQLServer
 from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
-from blocks.site import Site, load_site, load_text, set_current_key
+from blocks.site import Site, load_alerts, load_site, load_text, set_current_key
 from blocks.vault import Vault
 
 ALL = (
@@ -36,6 +36,7 @@ __all__ = [
     "PostgresServer",
     "Site",
     "Vault",
+    "load_alerts",
     "load_site",
     "load_text",
     "set_current_key",

@@ -63,6 +63,12 @@ class Site(Block):
         description="An address outside that the watch asks while nothing is critical; when that stays out, it tells.",
     )
 
+    alerts: list[dict[str, Any]] = Field(
+        default_factory=list,
+        title="Alerts",
+        description="Whom the watch tells: notification blocks (block: slack-webhook/workset-alert-ops) and the levels "
+        "that go there (levels: [warning, critical]).",
+    )
     health: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Health checks",
@@ -155,6 +161,12 @@ def set_current_key(name: str, key_id: str) -> bool:
     ring.current = key_id
     ring.save(document or name, overwrite=True)
     return True
+
+
+def load_alerts(name: str) -> list[tuple[str, list[str]]]:
+    """Notification blocks of a site by reference, and the levels that go to each. Raises UnknownName."""
+    alerts = _load(Site, f"site/{name}").alerts
+    return [(str(each.get("block", "")), [str(level) for level in each.get("levels", [])]) for each in alerts]
 
 
 def load_text(name: str) -> str:

@@ -75,7 +75,7 @@ def apply_site(site: SiteConfig, *, text: str = "", force: bool = False, echo: E
         apply_blocks.apply(client, site, memory, report, force, text)
         _work_pool(client, report)
         apply_deployments.apply(client, site, memory, report, force)
-        apply_automations.apply(client, report)
+        apply_automations.apply(client, site, report)
         memory.save()
     return report
 

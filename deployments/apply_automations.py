@@ -1,20 +1,29 @@
-"""Automations, made by name: Prefect itself would make a second one each time."""
+"""Automations, made by name: Prefect itself would make a second one each time.
+
+Settings by environment, for tests: ``BACKUP_FLOWS_SILENT_SECONDS`` (2700).
+"""
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import Any
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+from blocks import Site
 from deployments.report import ApplyReport
+from engine.config import SiteConfig
+from engine.watch.words import SILENT
+from tasks.watch import LOOKED
 
 CRASHED = "backups: a run that went silent is marked crashed"
 SILENT_SECONDS = 95
+UNWATCHED_SECONDS = float(os.environ.get("BACKUP_FLOWS_SILENT_SECONDS", str(SILENT.total_seconds())))
 
 
 def wanted() -> list[AutomationCore]:
@@ -47,9 +56,53 @@ def wanted() -> list[AutomationCore]:
     ]
 
 
-def apply(client: SyncPrefectClient, report: ApplyReport) -> None:
-    """Make each automation, or bring it up to date."""
-    for automation in wanted():
+def _silence(client: SyncPrefectClient, site: SiteConfig) -> list[AutomationCore]:
+    """One for each address that hears of what is critical: the watch did not look for 45 minutes.
+
+    The worker or the scheduler is dead then, so the server itself has to tell; it does so once for each silence. That
+    the server is dead, too, only an address outside can tell: ``watch.ping``.
+    """
+    index = Site.load(site.site, validate=False)
+    found = []
+    for each in index.alerts:
+        if "critical" not in each.get("levels", []):
+            continue
+        slug, _, name = str(each["block"]).partition("/")
+        block = client.read_block_document_by_name(name, slug, include_secrets=False)
+        resource = f"backup-flows.{site.site}.watch"
+        found.append(
+            AutomationCore(
+                name=f"{PREFIX.format(site.site)}{name}",
+                description="The watch did not look for 45 minutes: no worker is at work, or its runs fail.",
+                trigger=EventTrigger(
+                    after={LOOKED}, expect={LOOKED}, match={"prefect.resource.id": resource},
+                    posture=Posture.Proactive, threshold=1, within=timedelta(seconds=UNWATCHED_SECONDS),
+                ),
+                actions=[
+                    SendNotification(
+                        block_document_id=block.id,
+                        subject=f"[critical] {site.site}: nobody watches the backups",
+                        body=f"critical: the watch of {site.site} has not looked for {UNWATCHED_SECONDS / 60:.0f} "
+                        "minutes. No worker is at work, or the runs of watch-backups fail; then no backups are made "
+                        f"either. What to do: {site.watch.runbooks}silence",
+                    )
+                ],
+            )
+        )  # fmt: skip
+    return found
+
+
+PREFIX = "backups: {}: nobody watches, told to "
+
+
+def apply(client: SyncPrefectClient, site: SiteConfig, report: ApplyReport) -> None:
+    """Make each automation, or bring it up to date; those of alerts that the site has no more go."""
+    mine = _silence(client, site)
+    for each in client.read_automations():
+        if each.name.startswith(PREFIX.format(site.site)) and each.name not in {one.name for one in mine}:
+            client.delete_automation(each.id)
+            report.echo(f"- automation {each.name!r}: gone, as its alert is")
+    for automation in [*wanted(), *mine]:
         thing = f"automation {automation.name!r}"
         found = client.read_automations_by_name(automation.name)
         if not found:

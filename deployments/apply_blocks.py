@@ -21,6 +21,7 @@ from blocks import (
     Site,
     Vault,
 )
+from blocks.alerts import block_of
 from blocks.base import document_name, plain
 from deployments.merge import merge
 from deployments.report import ApplyReport
@@ -74,12 +75,17 @@ def documents(site: SiteConfig, text: str = "") -> list[tuple[str, Block]]:
         name = document_name(site.site, source.name)
         sources.append(f"{kind.get_block_type_slug()}/{name}")
         found.append((name, kind(**_fields(source))))
+    alerts = []
+    for alert in site.alerts:
+        block, name = block_of(alert), document_name(site.site, f"alert-{alert.name}")
+        alerts.append({"block": f"{block.get_block_type_slug()}/{name}", "levels": alert.levels})
+        found.append((name, block))
     drill = site.drill.model_dump(exclude_defaults=True)
     watch = site.watch.model_dump(exclude_defaults=True, exclude={"ping"})
     health = [each.model_dump(exclude_defaults=True) for each in site.health]
     index = Site(
         vault=f"vault/{site.site}", sources=sources, drill=drill, watch=watch, ping=site.watch.ping, health=health,
-        site_file=SecretStr(text),
+        alerts=alerts, site_file=SecretStr(text),
     )  # fmt: skip
     found.append((site.site, index))
     return found

@@ -5,13 +5,15 @@ Which server: the one of ``PREFECT_API_URL`` where that is set, else the local o
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.server import LocalServer, default_home
-from engine.errors import ConfigError, CredentialsRefused, Unreachable
+from engine.errors import BackupError, ConfigError, CredentialsRefused, UnknownName, Unreachable, nearest
 
 if TYPE_CHECKING:
     from deployments.report import ApplyReport, Echo
@@ -50,6 +52,39 @@ def down(home: Path | None = None) -> list[str]:
     return LocalServer(home or default_home()).stop()
 
 
+def alert(site_file: Path, name: str = "", home: Path | None = None) -> dict[str, BackupError | None]:
+    """Send a test message to the addresses of a site, or to one of them; gives for each, by block, why not.
+
+    Raises:
+        UnknownName: The site has no such alert. And what asking the server raises, in words.
+    """
+    from deployments import site_file as site_files
+
+    site = site_files.load(site_file)
+    with _asking(home or default_home()):
+        return _sent(site.site, name)
+
+
+def _sent(site: str, name: str) -> dict[str, BackupError | None]:
+    from blocks import load_alerts
+    from tasks.alerts import deliver
+
+    known = [address for address, _ in load_alerts(site)]
+    chosen = [each for each in known if not name or each.endswith(f"-alert-{name}")]
+    if not chosen:
+        ours = [each.rpartition("-alert-")[2] for each in known]
+        hint = nearest(name, ours) if ours else "Name some in the site file under alerts, and run: backups apply"
+        raise UnknownName(f"Site {site} has no alert {name!r}." if name else f"Site {site} has no alerts.", remedy=hint)
+    done: dict[str, BackupError | None] = {}
+    for address in chosen:
+        try:
+            deliver(address, f"[test] {site}: this is a test", f"Alerts about the backups of {site} come here.")
+            done[address] = None
+        except BackupError as error:
+            done[address] = error
+    return done
+
+
 def apply(site_file: Path, force: bool = False, echo: Echo = print, home: Path | None = None) -> ApplyReport:
     """Set a site up on the Prefect server.
 
@@ -65,15 +100,22 @@ def apply(site_file: Path, force: bool = False, echo: Echo = print, home: Path |
     from deployments import site_file as site_files
 
     site = site_files.load(site_file)
-    _choose_server(home or default_home())
+    with _asking(home or default_home()):
+        from deployments.apply import apply_site
+
+        return apply_site(site, text=Path(site_file).read_text(encoding="utf-8"), force=force, echo=echo)
+
+
+@contextlib.contextmanager
+def _asking(home: Path) -> Iterator[None]:
+    """What a server that is not there, or refuses, comes to. Raises ConfigError, CredentialsRefused, Unreachable."""
+    _choose_server(home)
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
 
-    from deployments.apply import apply_site
-
     address = os.environ["PREFECT_API_URL"]
     try:
-        return apply_site(site, text=Path(site_file).read_text(encoding="utf-8"), force=force, echo=echo)
+        yield
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {401, 403}:
             raise CredentialsRefused(

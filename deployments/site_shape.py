@@ -21,7 +21,7 @@ Problem = tuple[Path_, str]
 """Where in the file, and what is wrong there."""
 
 KINDS = ("mysql", "postgres", "volumes", "images", "buckets", "n8n", "config")
-_ONE_OR_MANY = (*KINDS, "health")
+_ONE_OR_MANY = (*KINDS, "health", "alerts")
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from engine.alert_config import AlertConfig as AlertConfig
 from engine.durations import seconds_of
 from engine.errors import ConfigError
 from engine.files_config import BucketsConfig as BucketsConfig
@@ -221,8 +222,11 @@ class SiteConfig(Model):
     buckets: list[BucketsConfig] = Field(default_factory=list)
     n8n: list[N8nConfig] = Field(default_factory=list)
     health: list[HealthCheck] = Field(default_factory=list)
+    alerts: list[AlertConfig] = Field(default_factory=list)
 
-    @field_validator("mysql", "postgres", "volumes", "config", "images", "buckets", "n8n", "health", mode="before")
+    @field_validator(
+        "mysql", "postgres", "volumes", "config", "images", "buckets", "n8n", "health", "alerts", mode="before"
+    )
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -233,6 +237,9 @@ class SiteConfig(Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are called {', '.join(twice)}; give each a name of its own")
+        alerts = [alert.name for alert in self.alerts]
+        if len(set(alerts)) < len(alerts):
+            raise ValueError("two alerts have the same name; give each a name of its own")
         replicas = [replica.name for replica in self.vault.replicas]
         for name in replicas:
             if name in {"local", "auto"} or replicas.count(name) > 1:

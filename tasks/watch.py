@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -13,29 +15,52 @@ from engine import names
 from engine.durations import in_words
 from engine.errors import Unreachable
 from engine.watch import look as looking
-from engine.watch.findings import Finding, Level, Look
+from engine.watch.findings import Finding, Level, Look, ordered
 from engine.watch.remember import Change, memory
 from engine.watch_config import WatchConfig
+from tasks import runs
 from tasks.base import SiteHandle, step
 
 EVENT = "backup-flows.watch.{}"
 """``raised``, ``worse``, ``better`` or ``resolved``: the turn that a finding took."""
+LOOKED = "backup-flows.watch.looked"
+"""Each look; an automation waits for the next one."""
 _PING_SECONDS = 20.0
 
 
+@dataclass(frozen=True)
+class Watched:
+    """One look. ``changes`` since the one before, which was ``before``, UTC."""
+
+    look: Look
+    changes: list[Change]
+    before: datetime | None
+
+
 @step(name="look", run_name="look at {site.name}", retries=0)
-def look(site: SiteHandle) -> Look:
-    """Ask every place and server, remember what was found, and tell once what is new or over."""
+def look(site: SiteHandle, of_runs: list[Finding] | None) -> Watched:
+    """Ask every place and server, remember what was found, and tell once what is new or over.
+
+    Args:
+        of_runs: What the server knows of the site's runs; see ``tasks.runs``.
+    """
     log = get_run_logger()
     with site.open() as opened, memory(opened.vault.state) as known:
-        now = names.now()
+        now, before = names.now(), known.looked_at
         found = looking.look(opened, disk=known.disk, now=now)
+        unasked = frozenset([runs.CONDITION] if of_runs is None else [])
+        found = replace(found, findings=ordered([*found.findings, *(of_runs or [])]), unasked=unasked)
         changes = known.take_in(found, now, looking.disk_now(opened, now))
     for each in found.trouble:
         (log.error if each.level is Level.CRITICAL else log.warning)("%s: %s", each.level.word, each.said)
     for change in changes:
         _tell(site, change)
-    return found
+    emit_event(
+        event=LOOKED,
+        resource={"prefect.resource.id": f"backup-flows.{site.name}.watch", "prefect.resource.name": site.name},
+        payload={"message": found.sentence(), "level": found.level.word},
+    )
+    return Watched(found, changes, before)
 
 
 def _tell(site: SiteHandle, change: Change) -> None:

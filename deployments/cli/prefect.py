@@ -26,6 +26,11 @@ def register(app: typer.Typer) -> None:
         example="""backups apply -f workset
                        backups apply -f deployments/sites/workbench.yaml --force""",
     )(apply)
+    command(
+        app, "alert", panel=panel, stopped="what was sent is sent",
+        example="""backups alert -f workset
+                   backups alert -f workset --to ops""",
+    )(alert)  # fmt: skip
     command(app, "up", panel=panel, example="backups up --port 4200")(up)
     command(app, "down", panel=panel, example="backups down")(down)
 
@@ -51,6 +56,23 @@ def apply(
     report = prefect_commands.apply(path, force=force, echo=run.out.say, home=home)
     run.out.say(report.summary(), style="bold green")
     return Outcome(report.as_dict())
+
+
+def alert(
+    run: Run,
+    to: Annotated[str, typer.Option(help="Only this alert of the site file.", show_default=False)] = "",
+    home: Home = None,
+) -> Outcome:
+    """Send a test message to where the site's alerts go."""
+    path = run.site_path()
+    from deployments import prefect_commands
+
+    done = prefect_commands.alert(path, to, home=home)
+    for address, error in done.items():
+        if error is None:
+            run.out.say(f"{address} took the message.", style="bold green")
+    errors = [run.refuse(error) for error in done.values() if error is not None]
+    return Outcome({"alerts": {address: error is None for address, error in done.items()}}, errors=errors)
 
 
 def _check_endpoints(run: Run, config: SiteConfig) -> None:

@@ -32,6 +32,7 @@ CONDITIONS = {
     "vault": "the local root of the vault cannot be read, or a signed record in it does not hold",
     "disk": "the disk of the vault's local root fills up",
     "drill": "no restore drill has proven it for too long, or the last one failed",
+    "run": "a flow failed or crashed when it last ran",
     "key-age": "the current encryption key is over a year old",
     "release": "a snapshot from before a deployment was never released",
 }
@@ -73,10 +74,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a site found, the worst first."""
+    """What one look at a site found, the worst first.
+
+    Attributes:
+        unasked: Conditions that nobody could ask about this time.
+    """
 
     site: str
     findings: list[Finding] = field(default_factory=list)
+    unasked: frozenset[str] = frozenset()
 
     @property
     def level(self) -> Level:

@@ -26,16 +26,32 @@ Turn = Literal["raised", "worse", "better", "resolved"]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A finding that is not over yet.
+
+    Attributes:
+        since: When it was first seen, UTC.
+        had: Every level that it has had since.
+    """
+
+    level: Level
+    since: datetime
+    had: frozenset[Level]
+
+
+@dataclass(frozen=True)
 class Change:
     """A finding that is not as it was: it came, got worse or better, or is over.
 
     Attributes:
         since: When it was first seen, UTC.
+        had: Every level that it has had since.
     """
 
     turn: Turn
     finding: Finding
     since: datetime
+    had: frozenset[Level]
 
 
 @dataclass
@@ -43,39 +59,53 @@ class Memory:
     """What is remembered.
 
     Attributes:
-        raised: By a finding's id, how bad it was last and since when it has been wrong (UTC).
+        raised: By a finding's id, what is not over.
         disk: Oldest first.
+        looked_at: When the last look was taken, UTC.
+        untold: By the address that did not take it, what was to be told there, the oldest first: subject and text.
     """
 
-    raised: dict[str, tuple[Level, datetime]] = field(default_factory=dict)
+    raised: dict[str, Standing] = field(default_factory=dict)
     disk: list[DiskUse] = field(default_factory=list)
+    looked_at: datetime | None = None
+    untold: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def take_in(self, look: Look, now: datetime, disk: DiskUse | None) -> list[Change]:
         """Remember a look; gives what changed since the one before, the worst first. A condition that could not be
         asked about this time keeps the word that was said of it before."""
         changes: list[Change] = []
-        seen: dict[str, tuple[Level, datetime]] = {}
+        standing: dict[str, Standing] = {}
         for finding in look.findings:
             before = self.raised.get(finding.id)
-            if finding.level is Level.OK:
-                if before is not None:
-                    changes.append(Change("resolved", finding, before[1]))
-                continue
-            if before is None:
-                changes.append(Change("raised", finding, now))
-                seen[finding.id] = (finding.level, now)
-            elif finding.level is Level.UNKNOWN or before[0] is finding.level:
-                seen[finding.id] = before
+            turn = _turn(before, finding.level)
+            if turn == "resolved" and before is not None:
+                changes.append(Change(turn, finding, before.since, before.had))
+            elif turn is not None:
+                had = (before.had if before else frozenset()) | {finding.level}
+                standing[finding.id] = Standing(finding.level, before.since if before else now, had)
+                changes.append(Change(turn, finding, standing[finding.id].since, had))
+            elif before is not None:
+                standing[finding.id] = before
+        for each in sorted(self.raised.keys() - {finding.id for finding in look.findings}):
+            gone = self.raised[each]
+            if each.partition("/")[0] in look.unasked:
+                standing[each] = gone
             else:
-                worse = finding.level is Level.CRITICAL or before[0] is Level.UNKNOWN
-                changes.append(Change("worse" if worse else "better", finding, before[1]))
-                seen[finding.id] = (finding.level, before[1])
-        gone = self.raised.keys() - {each.id for each in look.findings}
-        changes += [Change("resolved", _gone(each), self.raised[each][1]) for each in sorted(gone)]
-        self.raised = seen
+                changes.append(Change("resolved", _gone(each), gone.since, gone.had))
+        self.raised, self.looked_at = standing, now
         if disk is not None and (not self.disk or disk.at - self.disk[-1].at >= _EVERY):
             self.disk = [*self.disk, disk][-_MOST:]
         return changes
+
+
+def _turn(before: Standing | None, level: Level) -> Turn | None:
+    if level is Level.OK:
+        return "resolved" if before is not None else None
+    if before is None:
+        return "raised"
+    if level is Level.UNKNOWN or before.level is level:
+        return None
+    return "worse" if level is Level.CRITICAL or before.level is Level.UNKNOWN else "better"
 
 
 def _gone(identity: str) -> Finding:
@@ -110,22 +140,34 @@ def recall(state: Path) -> Memory:
 
 
 def _read(path: Path) -> Memory:
+    """What stands there; nothing where it cannot be read, or was written by another release."""
     try:
         body = json.loads(path.read_bytes())
         raised = {
-            str(key): (Level[str(word).upper()], datetime.fromisoformat(since))
-            for key, (word, since) in body["raised"].items()
+            str(key): Standing(_level(word), datetime.fromisoformat(since), frozenset(map(_level, had)))
+            for key, (word, since, had) in body["raised"].items()
         }
         disk = [DiskUse(datetime.fromisoformat(at), int(used), int(total)) for at, used, total in body["disk"]]
+        looked_at = datetime.fromisoformat(body["looked_at"]) if body["looked_at"] else None
+        untold = {str(to): [(str(subject), str(text)) for subject, text in each] for to, each in body["untold"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Memory()
-    return Memory(raised, disk)
+    return Memory(raised, disk, looked_at, untold)
+
+
+def _level(word: str) -> Level:
+    return Level[word.upper()]
 
 
 def _write(path: Path, known: Memory) -> None:
     body = {
-        "raised": {key: [level.word, names.iso(since)] for key, (level, since) in sorted(known.raised.items())},
+        "raised": {
+            key: [each.level.word, names.iso(each.since), sorted(level.word for level in each.had)]
+            for key, each in sorted(known.raised.items())
+        },
         "disk": [[names.iso(each.at), each.used, each.total] for each in known.disk],
+        "looked_at": names.iso(known.looked_at) if known.looked_at else "",
+        "untold": known.untold,
     }
     fresh = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):

@@ -67,7 +67,8 @@ def test_nothing_is_critical_and_young_verified_backups_are_well(site: Site) -> 
     good(site)
     found = look(site)
     assert found.trouble == [] and found.sentence().startswith("all is well")
-    assert {each.condition for each in found.findings} == CONDITIONS.keys() - {"copies", "recovery-point", "slot"}
+    others = {"copies", "recovery-point", "slot", "run"}
+    assert {each.condition for each in found.findings} == CONDITIONS.keys() - others
     assert levels(site, now=now() + 30 * HOUR) == {f"backup-age/mysql/{name}": "warning" for name in ("app", "crm")}
     assert set(levels(site, now=now() + 60 * HOUR).values()) == {"critical"}
 

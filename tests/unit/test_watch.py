@@ -17,7 +17,7 @@ from engine.config import SiteConfig
 from engine.watch import judge, metrics
 from engine.watch.findings import CONDITIONS, Finding, Level, Look, above, ordered, worst
 from engine.watch.judge import DiskUse
-from engine.watch.remember import Memory, memory, recall
+from engine.watch.remember import Memory, Standing, memory, recall
 from engine.watch_config import WatchConfig
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -112,7 +112,8 @@ def test_what_is_remembered_outlives_the_process_and_a_damaged_file_costs_one_re
     with memory(tmp_path) as known:
         assert known.take_in(bad, NOW + HOUR, DiskUse(NOW + HOUR, 2, 4)) == []
         assert [each.used for each in known.disk] == [1, 2]
-    assert recall(tmp_path).raised == {"backup-age/mysql/app": (Level.CRITICAL, NOW)}
+    critical = Standing(Level.CRITICAL, NOW, frozenset({Level.CRITICAL}))
+    assert recall(tmp_path).raised == {"backup-age/mysql/app": critical}
     (tmp_path / "watch.json").write_text("{")
     with memory(tmp_path) as known:
         assert [each.turn for each in known.take_in(bad, NOW, None)] == ["raised"]
