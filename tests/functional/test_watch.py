@@ -21,12 +21,16 @@ from engine.drill.record import keep
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult
 from engine.errors import IntegrityError
 from engine.keyring.births import FILE as KEYS
+from engine.postgres.base_backup import base_backup
+from engine.postgres.wal_ship import ship
 from engine.site import Site
 from engine.watch.findings import CONDITIONS, Level
 from engine.watch.look import look
+from tests.functional.postgres.shipping import drop_slots, site_config
 from tests.functional.test_archives import made
 from tests.functional.test_snapshots import taken
 from tests.functional.vault_helpers import PASSPHRASE, flip, replica
+from tests.servers.fixtures import Factory
 from tests.servers.s3 import S3Server
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -112,6 +116,30 @@ def test_a_vault_whose_disk_is_not_mounted_is_critical(site: Site) -> None:
     shutil.move(site.vault.root, site.vault.root.with_name("away"))
     found = levels(site)
     assert found["vault/local"] == "critical" and found["disk/local"] == "unknown"
+
+
+def test_logs_that_are_not_shipped_and_a_slot_that_is_gone_are_told_of(
+    postgres_factory: Factory, tmp_path: Path
+) -> None:
+    server = postgres_factory("max_slot_wal_keep_size=256MB")
+    with Site(site_config(tmp_path / "vault", server)) as site:
+
+        def found(**how: Any) -> dict[str, str]:
+            every = {each.condition: each.level.word for each in look(site, **how).findings}
+            return {name: every[name] for name in ("recovery-point", "slot") if name in every}
+
+        site.vault.check()
+        assert found() == {"recovery-point": "critical", "slot": "critical"}
+        base_backup(site, "postgres")
+        server.sql("CREATE TABLE t (a int)")
+        ship(site, "postgres")
+        assert found() == {"recovery-point": "ok", "slot": "ok"}
+        assert found(now=now() + 2 * HOUR) == {"recovery-point": "warning", "slot": "ok"}
+        drop_slots(server)
+        assert found() == {"recovery-point": "ok", "slot": "critical"}
+        assert found(servers=False) == {"recovery-point": "ok"}
+        server.stop()
+        assert found() == {"recovery-point": "ok", "slot": "unknown"}
 
 
 def drilled(site: Site, at: datetime, verdict: Any, file: str) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from deployments import site_file
+from engine.site import Site as Opened
 from tests.integration.installation import Installation, Site, until
 
+COMMON = True
 PATH = "/FAKE-secret-of-the-webhook-9"
 
 
@@ -71,9 +74,20 @@ def watched(prefect: Installation, hook: Hook) -> Site:
     site.write()
     done = prefect.apply(site)
     assert done.returncode == 0, done.stdout + done.stderr
+    with Opened(site_file.load(site.file, {**site.env})) as opened:
+        opened.vault.check()
     return site
 
 
+def test_a_watch_leaves_a_table_and_a_state_that_says_how_it_stands(prefect: Installation, site: Site) -> None:
+    run = prefect.run(f"watch-backups/{site.name}")
+    rows = prefect.table(run, f"{site.name}-watch")
+    assert run.state == "COMPLETED" and run.state_name.upper() == rows[0]["level"] == "CRITICAL", run.message
+    assert {"recovery-point", "slot", "copies", "disk"} <= {row["condition"] for row in rows}
+    assert rows[0]["what to do"] == f"docs/watch.md#{rows[0]['condition']}"
+
+
+@pytest.mark.soak(sample=False)
 def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     prefect: Installation, watched: Site, hook: Hook
 ) -> None:
@@ -100,8 +114,8 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     assert "FAKE-secret" not in shown
 
     # Nobody looks any more: the server itself tells it, once.
-    heard = until(lambda: [each for each in hook.told[3:] if "nobody watches" in each["subject"]], "the silence told")
-    assert len(heard) == 1 and heard[0]["subject"].startswith(f"[critical] {watched.name}")
+    until(lambda: len(hook.told) > 3, "the silence to be told")
+    assert hook.subjects()[3:] == [f"[critical] {watched.name}: nobody watches the backups"]
 
     before = len(hook.told)
     del watched.document["postgres"]
