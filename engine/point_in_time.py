@@ -242,15 +242,15 @@ def _recovered_mysql(
         ReplayFile(log.name, _opener(site, *proven[log.name], progress), proven[log.name][1].data.plain_size)
         for log in plan.plan.logs
     ]
-    stop = _stop_of(plan, {log.name: log.open for log in logs})
-    last = next(number for number, log in enumerate(logs) if log.name == stop[0])
     entry, manifest = _whole_anchor(site, plan)
     assert manifest.server is not None
     start = (manifest.log.binlog_file, manifest.log.binlog_position)
+    stop = _stop_of(plan, {log.name: log.open for log in logs}) if logs else start
+    needed = [log.name for log in logs].index(stop[0]) + 1 if logs else 0
     settings, known, notes = fitted(site, plan.found.source, manifest, Settings())
     plan.notes.extend(notes)
     with open_scratch(site, plan.found.source, manifest.server, settings) as scratch:
-        there = recover(site, scratch, entry, manifest, logs[: last + 1], start, stop, progress, known)
+        there = recover(site, scratch, entry, manifest, logs[:needed], start, stop, progress, known)
         there.notes.extend(notes)
         take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
         yield Past(scratch.config, take, there.notes)

@@ -72,8 +72,8 @@ def recover(
     """Load a full backup with its accounts, check it against its manifest, and replay the logs on it.
 
     Args:
-        logs: All from ``start``'s on, without a hole.
-        start, stop: Log and position.
+        logs: All from ``start``'s on, without a hole. None where the full backup as it is is wanted.
+        start, stop: Log and position; the same without logs.
         surroundings: Of the source, for the applier to work under; None takes those that the manifest says.
 
     Raises:
@@ -81,7 +81,7 @@ def recover(
         RestoreRefused: The database did not exist at that moment. And what ``replay`` raises.
     """
     database = full_manifest.database
-    if not logs or logs[0].name != start[0]:
+    if logs[0].name != start[0] if logs else stop != start:
         raise IntegrityError(f"The replay was to begin in {start[0]}, which is not its first log.")
     notes = _load(site, scratch, full_entry, full_manifest, progress)
     known = surroundings if surroundings is not None else recorded(full_manifest)
@@ -89,7 +89,9 @@ def recover(
     notes += take_over(scratch, told)
     if stop != start:
         _refuse_unlogged(scratch, full_manifest, told, "in the full backup")
-    report = replay(scratch, logs, start[1], stop, database, progress, known.get(TRIGGERS, ()))
+    report = ReplayReport(start, 0, "", 0, 0, 0.0)
+    if logs:
+        report = replay(scratch, logs, start[1], stop, database, progress, known.get(TRIGGERS, ()))
     notes += report.notes
     if stop != start:
         _refuse_unlogged(scratch, full_manifest, told, "at that moment")

@@ -73,7 +73,11 @@ class RecoveryPlan:
     @property
     def notes(self) -> list[str]:
         """What a person should know of the target: the end of the logs is not the newest that the server had."""
-        if self.target.kind != "latest" or not self.window.left:
+        if self.target.kind != "latest":
+            return []
+        if not self.window.logs:
+            return [f"nothing that was committed after {names.both_zones(self.window.latest)}: {self.window.ends}"]
+        if not self.window.left:
             return []
         return [f"this is not the newest state of the server: {self.window.ends}"]
 

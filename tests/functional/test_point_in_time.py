@@ -248,3 +248,19 @@ def test_postgres_refuses_a_statement_and_shows_the_commits_around_a_time(
     shop.backups(*to, kept["to"], "--into", side)  # that commit is kept, the next one is not
     assert shop.numbers(side) == [1]
     postgres15.sql(f"DROP DATABASE {side}")
+
+
+def test_before_any_log_was_shipped_the_newest_state_is_that_of_the_full_or_base(shop: Shop) -> None:
+    """The host is lost right after its first backup, or shipping has failed ever since."""
+    shop.add(1, 2)
+    shop.anchor()
+    shop.add(3)
+    tier = "binlogs" if shop.kind == "mysql" else "wal"
+    for file in [each for each in shop.vault.rglob("*") if f"/{tier}/" in str(each) and each.is_file()]:
+        file.unlink()
+    plan = shop.backups("restore", "--database", shop.database, "--to", "latest", "--dry-run")["recovery"]
+    assert plan["logs"] == [] and "nothing that was committed after" in plan["notes"][0]
+    side = f"{shop.database}_latest"
+    done = shop.backups("restore", "--database", shop.database, "--to", "latest", "--into", side)
+    assert done["rows"] == 2 and shop.numbers(side) == [1, 2]
+    shop.server.sql(f"DROP DATABASE {side}")
