@@ -12,6 +12,7 @@ import pytest
 
 from deployments.cli import exits
 from engine import errors
+from tests.servers import preloaded
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -49,15 +50,8 @@ mysql: {{host: 127.0.0.1, port: 1, databases: [shop]}}
 
 def backups(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the program as a person would, in an empty environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "deployments.cli", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd or ROOT,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TZ": "UTC", **env},
-    )
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "200", "TZ": "UTC"}
+    return preloaded.backups(*arguments, cwd=cwd or ROOT, timeout=60, env={**bare, **env})
 
 
 @pytest.fixture
