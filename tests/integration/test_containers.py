@@ -80,6 +80,7 @@ def test_the_container_is_as_poor_as_a_real_one(server: DatabaseServer) -> None:
     assert found.exit_code != 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("flow", ["hourly-db", "daily-full", "manual-backup"])
 def test_each_backup_flow_works(prefect: Installation, boxed: Site, flow: str) -> None:
     run = prefect.run(f"{flow}/{boxed.name}")

@@ -99,6 +99,7 @@ def test_a_dropped_table_comes_back_as_it_was_the_second_before(
     assert any("/recovered/" in str(file) for file in site.files(".json"))
 
 
+@pytest.mark.sampled
 def test_a_moment_that_cannot_be_had_is_refused_with_the_window(prefect: Installation, site: Site) -> None:
     run = prefect.run(
         f"restore-database/{site.name}", source="mysql", database=site.shop, point_in_time="2001-01-01T00:00:00Z"
@@ -107,6 +108,7 @@ def test_a_moment_that_cannot_be_had_is_refused_with_the_window(prefect: Install
     assert "what can be recovered: " in run.message
 
 
+@pytest.mark.sampled
 def test_an_idle_server_ships_nothing_and_the_run_says_so(prefect: Installation, site: Site) -> None:
     run = prefect.run(f"wal-ship/{site.name}")
     assert run.state == "COMPLETED", run.message
