@@ -41,6 +41,7 @@ USAGE, FAILED, TIMED_OUT, UNREACHABLE, REFUSED, CANCELLED = 2, 3, 4, 5, 6, 7
 FLOWS = {"snapshot": "pre-deploy-snapshot", "release": "release-snapshots", "failed": "release-snapshots"}
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 LONGEST = 200
+PAGE = 200  # lines of a log at a time
 ANSWER_SECONDS = 20
 
 
@@ -170,13 +171,18 @@ class Server:
             return Ended(USAGE, f"The Prefect server has no {path.split('/name/')[-1].lstrip('/')}: {words}")
         return Ended(USAGE, f"The Prefect server answered {error.code} to {method} {path}: {words}")
 
-    def patiently(self, seconds: float, *call: Any) -> Any:
-        """A request that is made again while the server is away. Raises Ended when it stays away."""
+    def patiently(self, seconds: float, method: str, path: str, *body: Any) -> dict[str, Any]:
+        """A request for one document that is made again while the server is away. Raises Ended when it stays away, or
+        answers with something else."""
         deadline = time.monotonic() + seconds
         pause = 0.5
         while True:
             try:
-                return self.call(*call)
+                answer = self.call(method, path, *body)
+                if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+                    told = f"What answers at {self._api} is no Prefect server: an odd answer to {method} {path}."
+                    raise Ended(UNREACHABLE, told)
+                return answer
             except Away as error:
                 if time.monotonic() + pause > deadline:
                     raise Ended(UNREACHABLE, f"The Prefect server does not answer: {error}") from None
@@ -248,7 +254,7 @@ class Job:
         inputs = self.inputs
         found = self.server.patiently(inputs.patience, "GET", f"/deployments/name/{inputs.deployment}")
         body = {
-            "parameters": {**found.get("parameters", {}), **inputs.parameters},
+            "parameters": {**(found.get("parameters") or {}), **inputs.parameters},
             "idempotency_key": inputs.request,
             "enforce_parameter_schema": True,
             "tags": ["ci"],
@@ -261,8 +267,8 @@ class Job:
         """Until it has ended; its state. Raises Ended when that takes too long."""
         deadline = time.monotonic() + self.inputs.timeout
         while True:
-            shown = self.server.patiently(self.inputs.patience, "GET", f"/flow_runs/{self.run}")
-            state = shown.get("state") or {}
+            state = self._look().get("state")
+            state = state if isinstance(state, dict) else {}
             if state.get("name") != self._state:
                 self._state = str(state.get("name"))
                 self.console.say(f"state: {self._state}")
@@ -270,38 +276,57 @@ class Job:
             if state.get("type") in FINAL:
                 return state
             if time.monotonic() > deadline:
-                self.cancel()
-                raise Ended(TIMED_OUT, self._too_long())
+                raise Ended(TIMED_OUT, self._too_long(self.cancel()))
             time.sleep(self.inputs.poll)
 
-    def _too_long(self) -> str:
+    def _look(self) -> dict[str, Any]:
+        """The run as it is now. Raises Ended; never as wrong input, for it was begun."""
+        try:
+            return self.server.patiently(self.inputs.patience, "GET", f"/flow_runs/{self.run}")
+        except Ended as end:
+            if end.code != USAGE:
+                raise
+            raise Ended(FAILED, f"The run was begun, and nobody can say how it went: {end.reason}") from None
+
+    def _too_long(self, cancelled: bool) -> str:
         why = " Is a worker running?" if self._state in ("Scheduled", "Late", "Pending") else ""
-        return f"It was still {self._state} after {self.inputs.timeout:.0f} s, and was cancelled.{why}"
+        what = "was cancelled" if cancelled else "could not be cancelled: it may still go on"
+        return f"It was still {self._state} after {self.inputs.timeout:.0f} s, and {what}.{why}"
 
     def _tell_log(self) -> None:
-        """What the run has said since the last look. A log that cannot be read now is read later."""
-        body = {"logs": {"flow_run_id": {"any_": [self.run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        try:
-            lines = self.server.call("POST", "/logs/filter", {**body, "offset": self._told})
-        except Away:
-            return
-        self._told += len(lines)
-        for line in lines:
-            self.console.say(f"{str(line.get('timestamp', ''))[11:19]} {line.get('message', '')}")
+        """What the run has said since the last look. A log that cannot be read now is read later; none decides how the
+        job ends."""
+        body = {"logs": {"flow_run_id": {"any_": [self.run]}}, "sort": "TIMESTAMP_ASC", "limit": PAGE}
+        lines: Any = [None] * PAGE
+        while len(lines) == PAGE:
+            try:
+                lines = self.server.call("POST", "/logs/filter", {**body, "offset": self._told})
+            except (Away, Ended):
+                return
+            if not isinstance(lines, list):
+                return
+            self._told += len(lines)
+            for line in (each for each in lines if isinstance(each, dict)):
+                self.console.say(f"{str(line.get('timestamp', ''))[11:19]} {line.get('message', '')}")
 
-    def cancel(self) -> None:
-        """Stop the run, also one whose answer never arrived. Best effort, in a few seconds."""
+    def cancel(self) -> bool:
+        """Stop the run, also one whose answer never arrived; was it taken? Best effort, in a few seconds."""
         try:
             if not self.run:
                 asked = {"flow_runs": {"idempotency_key": {"any_": [self.inputs.request]}}}
                 found = self.server.call("POST", "/flow_runs/filter", asked, 3)
-                self.run = found[0]["id"] if found else ""
+                self.run = str(found[0]["id"]) if found else ""
             if self.run:
                 state = {"state": {"type": "CANCELLING", "message": "The job that asked for it ended."}}
-                self.server.call("POST", f"/flow_runs/{self.run}/set_state", state, 3)
-                self.console.say("the run is being cancelled")
+                answer = self.server.call("POST", f"/flow_runs/{self.run}/set_state", state, 3)
+                taken = answer["status"] == "ACCEPT"
+                self.console.say("the run is being cancelled" if taken else "the server does not cancel the run")
+                return bool(taken)
         except (Away, Ended) as error:
             self.console.say(f"the run could not be cancelled: {error}")
+        except (LookupError, TypeError):
+            self.console.say("the run could not be cancelled: the server's answer was odd")
+        return False
 
 
 def work(job: Job) -> str:
@@ -343,8 +368,14 @@ def main(environ: Mapping[str, str]) -> int:
         code, said = end.code, end.reason
         console.error(f"Pre-deploy {inputs.operation}", f"{said}\nSee {job.link}")
     except Stopped as stopped:
-        job.cancel()
-        code, said = 128 + stopped.args[0], "This job was cancelled, and the run with it."
+        how = (
+            "and the run with it"
+            if job.cancel()
+            else "and its run may still go on"
+            if job.run
+            else "before its run began"
+        )
+        code, said = 128 + stopped.args[0], f"This job was cancelled, {how}."
         console.error(f"Pre-deploy {inputs.operation}", said)
     console.output("run-url", job.link)
     if code == 0:
