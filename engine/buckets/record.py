@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.catalog import Entry
 from engine.errors import IntegrityError
 
 DUMP_FORMAT = "bucket"
@@ -81,6 +82,11 @@ class Record:
             "class": self.storage_class,
         } | {name: getattr(self.content, name) for name in Content.__slots__}  # fmt: skip
         return json.dumps(facts, separators=(",", ":")) + "\n"
+
+
+def is_list(entry: Entry) -> bool:
+    """Is this backup a list of objects, by its name?"""
+    return entry.name.ext.startswith(f"{EXTENSION}.")
 
 
 def header(bucket: str, endpoint: str) -> str:

@@ -1,8 +1,9 @@
 """Old monthly archives move to cold storage: copied in place by the endpoint, under the class that the site names.
 
-Only data moves; manifests and marks stay warm, so that listing, retention and the choice of a backup never wait. The
-newest archive of each database stays warm whatever its age. A copy in place is one step of the endpoint: killed
-before it nothing has changed, killed after it the next run finds it done.
+Only data moves; manifests and marks stay warm, so that listing, retention and the choice of a backup never wait. So do
+the lists of buckets: they are to the contents, which newer lists name as well and which stay where they are, what a
+manifest is to its data. The newest archive of each database stays warm whatever its age. A copy in place is one step of
+the endpoint: killed before it nothing has changed, killed after it the next run finds it done.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine import marks, names
+from engine.buckets import record
 from engine.catalog import Entry
 from engine.config import ObjectStoreConfig
 from engine.durations import seconds_of
@@ -66,7 +68,7 @@ def _move(site: Site, replica: ObjectStoreConfig, now: datetime, progress: Progr
 
 
 def _due(site: Site, replica: ObjectStoreConfig, now: datetime, done: Moved) -> list[tuple[Entry, Manifest]]:
-    """Proven monthly archives past their age, but the newest of each database."""
+    """Proven monthly archives past their age, but the newest of each database, and lists of buckets."""
     after = timedelta(seconds=seconds_of(replica.cold_after))
     claims = all_claims(site.vault, replica.name)
     catalog = site.vault.catalog(replica.name)
@@ -74,6 +76,8 @@ def _due(site: Site, replica: ObjectStoreConfig, now: datetime, done: Moved) -> 
     due = []
     for entry in catalog.entries(tier=names.MONTHLY):
         said = claims.get(entry.key, Claims())
+        if record.is_list(entry):
+            continue
         if said.claim != "good" or said.expired == EXPIRED or said.superseded:
             continue
         whose = (entry.source, names.encode(entry.name.name))

@@ -10,6 +10,7 @@ import docker.errors
 
 from engine import names
 from engine.catalog import Entry
+from engine.cold.thaw import is_cold
 from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, WrongKey
 from engine.fallback import first_whole
 from engine.images.record import Image, Record, read
@@ -28,7 +29,8 @@ def open_record(site: Site, entry: Entry, manifest: Manifest) -> Record:
 
 
 def copies_of(site: Site, source: str, image: str, location: str = "auto") -> list[tuple[Entry, Manifest]]:
-    """Where a saved image stands, the local root first; copies that were found broken are left out.
+    """Where a saved image stands, the local root first and what is in cold storage last; copies that were found broken
+    are left out.
 
     Raises:
         UnknownName: No such location. What a store raises, where none has it.
@@ -46,7 +48,7 @@ def copies_of(site: Site, source: str, image: str, location: str = "auto") -> li
             first = first or error
     if not found and first is not None:
         raise first
-    return found
+    return sorted(found, key=lambda each: is_cold(site.vault.store(each[0].location), each[0]) is not None)
 
 
 def bring_back(

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.config import N8nConfig, ServerConfig
-from engine.errors import BackupError, RestoreRefused, ToolFailed, UnknownName
+from engine.errors import BackupError, Cancelled, RestoreRefused, Thawing, ToolFailed, UnknownName
 from engine.images import recreate
 from engine.images.load import bring_back, needed
 from engine.images.record import Container, Record
@@ -40,6 +40,8 @@ def restore_images(work: Work, piece: Piece) -> Done:
                 work.site, client, source, image, notes, location=work.request.location, progress=work.progress
             )
             counts[how] = counts.get(how, 0) + 1
+        except (Cancelled, Thawing):
+            raise
         except BackupError as error:
             failed.append(error)
     if failed:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from engine import names
+from engine.cold.thaw import note_of
 from engine.config import ServerConfig
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused
 from engine.images.look import ONE_OFF
@@ -138,6 +139,9 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
         without=request.without,
     )  # fmt: skip
     steps, left = _steps(site, point, request)
+    notes += [
+        f"{target}: {note_of(piece.entry, piece.frozen)}" for target, piece in point.pieces.items() if piece.frozen
+    ]
     notes += _moments(site, request, point)
     living = list(_living(site, point, state))
     return SitePlan(site.name, request, point, steps, state, living, notes, left)

@@ -9,21 +9,30 @@ from datetime import UTC, datetime, timedelta
 
 from engine import names
 from engine.catalog import Entry
+from engine.cold.classes import Coldness
+from engine.cold.thaw import is_cold
 from engine.errors import BackupError, IntegrityError, NotFound, RestoreRefused, UnknownName, WrongKey
 from engine.manifest import Manifest
 from engine.site import Site, Target
 from engine.status import found_broken
+from engine.vault import LOCAL
 
 _SLACK = timedelta(seconds=2)
 _TOLD = 5
+Copy = tuple[Entry, Manifest]
 
 
 @dataclass
 class Piece:
-    """One backup of a recovery point, wherever it stands; the best place first."""
+    """One backup of a recovery point, wherever it stands; the best place first.
+
+    Attributes:
+        frozen: How the first copy stands in cold storage; None where it can be read now.
+    """
 
     target: Target
-    copies: list[tuple[Entry, Manifest]]
+    copies: list[Copy]
+    frozen: Coldness | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -102,6 +111,8 @@ def search(
     for point in _points(site, wanted, before, location, trouble):
         _judge(site, point, expected, without)
         if not point.lacking:
+            for piece in point.pieces.values():
+                _choose(site, piece)
             return point
         tried.append(point)
     wrong = next((each for each in trouble if isinstance(each, WrongKey)), None)
@@ -139,8 +150,7 @@ def _points(
             continue
         point = begun.setdefault(manifest.recovery_point, Point(manifest.recovery_point, at))
         piece = point.pieces.setdefault(Target(manifest.source, manifest.database), Piece(_whose(manifest), []))
-        if not piece.copies or piece.manifest.file == manifest.file:
-            piece.copies.append((entry, manifest))
+        piece.copies.append((entry, manifest))
     yield from sorted(begun.values(), key=lambda each: each.at, reverse=True)
 
 
@@ -170,13 +180,13 @@ def _judge(site: Site, point: Point, expected: Expected, without: tuple[str, ...
         named = expected.get(target.source)
         if named is None or (named and target.database not in named) or str(target) in without:
             continue
-        piece.copies = [each for each in piece.copies if not found_broken(site, each[0], [])]
-        if not piece.copies:
+        whole = [each for each in piece.copies if not found_broken(site, each[0], [])]
+        piece.copies = [each for each in whole if not each[1].incomplete]
+        if not whole:
             point.lacking.append(f"{target} was found broken")
-        elif piece.manifest.incomplete:
-            point.lacking.append(f"{target} is incomplete ({piece.manifest.incomplete[0]})")
+        elif not piece.copies:
+            point.lacking.append(f"{target} is incomplete ({whole[0][1].incomplete[0]})")
         else:
-            piece.copies.sort(key=lambda each: each[0].location != "local")
             wanted[target] = piece
     there = set(point.pieces)
     for source, databases in expected.items():
@@ -186,6 +196,18 @@ def _judge(site: Site, point: Point, expected: Expected, without: tuple[str, ...
         if not databases and not any(target.source == source for target in there):
             point.lacking.append(f"{source} is not in it")
     point.pieces = wanted
+
+
+def _choose(site: Site, piece: Piece) -> None:
+    """Which backup of the run is taken, and from where first. There are several where it was promoted to an archive,
+    or made again: the newest, unless only an older one can be read without a thaw."""
+    how = {entry: is_cold(site.vault.store(entry.location), entry) for entry, _ in piece.copies}
+    files: dict[str, list[Copy]] = {}
+    for each in piece.copies:
+        files.setdefault(each[1].file, []).append(each)
+    copies = min(files.values(), key=lambda same: all(how[entry] for entry, _ in same))
+    piece.copies = sorted(copies, key=lambda each: (how[each[0]] is not None, each[0].location != LOCAL))
+    piece.frozen = how[piece.entry]
 
 
 def moment_of(point: str) -> datetime | None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from engine.cold.thaw import is_cold
 from engine.errors import BackupError, Cancelled, ConfirmationNeeded, Thawing
 from engine.progress import Progress, silent
 from engine.restore_site.plan import SitePlan, request_facts
@@ -160,20 +159,21 @@ def run(
 
 
 def require_readable(site: Site, plan: SitePlan) -> None:
-    """See that no step has to wait for cold storage: ask for the thaw of everything that stands there alone, at once.
+    """See that no step has to wait for cold storage: ask at once for the thaw of everything that stands there alone.
 
     Raises:
-        Thawing: It was asked for; the same again helps once it is there. Cold: the vault asks for no thaws.
+        Thawing: It was asked for; the same again helps once all is there. Cold: the vault asks for no thaws.
     """
-    waits: Thawing | None = None
+    pieces = {str(target): piece for target, piece in plan.point.pieces.items()}
+    waits: list[Thawing] = []
     for step in plan.steps:
-        piece = next((each for target, each in plan.point.pieces.items() if str(target) == step.key), None)
+        piece = pieces.get(step.key)
         if piece is None or plan.is_done(step):
             continue
-        if all(is_cold(site.vault.store(entry.location), entry) for entry, _ in piece.copies):
-            try:
-                site.vault.require_readable(piece.entry, piece.manifest)
-            except Thawing as error:
-                waits = waits or error
-    if waits is not None:
-        raise waits
+        try:
+            site.vault.require_readable(piece.entry, piece.manifest)  # what can be read stands first
+        except Thawing as error:
+            waits.append(error)
+    if waits:
+        more = f" {len(waits) - 1} more of this recovery point have to be waited for as well." if len(waits) > 1 else ""
+        raise Thawing(f"{waits[0].message}{more}", kept=waits[0].kept, remedy=waits[0].remedy)
