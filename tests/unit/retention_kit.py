@@ -17,17 +17,33 @@ NOW = datetime(2026, 3, 29, 4, 0, 0, tzinfo=UTC)  # clocks in Europe go forward 
 EVERY = {"hourly": HOUR, "daily": DAY, "weekly": 7 * DAY, "monthly": 30 * DAY}
 LOG_EVERY = 6 * HOUR
 EXTENSION = "sql.gz.enc"
+FATES = (*["whole"] * 4, "gone", "unproven", "broken", "forged", "other")
+"""Of what was encrypted anew; ``other``: its manifest says that it was made from another one."""
 
 
 @dataclass
 class Books:
-    """The evidence of a history: what its signed documents would say."""
+    """The evidence of a history: what its signed documents would say.
+
+    Attributes:
+        anew: By a backup that was encrypted anew, the one that its mark names.
+        origins: By such a new one, the one that its own manifest says it was made from.
+        here: All that stands in this place.
+    """
 
     good: set[str] = field(default_factory=set)
     freed: set[str] = field(default_factory=set)
     anchors: dict[str, Anchor] = field(default_factory=dict)
     facts: dict[str, LogFile] = field(default_factory=dict)
     points: dict[str, str] = field(default_factory=dict)
+    anew: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    here: set[str] = field(default_factory=set)
+
+    def replaced(self, item: Item) -> str:
+        new = self.anew.get(item.key, "")
+        whole = new in self.here and new in self.good and self.origins.get(new) == item.key
+        return new.rsplit("/", 1)[-1] if whole else ""
 
     def point(self, item: Item) -> str:
         return self.points.get(item.key, "")
@@ -76,6 +92,7 @@ class Shape:
     gap: int = 0
     hourly: bool = True
     marked: float = 0.0
+    anew: float = 0.0
     policy: tuple[tuple[str, str], ...] = ()
 
 
@@ -105,6 +122,9 @@ class _Growth:
                 self._hour(moment, beat)
             moment, beat = moment + HOUR, beat + 1
         self._odd_ones()
+        for _ in range(2):  # a key may be changed again
+            self._encrypt_anew()
+        self.history.books.here = {each.key for each in self.history.items}
         self.dice.shuffle(self.history.items)
         return self.history
 
@@ -175,6 +195,34 @@ class _Growth:
         for number in range(self.dice.randrange(2)):
             at = self.begin + number * DAY
             self.history.items.append(Item(f"shop/odd/x{number}_{at:{names.STAMP}}.{EXTENSION}", None, None, "x", at))
+
+    def _encrypt_anew(self) -> None:
+        """Some backups were written anew under a name a second later, and marked; of the new ones some are not here,
+        or are not what the mark says."""
+        items, books = self.history.items, self.history.books
+        known = {each.key for each in items} | set(books.origins)
+        for number, old in enumerate(list(items)):
+            if old.source is None or old.is_log or old.superseded or self.dice.random() >= self.shape.anew:
+                continue
+            at = old.taken_at + timedelta(seconds=1)
+            key = old.key.replace(f"{old.taken_at:{names.STAMP}}", f"{at:{names.STAMP}}")
+            if key in known:
+                continue
+            fate = self.dice.choice(FATES)
+            new = replace(old, key=key, taken_at=at, claim="good", expired_at=None)
+            if fate in ("unproven", "broken"):
+                new = replace(new, claim=fate)
+            items[number] = replace(old, superseded=True)
+            books.anew[old.key] = key
+            books.origins[key] = "another" if fate == "other" else old.key
+            if fate != "gone":
+                items.append(new)
+            if fate in ("whole", "gone", "other"):
+                books.good.add(key)
+            if old.key in books.freed:
+                books.freed.add(key)
+            if old.key in books.anchors:
+                books.anchors[key] = replace(books.anchors[old.key], file=key)
 
     def put(self, tier: str, name: str, moment: datetime) -> str:
         """One backup, of whatever fate the dice say."""

@@ -54,6 +54,7 @@ shapes = st.builds(
     gap=st.sampled_from([0, 0, 2, 9, 40]),
     hourly=st.booleans(),
     marked=st.sampled_from([0.0, 0.2]),
+    anew=st.sampled_from([0.0, 0.0, 0.1, 0.6, 1.0]),
 )
 
 
@@ -104,7 +105,7 @@ def _the_last_good_backup_of_a_database_stays(history: History, decisions: dict[
 
 
 def _what_is_younger_than_its_tier_allows_stays(history: History, decisions: dict[str, Decision]) -> None:
-    for item in history.items:
+    for item in _not_replaced(history):
         if item.tier in AGES and item.taken_at >= NOW - AGES[str(item.tier)]:
             assert decisions[item.key].keep, item
 
@@ -112,9 +113,10 @@ def _what_is_younger_than_its_tier_allows_stays(history: History, decisions: dic
 def _the_newest_good_ones_of_a_counted_tier_stay_and_broken_ones_fill_no_count(
     history: History, decisions: dict[str, Decision]
 ) -> None:
+    staying = history.books.good & {each.key for each in _not_replaced(history)}
     for tier, count in COUNTS.items():
         for items in _series(history):
-            good = [each for each in items if each.tier == tier and each.key in history.books.good]
+            good = [each for each in items if each.tier == tier and each.key in staying]
             for item in sorted(good, key=lambda each: (each.taken_at, each.key))[-count:]:
                 assert decisions[item.key].keep, item
 
@@ -122,7 +124,7 @@ def _the_newest_good_ones_of_a_counted_tier_stay_and_broken_ones_fill_no_count(
 def _what_a_person_made_or_pinned_stays_and_so_does_a_snapshot_until_released(
     history: History, decisions: dict[str, Decision]
 ) -> None:
-    for item in history.items:
+    for item in _not_replaced(history):
         unreleased = item.tier == "pre-deployment" and item.key not in history.books.freed
         if item.tier == "manual" or item.pinned or item.source is None or unreleased:
             assert decisions[item.key].keep, item
@@ -183,6 +185,26 @@ def _what_nothing_speaks_for_goes(history: History, decisions: dict[str, Decisio
                 assert not decisions[item.key].keep, decisions[item.key]
 
 
+def _what_was_encrypted_anew_goes_only_when_the_new_one_stands_here_and_is_proven(
+    history: History, decisions: dict[str, Decision]
+) -> None:
+    """... and else it is judged as if nobody had tried."""
+    books = history.books
+    here = {each.key: each for each in history.items}
+    for item in history.items:
+        new = here.get(books.anew.get(item.key, ""))
+        whole = new is not None and new.claim == "good" and new.key in books.good
+        if whole and new is not None and books.origins[new.key] == item.key:
+            assert not decisions[item.key].keep and decisions[item.key].replaced
+            assert new.file in decisions[item.key].reason
+        else:
+            assert not decisions[item.key].replaced, item
+    if any(each.superseded for each in history.items):
+        plain = [replace(each, superseded=False) for each in _not_replaced(history)]
+        untried = judge(plain, Policy(history.policy), now=NOW, evidence=books, databases=history.databases)
+        assert {each.item.key: each.keep for each in untried} == {each.key: decisions[each.key].keep for each in plain}
+
+
 def _the_same_moment_in_another_zone_decides_the_same(history: History, decisions: dict[str, Decision]) -> None:
     history.now = NOW.astimezone(ZoneInfo("Europe/Berlin"))
     try:
@@ -216,7 +238,8 @@ def _brakes_hold(history: History, decisions: dict[str, Decision]) -> None:
             groups.setdefault(group_of(each.item), []).append(each)
     for name, group in groups.items():
         if group[0].item.tier not in ("safety", "recovered", "pre-deployment"):
-            assert (name in held) == (sum(not each.keep for each in group) > len(group) / 2)
+            going = sum(not each.keep and not each.replaced for each in group)
+            assert (name in held) == (going > len(group) / 2)
 
 
 RULES: list[Callable[[History, dict[str, Decision]], None]] = [
@@ -228,8 +251,14 @@ RULES: list[Callable[[History, dict[str, Decision]], None]] = [
     _every_moment_of_the_window_stays_within_reach,
     _logs_that_no_kept_backup_can_use_go,
     _what_nothing_speaks_for_goes,
+    _what_was_encrypted_anew_goes_only_when_the_new_one_stands_here_and_is_proven,
     _brakes_hold,
 ]
+
+
+def _not_replaced(history: History) -> list[Item]:
+    """All but what stands here encrypted anew, proven: nothing is lost when that goes."""
+    return [each for each in history.items if not history.books.replaced(each)]
 
 
 def _series(history: History) -> list[list[Item]]:
