@@ -1,4 +1,4 @@
-"""The steps of a backup, as flows and the command line both take them: preflight, capture, verify, replicate."""
+"""The steps of a backup, as flows and the command line both take them: preflight, capture, verify, copy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from engine.manifest import Manifest
 from engine.names import BINLOGS
 from engine.pins import keep_until
 from engine.progress import Progress, silent
+from engine.replicas import catch_up
 from engine.site import Site, Target
 from engine.source import Preflight
 from engine.stores.base import Stored
@@ -138,14 +139,14 @@ def inspect_log(manifest: Manifest, chunks: Iterable[bytes]) -> None:
         pass
 
 
-def replicate(site: Site, entry: Entry, replica: str, *, progress: Progress = silent) -> Stored:
-    """Copy one local backup to a replica. Idempotent."""
-    return site.vault.replicate(entry, replica, progress)
-
-
 def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult]:
-    """Bring every replica up to date, newest first; one failing replica does not stop the others."""
-    results = []
+    """Bring every replica up to date, newest first; one failing replica does not stop the others.
+
+    Returns:
+        What was copied, and what could not be. What was not begun any more, because its place takes nothing, is not
+        in it.
+    """
+    results: list[CopyResult] = []
     for replica in site.vault.locations():
         if replica == "local":
             continue
@@ -154,15 +155,9 @@ def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult
         except BackupError as error:
             results.append(CopyResult(replica, "", None, error))
             continue
-        for entry in lacking:
-            try:
-                results.append(
-                    CopyResult(replica, entry.file, replicate(site, entry, replica, progress=progress), None)
-                )
-            except BackupError as error:
-                results.append(CopyResult(replica, entry.file, None, error))
-                if not error.retryable:
-                    break  # wrong credentials and the like: the next file would fail the same way
+        brought = catch_up(site, replica, lacking, progress=progress)
+        results += [CopyResult(replica, entry.file, stored, None) for entry, stored in brought.copied]
+        results += [CopyResult(replica, entry.file, None, error) for entry, error in brought.failed]
     return results
 
 

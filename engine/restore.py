@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from engine import names
-from engine.backup import capture, locks, replicate, verify
+from engine.backup import capture, locks, verify
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
 from engine.fallback import first_whole
@@ -30,6 +30,7 @@ from engine.journal import Journal
 from engine.logs import ledger
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
+from engine.replicas import replicate
 from engine.restore_plan import RestorePlan, RestoreRequest, check_confirmation, make_plan
 from engine.site import Site
 from engine.source import Comparison, SwapReport

@@ -29,6 +29,13 @@ class ObjectStoreConfig(Model):
     bandwidth: str = Field(
         "", description="Send no faster than this: 500kB, 10MB, 1GB a second. Empty: as fast as it goes."
     )
+    concurrency: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Backups copied there side by side; each takes some 25 MB of memory, and more of very large ones. "
+        "They share the bandwidth.",
+    )
     endpoint_url: str | None = Field(None, description="Empty for AWS itself.")
     region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
     access_key: SecretStr | None = Field(None, description="Access key id.")
@@ -85,7 +92,7 @@ class ObjectStoreConfig(Model):
             return self
         if not self.directory.startswith("/"):
             raise ValueError(f"replica {self.name}: the directory {self.directory!r} is not absolute")
-        own = {"name", "directory", "bucket", "path", "bandwidth", "deletes"}
+        own = {"name", "directory", "bucket", "path", "bandwidth", "concurrency", "deletes"}
         fields = type(self).model_fields
         idle = sorted(name for name in fields if name not in own and getattr(self, name) != fields[name].default)
         if idle:

@@ -61,6 +61,8 @@ class Vault:
 
     Attributes:
         state: ``<root>/.backup-flows/<site>``: locks, journals, spools; never listed, never replicated.
+        paces: By replica, what keeps all that is sent there to its bandwidth; shared where several vaults of one run
+            send there.
     """
 
     site: str
@@ -84,7 +86,7 @@ class Vault:
         self._policy = Policy(config.vault.retention, [each.name for each in config.config])
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
-        self._paces: dict[str, Pace] = {}
+        self.paces: dict[str, Pace] = {}
 
     @property
     def _publishing(self) -> Path:
@@ -262,7 +264,7 @@ class Vault:
             self._layouts[replica],
             self._publishing,
             progress,
-            self._pace(replica),
+            self.pace(replica),
         )
         from engine.buckets.copies import with_contents
 
@@ -274,12 +276,10 @@ class Vault:
             self._carry_words(entry, there)
         return stored
 
-    def _pace(self, replica: str) -> Pace:
-        """How fast may be sent there; one for all that this vault sends."""
-        if replica not in self._paces:
-            given = self._replicas[replica].bandwidth
-            self._paces[replica] = Pace(rate_of(given) if given else 0)
-        return self._paces[replica]
+    def pace(self, replica: str) -> Pace:
+        """How fast may be sent there; one for all that is sent with these ``paces``."""
+        given = self._replicas[replica].bandwidth
+        return self.paces.setdefault(replica, Pace(rate_of(given) if given else 0))
 
     def _carry_words(self, entry: Entry, there: Entry) -> None:
         """What was said of a backup before it was copied holds for the copy: pinned, released, until when."""

@@ -19,12 +19,12 @@ from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError, UnknownName, nearest
 from engine.pins import parse_keep
 from engine.site import Target
-from tasks.base import SiteHandle, reason
+from tasks.base import SiteHandle
 from tasks.databases import Captured, capture, find_databases, preflight, verify
 from tasks.drill import last_proven
 from tasks.keys import remind_of_its_age
 from tasks.report import Ledger, publish
-from tasks.vault import copy_site_files, find_lacking, replicate, seal_site_file, sweep
+from tasks.vault import copy_site_files, copy_to, find_lacking, seal_site_file, sweep
 from tasks.words import plural
 
 
@@ -132,19 +132,19 @@ def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
     new = {entry.file for entry in ours}
     broken = {row.captured.entry.file for row in ledger.rows if row.report is None}
     waiting = [entry for entry in _in_order(lacking, new) if entry.file not in broken]
-    for index, entry in enumerate(waiting):
-        try:
-            ledger.copied(replica, entry, replicate(site, entry, replica), caught_up=entry.file not in new)
-        except BackupError as error:
-            ledger.missing(replica, waiting[index:], error)
-            get_run_logger().error(
-                "%s is not at %s: %s", plural(len(waiting) - index, "backup"), replica, reason(error)
-            )
-            return
+    brought = copy_to(site, replica, waiting)
+    for entry, stored in brought.copied:
+        ledger.copied(replica, entry, stored, caught_up=entry.file not in new)
+    if brought.error is not None:
+        ledger.missing(replica, brought.missing, brought.error)
+        get_run_logger().error("%s missing at %s", plural(len(brought.missing), "backup"), replica)
+    if brought.over is not None:
+        return
     try:
         copy_site_files(site, replica)
     except BackupError as error:
-        ledger.missing(replica, [], error)
+        if replica not in ledger.gaps:
+            ledger.missing(replica, [], error)
 
 
 def _in_order(entries: list[Entry], first: set[str]) -> list[Entry]:

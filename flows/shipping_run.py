@@ -22,7 +22,7 @@ from engine.logs import ShipReport
 from tasks import logs
 from tasks.base import SiteHandle, reason
 from tasks.databases import Captured, verify
-from tasks.vault import replicate, sweep
+from tasks.vault import copy_to, sweep
 from tasks.words import duration, plural, size
 
 
@@ -130,12 +130,15 @@ def _end(site: SiteHandle, shipment: Shipment) -> State[None]:
 
 def _copy(site: SiteHandle, replica: str, shipment: Shipment) -> None:
     try:
-        for entry in logs.find_lacking(site, replica):
-            replicate(site, entry, replica)
-            shipment.copied += 1
+        brought = copy_to(site, replica, logs.find_lacking(site, replica))
     except BackupError as error:
         shipment.failures[f"copies to {replica}"] = error
         get_run_logger().error("logs are not at %s: %s", replica, reason(error))
+        return
+    shipment.copied += len(brought.copied)
+    if brought.error is not None:
+        shipment.failures[f"copies to {replica}"] = brought.error
+        get_run_logger().error("%s not at %s", plural(len(brought.missing), "log"), replica)
 
 
 def _rows(shipment: Shipment) -> list[dict[str, str]]:

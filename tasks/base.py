@@ -18,6 +18,7 @@ from prefect.tasks import exponential_backoff
 from engine.cold.thaw import Thaw
 from engine.config import SiteConfig
 from engine.errors import BackupError, is_retryable
+from engine.pacing import Pace
 from engine.site import Site
 
 P = ParamSpec("P")
@@ -40,11 +41,13 @@ class SiteHandle:
         self.config = config
         self.name = config.site
         self.thaw = thaw
+        self._paces: dict[str, Pace] = {}
 
     def open(self) -> Site:
-        """The site with its vault and sources; to be used in a ``with``."""
+        """The site with its vault and sources; to be used in a ``with``. All that are opened keep to one bandwidth."""
         site = Site(self.config)
         site.vault.thaw = Thaw() if self.thaw else None
+        site.vault.paces = self._paces
         return site
 
     def __repr__(self) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from prefect.logging import get_run_logger
 
-from engine import backup, sealed
+from engine import replicas, sealed
 from engine.catalog import Entry
+from engine.replicas import Brought
 from engine.site import Swept
 from engine.stores.base import Stored
-from tasks.base import SiteHandle, step
+from tasks.base import SiteHandle, reason, step
 from tasks.progress import told
 from tasks.words import duration, size
 
@@ -49,12 +51,22 @@ def find_lacking(site: SiteHandle, replica: str) -> list[Entry]:
         return opened.vault.lacking(replica)
 
 
+def copy_to(site: SiteHandle, replica: str, entries: Sequence[Entry]) -> Brought:
+    """Copy backups to a replica, as many side by side as the site file says, each a task of its own."""
+    with site.open() as opened:
+        at_once = replicas.concurrency(opened, replica)
+    brought = replicas.bring(entries, lambda entry: replicate(site, entry, replica), at_once)
+    for entry, error in brought.failed:
+        get_run_logger().error("%s is not at %s: %s", entry.file, replica, reason(error))
+    return brought
+
+
 @step(name="copy", run_name="copy {entry.file} to {replica}")
 def replicate(site: SiteHandle, entry: Entry, replica: str) -> Stored:
     """Copy one backup to one replica; says how the copy was checked there."""
     begun = time.monotonic()
     with site.open() as opened, told(f"copy {entry.file} to {replica}") as progress:
-        stored = backup.replicate(opened, entry, replica, progress=progress)
+        stored = replicas.replicate(opened, entry, replica, progress=progress)
     get_run_logger().info(
         "%s: copied to %s (%s) in %s, checked by %s",
         entry.file,

@@ -170,15 +170,16 @@ def _told(run: Run, name: str, report: ShipReport) -> dict[str, Any]:
 
 def _copy(run: Run, site: Site, lacking: Any) -> list[BackupError]:
     """Every replica gets what it lacks of logs and bases; one that fails costs nothing here."""
-    from engine.backup import replicate
+    from engine.replicas import catch_up
 
-    missing = []
+    missing: list[BackupError] = []
     for replica in site.vault.locations()[1:]:
         try:
-            for entry in lacking(site, replica):
-                replicate(site, entry, replica)
+            failed = catch_up(site, replica, lacking(site, replica)).failed
         except BackupError as error:
             missing.append(run.refuse(error, about=f"{replica} lacks logs: "))
+            continue
+        missing += [run.refuse(error, about=f"{replica} lacks {entry.file}: ") for entry, error in failed]
     return missing
 
 

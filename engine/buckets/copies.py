@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
+from engine import stopping
 from engine.buckets import record
 from engine.buckets.contents import WARM_BELOW, Contents
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.record import Content
 from engine.catalog import Entry
 from engine.errors import IntegrityError
+from engine.pacing import Pace
 from engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) 
     Raises:
         LockHeld: Another run copies there, or prunes. IntegrityError: a content here is damaged. And what stores raise.
     """
-    if not entry.name.ext.startswith(f"{record.EXTENSION}."):
+    if not record.is_list(entry):
         yield
         return
     manifest = vault.catalog(entry.location).load(entry)
@@ -40,7 +44,8 @@ def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) 
         there = vault.contents(replica, manifest.source, manifest.database)
         with there.present() as present, contextlib.closing(vault.read_part(entry, manifest)) as plain:
             lacking = _lacking(record.records(plain, manifest.file), present)
-            _copy_all(here, there, lacking, f"copy contents of {manifest.database} to {replica}", progress)
+            step = f"copy contents of {manifest.database} to {replica}"
+            _copy_all(partial(_copy, here, there, vault.pace(replica)), lacking, step, progress)
         yield
 
 
@@ -60,13 +65,13 @@ def _lacking(records: Iterator[record.Record], present: DiskMap) -> Iterator[Con
             yield content
 
 
-def _copy_all(here: Contents, there: Contents, lacking: Iterator[Content], step: str, progress: Progress) -> None:
+def _copy_all(copy: Callable[[Content], int], lacking: Iterator[Content], step: str, progress: Progress) -> None:
     done = 0
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="content") as pool:
         pending: set[Future[int]] = set()
         try:
             for content in lacking:
-                pending.add(pool.submit(_copy, here, there, content))
+                pending.add(pool.submit(contextvars.copy_context().run, copy, content))
                 if len(pending) >= _IN_WINDOW:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                     done += sum(each.result() for each in finished)
@@ -78,14 +83,15 @@ def _copy_all(here: Contents, there: Contents, lacking: Iterator[Content], step:
             raise
 
 
-def _copy(here: Contents, there: Contents, content: Content) -> int:
+def _copy(here: Contents, there: Contents, pace: Pace, content: Content) -> int:
     """One content, as it is stored; replaced only where it was found damaged there. Its size."""
     key = there.key(content.stored)
     digest, size = hashlib.sha256(), 0
     if there.store.stat(key) is not None:
         there.remove(content.stored)
     with there.store.stage(key, warm=content.stored_size < WARM_BELOW) as staged:
-        for chunk in here.store.read(here.key(content.stored)):
+        for chunk in pace.of(here.store.read(here.key(content.stored))):
+            stopping.check("the copy of a bucket's contents")
             digest.update(chunk)
             size += len(chunk)
             staged.write(chunk)

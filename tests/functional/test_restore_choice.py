@@ -90,7 +90,7 @@ def test_a_backup_found_broken_is_passed_over_and_named(site: Site, target: Targ
 
 def test_a_damaged_local_copy_is_replaced_by_the_replicas(site: Site, target: Target, mariadb: DatabaseServer) -> None:
     entry = backup.backup_one(site, target, tier="daily").entry
-    backup.replicate(site, entry, "s3")
+    site.vault.replicate(entry, "s3")
     flip(site, entry.key)
     mariadb.sql("DROP TABLE t", target.database)
     done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
@@ -118,7 +118,7 @@ def test_a_copy_with_a_damaged_companion_is_not_whole(
 
 def test_a_damaged_companion_sends_a_restore_to_the_replica(site: Site, target: Target) -> None:
     made = backup.backup_one(site, target, tier="daily")
-    backup.replicate(site, made.entry, "s3")
+    site.vault.replicate(made.entry, "s3")
     flip(site, made.entry.beside(made.manifest.files[1].file))
     request = RestoreRequest(database=target.database, source=target.source, into=f"{target.database}_beside")
     done = restore.run(site, restore.make_plan(site, request))
@@ -129,7 +129,7 @@ def test_a_damaged_companion_sends_a_restore_to_the_replica(site: Site, target: 
 @pytest.mark.parametrize("s3", ["rclone_s3", "moto_s3"], indirect=True)
 def test_with_the_local_root_gone_the_bucket_is_enough(site: Site, target: Target, mariadb: DatabaseServer) -> None:
     entry = backup.backup_one(site, target, tier="daily").entry
-    backup.replicate(site, entry, "s3")
+    site.vault.replicate(entry, "s3")
     shutil.rmtree(site.vault.root)
     mariadb.sql("DROP TABLE t", target.database)
     with Site(site.config) as afresh:
