@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backup, buckets, catalog, logs, recoveries
+from benchmarks import backup, buckets, catalog, logs, recoveries, snapshots
 from benchmarks.measure import Figure, save, show
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "mariadb.recover": lambda directory: recoveries.run(recoveries.OnMariaDBLogs, directory),
     "postgres.recover": lambda directory: recoveries.run(recoveries.OnPostgresLogs, directory),
     "bucket.snapshot": buckets.run,
+    "demo.snapshot": snapshots.run,
 }
 
 
