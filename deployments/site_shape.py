@@ -104,10 +104,19 @@ def _write_out_keys(vault: dict[str, Any], shaped: Shaped) -> None:
 
 
 def _check_ages(vault: dict[str, Any], shaped: Shaped) -> None:
-    """Each rule at its own line. One that is wrong is not looked at again."""
-    retention = vault.get("retention")
-    for tier, rule in list(retention.items()) if isinstance(retention, dict) else ():
-        at: Path_ = ("vault", "retention", tier)
+    """Each rule at its own line, of the vault and of its replicas. One that is wrong is not looked at again."""
+    replicas = vault.get("replicas")
+    _check_rules(vault.get("retention"), ("vault", "retention"), shaped)
+    for number, replica in enumerate(replicas if isinstance(replicas, list) else ()):
+        if isinstance(replica, dict):
+            _check_rules(replica.get("retention"), ("vault", "replicas", number, "retention"), shaped)
+
+
+def _check_rules(retention: object, under: Path_, shaped: Shaped) -> None:
+    if not isinstance(retention, dict):
+        return
+    for tier, rule in list(retention.items()):
+        at: Path_ = (*under, tier)
         known = len(shaped.problems)
         _check_tier(tier.rsplit("/", 1)[-1], at, shaped)
         if isinstance(rule, str):

@@ -68,12 +68,7 @@ class VaultConfig(Model):
     @field_validator("retention")
     @classmethod
     def _rules_can_be_read(cls, value: dict[str, str]) -> dict[str, str]:
-        for tier, rule in value.items():
-            try:
-                policy.parse(rule)
-            except ValueError as error:
-                raise ValueError(f"vault.retention.{tier} {error}") from None
-        return value
+        return policy.readable(value, "vault.retention")
 
 
 class ServerConfig(Model):
@@ -253,6 +248,10 @@ class SiteConfig(Model):
             for each in self.sources()
         ]
         refused = policy.refusals(self.vault.retention, shipped)
+        for each in self.vault.replicas:
+            if each.retention:
+                where = f"replica {each.name}: retention"
+                refused += policy.refusals(self.vault.retention, shipped, each.retention, where)
         if refused:
             raise ValueError("; ".join(refused))
         return self
@@ -260,7 +259,8 @@ class SiteConfig(Model):
     @model_validator(mode="after")
     def _locks_end_with_retention(self) -> SiteConfig:
         locked = {replica.name: replica.lock_days for replica in self.vault.replicas if replica.lock}
-        refused = locks.refusals(self.vault.retention, [each.name for each in self.sources()], locked)
+        there = {replica.name: replica.retention for replica in self.vault.replicas}
+        refused = locks.refusals(self.vault.retention, [each.name for each in self.sources()], locked, there)
         if refused:
             raise ValueError("; ".join(refused))
         return self
@@ -308,6 +308,11 @@ class SiteConfig(Model):
                 return source
         known = [source.name for source in self.sources()]
         raise UnknownName(f"Site {self.site} has no source {name!r}.", remedy=nearest(name, known))
+
+    def retention_in(self, location: str = "local") -> policy.Policy:
+        """What is kept in one place: the local root or a replica."""
+        own = next((each.retention for each in self.vault.replicas if each.name == location), None)
+        return policy.Policy(self.vault.retention, [each.name for each in self.config], own)
 
     def server(self, name: str) -> ServerSource:
         """The database server of that name.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from engine.cold.classes import COLD_CLASSES
 from engine.durations import seconds_of
 from engine.pacing import rate_of
+from engine.retention.policy import readable
 
 _OF_AWS = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
@@ -35,6 +36,11 @@ class ObjectStoreConfig(Model):
         le=16,
         description="Backups copied there side by side; each takes some 25 MB of memory, and more of very large ones. "
         "They share the bandwidth.",
+    )
+    retention: dict[str, str] = Field(
+        default_factory=dict,
+        description="What is kept otherwise there than by the vault's retention: rules of the same form, which come "
+        "before it.",
     )
     endpoint_url: str | None = Field(None, description="Empty for AWS itself.")
     region: str = Field("us-east-1", description="Region name; Spaces and MinIO accept any.")
@@ -84,6 +90,11 @@ class ObjectStoreConfig(Model):
             raise ValueError(f"bandwidth {value!r} {error}") from None
         return value
 
+    @field_validator("retention")
+    @classmethod
+    def _rules_can_be_read(cls, value: dict[str, str]) -> dict[str, str]:
+        return readable(value, "its retention")
+
     @model_validator(mode="after")
     def _is_one_place(self) -> ObjectStoreConfig:
         if bool(self.bucket) == bool(self.directory):
@@ -92,7 +103,7 @@ class ObjectStoreConfig(Model):
             return self
         if not self.directory.startswith("/"):
             raise ValueError(f"replica {self.name}: the directory {self.directory!r} is not absolute")
-        own = {"name", "directory", "bucket", "path", "bandwidth", "concurrency", "deletes"}
+        own = {"name", "directory", "bucket", "path", "bandwidth", "concurrency", "retention", "deletes"}
         fields = type(self).model_fields
         idle = sorted(name for name in fields if name not in own and getattr(self, name) != fields[name].default)
         if idle:

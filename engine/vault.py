@@ -34,7 +34,6 @@ from engine.pacing import Pace, rate_of
 from engine.progress import Progress, silent
 from engine.removal import finish_abandoned
 from engine.retention.locks import locked_until
-from engine.retention.policy import Policy
 from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
 from engine.spool import sweep_spools, verified_chunks
@@ -83,7 +82,7 @@ class Vault:
         self._layouts = layouts(config)
         self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
         self._replicas = {each.name: each for each in config.vault.replicas}
-        self._policy = Policy(config.vault.retention, [each.name for each in config.config])
+        self._policy = config.retention_in
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
         self.paces: dict[str, Pace] = {}
@@ -165,7 +164,7 @@ class Vault:
                     f"Site {self.site} has no location {location!r}.", remedy=nearest(location, self.locations())
                 )
             config, layout = self._replicas[location], self._layouts[location]
-            until = partial(locked_until, layout=layout, policy=self._policy, days=config.lock_days)
+            until = partial(locked_until, layout=layout, policy=self._policy(location), days=config.lock_days)
             self._stores[location] = open_store(config, until, root=self.root, state=f"{STATE}/{self.site}")
         return self._stores[location]
 
@@ -300,7 +299,7 @@ class Vault:
         ]
         from engine.prune.copies import worth_copying
 
-        return worth_copying(self, replica, found, self._policy) if found else []
+        return worth_copying(self, replica, found, self._policy(replica)) if found else []
 
     def adopt(
         self,

@@ -35,10 +35,9 @@ def windows(site: Site) -> list[dict[str, Any]]:
 def _kept_for(site: Site, source: str) -> str:
     """How long this source's logs are kept, as its policy says it."""
     from engine.config import PostgresConfig
-    from engine.prune.plan import policy_of
 
     wal = isinstance(site.config.source(source), PostgresConfig)
-    return policy_of(site.config).of(source, names.WAL if wal else names.BINLOGS).text
+    return site.config.retention_in().of(source, names.WAL if wal else names.BINLOGS).text
 
 
 def _of(what: str, found: Recoverable, kept_for: str) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from typing import Literal
 
 from engine import names
 from engine.buckets.sweeping import Swept
-from engine.config import SiteConfig
 from engine.errors import BackupError
 from engine.logs import LogFile
 from engine.prune.contents import Contents, SignedEvidence, broken_files, contents
 from engine.prune.record import last_runs
 from engine.retention.brakes import TOLERANCE, LastRun, amounts, clock, group_of
 from engine.retention.judge import Decision, Item, judge
-from engine.retention.policy import Policy
 from engine.site import Site
 
 GRACE = timedelta(hours=23)
@@ -140,16 +138,11 @@ def _plan(site: Site, plan: PlacePlan, held: Contents, evidence: SignedEvidence,
         each.name: frozenset(names.encode(name) for name in getattr(each, "databases", ()))
         for each in site.config.sources()
     }
-    policy = policy_of(site.config)
+    policy = site.config.retention_in(plan.location)
     decisions = judge(items, policy, now=plan.now, evidence=evidence, databases=databases)
     plan.brake = clock(held.items, plan.now, last)
     plan.held = amounts(decisions, last)
     plan.planned = [Planned(each.item, "keep" if each.keep else "expire", each.reason) for each in decisions]
-
-
-def policy_of(config: SiteConfig) -> Policy:
-    """The rules of a site."""
-    return Policy(config.vault.retention, [each.name for each in config.config])
 
 
 def _choose(plan: PlacePlan) -> None:

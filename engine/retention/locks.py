@@ -17,16 +17,20 @@ _REGULAR = ("daily", "weekly", "monthly")
 """What a lock is meant for. What is kept for less (hourly backups, logs) is locked for as long as it is kept."""
 
 
-def refusals(given: Mapping[str, str], sources: Iterable[str], locked: Mapping[str, int]) -> list[str]:
+def refusals(
+    given: Mapping[str, str], sources: Iterable[str], locked: Mapping[str, int],
+    there: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[str]:  # fmt: skip
     """Why the days of a lock cannot be taken, in words.
 
     Args:
         given: The site's retention; every rule of it can be read.
         locked: Days by replica.
+        there: Rules of their own, by replica.
     """
-    policy = Policy(given)
     told = []
     for replica, days in locked.items():
+        policy = Policy(given, there=(there or {}).get(replica))
         for source in sources:
             for tier in _REGULAR:
                 rule = policy.of(source, tier)

@@ -87,21 +87,35 @@ def parse(text: str) -> Rule:
     return Rule(cleaned, age or None, count)
 
 
+def readable(rules: dict[str, str], where: str) -> dict[str, str]:
+    """The same rules. Raises ValueError that names the one that cannot be read; ``where`` is what the setting is
+    called."""
+    for key, rule in rules.items():
+        try:
+            parse(rule)
+        except ValueError as error:
+            raise ValueError(f"{where}.{key} {error}") from None
+    return rules
+
+
 class Policy:
-    """The rules of one site.
+    """The rules of one site, in one place.
 
     Args:
         given: As in the site file, by ``source/tier``, ``source/*``, tier, or ``*`` (which leaves manual backups and
             those before a deployment alone); the most exact one wins, and the defaults fill in.
-
         files: Names of the sources that are configuration files.
+        there: What the place has of its own, in the same form; it comes before all of ``given``.
 
     Raises:
         ValueError: A rule cannot be read.
     """
 
-    def __init__(self, given: Mapping[str, str] | None = None, files: Iterable[str] = (CONFIG_FILES,)) -> None:
-        self._given = {key: parse(text) for key, text in (given or {}).items()}
+    def __init__(
+        self, given: Mapping[str, str] | None = None, files: Iterable[str] = (CONFIG_FILES,),
+        there: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._given = [{key: parse(text) for key, text in (rules or {}).items()} for rules in (there, given)]
         self._files = frozenset(files)
         self._known: dict[tuple[str, str], Rule] = {}
 
@@ -114,15 +128,16 @@ class Policy:
 
     def says(self, source: str, tier: str) -> bool:
         """Does the site itself say something of this tier?"""
-        return any(key in self._given for key in (f"{source}/{tier}", f"{source}/*", tier))
+        return any(key in rules for rules in self._given for key in (f"{source}/{tier}", f"{source}/*", tier))
 
     def _find(self, source: str, tier: str) -> Rule:
         keys = [f"{source}/{tier}", f"{source}/*", tier, "*"]
         if tier in (MANUAL, PRE_DEPLOYMENT):
             keys = [f"{source}/{tier}", tier]
-        for key in keys:
-            if key in self._given:
-                return self._given[key]
+        for rules in self._given:
+            for key in keys:
+                if key in rules:
+                    return rules[key]
         if tier == names.BASE:  # as long as there is WAL to replay on it
             return self.of(source, names.WAL)
         if source in self._files and tier in PERIODS:
@@ -130,36 +145,42 @@ class Policy:
         return parse(DEFAULTS.get(tier, FOREVER))
 
 
-def refusals(given: Mapping[str, str], sources: Iterable[tuple[str, str]]) -> list[str]:
+def refusals(
+    given: Mapping[str, str], sources: Iterable[tuple[str, str]], there: Mapping[str, str] | None = None,
+    where: str = "vault.retention",
+) -> list[str]:  # fmt: skip
     """Why a policy cannot be taken, in words.
 
     Args:
         given: As for ``Policy``; every rule of it can be read.
         sources: Name and log tier (``binlogs``, ``wal``, or empty where no logs are shipped) of each source.
+        there: As for ``Policy``; then only what these rules bring with them is told.
+        where: What the setting is called.
     """
-    policy = Policy(given)
+    policy = Policy(given, there=there)
     told = []
     sources = list(sources)
-    for key in given:
+    rules = given if there is None else there
+    for key in rules:
         source, _, tier = key.rpartition("/")
         if source and source not in {name for name, _ in sources}:
-            told.append(f"vault.retention.{key} names no source of this site")
+            told.append(f"{where}.{key} names no source of this site")
         period = PERIODS.get(tier)
         if period is not None and policy.of(source, tier).reach(period) < period:
             told.append(
-                f"vault.retention.{key} is {given[key]}, but such a backup is made once in {_said(period)}: "
+                f"{where}.{key} is {rules[key]}, but such a backup is made once in {_said(period)}: "
                 f"most of the time there would be none; keep at least {_said(period)}"
             )
     for name, logs in sources:
-        told += _window(policy, name, logs) if logs else []
+        told += _window(policy, name, logs, where) if logs else []
     return list(dict.fromkeys(told))
 
 
-def _window(policy: Policy, source: str, logs: str) -> list[str]:
+def _window(policy: Policy, source: str, logs: str, where: str) -> list[str]:
     """A log is of use only with a full (or base) from before it."""
     rule = policy.of(source, logs)
     if rule.count:
-        return [f"vault.retention of {logs} must be an age, such as 7d, or forever: logs are not kept by count"]
+        return [f"{where} of {logs} must be an age, such as 7d, or forever: logs are not kept by count"]
     if rule.age is None:
         return []
     if logs == names.WAL:
@@ -172,7 +193,7 @@ def _window(policy: Policy, source: str, logs: str) -> list[str]:
     if policy.of(source, longest).reach(tiers[longest]) >= rule.age:
         return []
     return [
-        f"vault.retention keeps the logs of {source} ({logs}) for {rule.text}, but no {what} for that long (the "
+        f"{where} keeps the logs of {source} ({logs}) for {rule.text}, but no {what} for that long (the "
         f"longest: {longest} {policy.of(source, longest).text}): a log is of use only with one from before it. "
         f"Keep {advised} for at least {rule.text}, or {logs} for less"
     ]

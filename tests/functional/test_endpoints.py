@@ -114,6 +114,7 @@ def test_what_was_found_is_shown_by_status(
         ({"lock_days": 3}, {}, "lock_days go together"),
         ({"lock": "governance", "lock_days": 31}, {}, "longer than daily backups of mysql are kept"),
         ({"lock": "compliance", "lock_days": 20}, {"mysql/daily": "14d"}, "lower lock_days"),
+        ({"lock": "compliance", "lock_days": 20, "retention": {"daily": "14d"}}, {}, "lower lock_days"),
         ({"storage_class": "LUKEWARM", "endpoint_url": None}, {}, "storage_class LUKEWARM is none of AWS"),
     ],
 )

@@ -403,6 +403,24 @@ def test_a_replica_is_not_given_again_what_it_has_let_go(tmp_path: Path, rclone_
         assert [each.file for each in site.vault.lacking("copy")] == [entries[-1].file]
 
 
+def test_a_place_with_rules_of_its_own_is_judged_by_them_and_gets_what_it_would_keep(
+    tmp_path: Path, rclone_s3: S3Server
+) -> None:
+    rules = {"near": "7d", "far": "60d"}
+    places = [{**replica(rclone_s3, name), "retention": {"daily": rule}} for name, rule in rules.items()]
+    with Site(config(tmp_path / "v", *places)) as site:
+        vault = site.vault
+        for entry in dailies(vault):
+            for name in rules:
+                vault.replicate(entry, name)
+        prune(site, confirmed=True, now=NOW)
+        prune(site, confirmed=True, now=NOW + DAY)
+        assert ages(vault) == [age for age in sorted(AGES) if age <= 30]
+        assert ages(vault, "near") == [age for age in sorted(AGES) if age <= 7]
+        assert ages(vault, "far") == sorted(AGES)
+        assert vault.lacking("near") == [], "what it would not keep is not copied to it again"
+
+
 def test_the_command_shows_the_plan_changes_nothing_with_dry_run_and_wants_the_sites_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -293,6 +293,31 @@ def test_the_most_exact_rule_wins_and_manual_backups_are_never_meant_by_a_star()
     assert Policy({}).of("x", "a-tier-of-a-later-release").forever
 
 
+def test_a_place_s_own_rules_come_before_all_of_the_site_s_and_leave_the_rest() -> None:
+    site = {"daily": "30d", "crm/daily": "1y", "crm/*": "14d", "wal": "14d"}
+    policy = Policy(site, there={"daily": "60d", "hourly": "6h"})
+    assert [policy.of(source, "daily").text for source in ("crm", "shop")] == ["60d", "60d"]
+    assert [policy.of(source, "hourly").text for source in ("crm", "shop")] == ["6h", "6h"]
+    assert policy.of("crm", "weekly").text == "14d" and policy.of("shop", "weekly").text == "13 or 90d"
+    assert policy.of("shop", "base").text == "14d" and Policy(site, there={"wal": "9d"}).of("shop", "base").text == "9d"
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({"daily": "5d"}, "replica far: retention keeps the logs of mysql (binlogs) for 7d, but no full backup"),
+        ({"binlogs": "60d"}, "Keep daily for at least 60d, or binlogs for less"),
+        ({"weekly": "3d"}, "replica far: retention.weekly is 3d, but such a backup is made once in 7d"),
+        ({"crm/daily": "30d"}, "names no source of this site"),
+    ],
+)
+def test_a_place_s_own_rules_that_keep_less_than_recovery_needs_are_refused(there: dict[str, str], told: str) -> None:
+    sources = [("mysql", "binlogs"), ("postgres", "wal")]
+    told_all = refusals({}, sources, there, "replica far: retention")
+    assert any(told in each for each in told_all), told_all
+    assert refusals({"daily": "5d", "weekly": "13"}, sources, {"daily": "20d"}, "x") == []
+
+
 @pytest.mark.parametrize("text", ["", "0", "0d", "soon", "7", "-3d", "3 d or", "10min", "3d or 0", "1e3d", "99999999d"])
 def test_what_is_no_rule_says_what_one_looks_like(text: str) -> None:
     if text == "7":

@@ -265,6 +265,14 @@ def test_a_wrong_dotenv_line_is_named_by_number_and_not_quoted(tmp_path: Path, l
         ),
         ("retention: {dialy: 30d}", "vault.retention.dialy names no tier. Did you mean 'daily'?"),
         ("retention: {daily: soon}", "vault.retention.daily must be an age such as 24h"),
+        (
+            "replicas: [{name: s, bucket: b, retention: {dialy: 3d}}]",
+            "vault.replicas[0].retention.dialy names no tier. Did you mean 'daily'?",
+        ),
+        (
+            "replicas: [{name: s, bucket: b, retention: {daily: 0d}}]",
+            "vault.replicas[0].retention.daily must be an age such as 24h",
+        ),
         ("directories: {mysql/dialy: d}", "vault.directories.mysql/dialy names no tier. Did you mean 'daily'?"),
         ("compression: lz4", "vault.compression must be one of 'gzip' or 'zstd', not 'lz4'"),
         ("iterations: 500", "vault.iterations must be at least 10000, not '500'"),
