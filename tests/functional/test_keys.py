@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import stat
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 
+import tasks.keys
 from deployments.cli.main import run as backups
 from engine import backup, names
 from engine.catalog import Entry
 from engine.config import SiteConfig
 from engine.errors import ConfigError, UnknownName, WrongKey
-from engine.keyring.births import new_key, note, reminder
+from engine.keyring.births import FILE, new_key, note, reminder
 from engine.keyring.escrow import OPEN_COMMAND, open_ring, seal_ring
 from engine.keyring.proof import prove
 from engine.keyring.reencrypt import re_encrypt
@@ -29,6 +31,7 @@ from engine.prune import prune
 from engine.prune.contents import claims_of
 from engine.site import Site
 from engine.vault import Vault
+from tasks.base import SiteHandle
 from tests.functional.test_archives import Dying, assert_nothing_stray, dump, made
 from tests.functional.vault_helpers import files, flip, replica
 from tests.servers.s3 import S3Server
@@ -275,6 +278,28 @@ def test_a_key_over_a_year_old_is_reminded_of_by_its_name_or_since_it_was_first_
     assert reminder(tmp_path, other, born + 366 * DAY) == "", "another key under that name"
     dated = Site(config(tmp_path, current="k20260301")).vault.keys
     assert "backups key new" in reminder(tmp_path, dated, names.parse_moment("2027-03-02T00:00:00Z"))
+
+
+def test_the_daily_run_tells_of_an_old_key_by_an_event_once_it_is_over_a_year_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(tasks.keys, "emit_event", lambda **event: events.append(event))
+    monkeypatch.setattr(tasks.keys, "get_run_logger", lambda: logging.getLogger("test"))
+    configured = config(tmp_path)
+    with Site(configured) as site:
+        site.vault.check()
+        note(site.vault.state, site.vault.keys, names.now() - 364 * DAY)
+    tasks.keys.remind_of_its_age(SiteHandle(configured))
+    assert events == []
+    (tmp_path / ".backup-flows/shop" / FILE).unlink()
+    with Site(configured) as site:
+        note(site.vault.state, site.vault.keys, names.now() - 367 * DAY)
+    tasks.keys.remind_of_its_age(SiteHandle(configured))
+    (event,) = events
+    assert event["event"] == "backup-flows.key.aged"
+    assert event["resource"]["prefect.resource.id"] == "backup-flows.shop.keys"
+    assert "367 days old" in event["payload"]["message"] and event["payload"]["key"] == "main"
 
 
 SITE = """\
