@@ -18,7 +18,7 @@ say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
 
 RUN_PACKAGES="ca-certificates git gzip make mariadb-client mariadb-server openssl postgresql postgresql-client procps"
-DEV_PACKAGES="build-essential busybox-static chromium curl debootstrap docker.io iproute2 iptables jq libfaketime mariadb-backup mydumper pigz
+DEV_PACKAGES="build-essential busybox-static chromium curl debootstrap docker.io docker-registry iproute2 iptables jq libfaketime mariadb-backup mydumper pigz
     postgresql-contrib restic tar zstd"
 # For the tests' n8n. Node's own packages bring an npm, which Debian's conflicts with.
 command -v npm >/dev/null || DEV_PACKAGES="$DEV_PACKAGES npm"
@@ -91,6 +91,7 @@ keep_services_off() {
         case "$package" in
         mariadb-server) unit=mariadb.service ;;
         postgresql) unit=postgresql.service ;;
+        docker-registry) unit=docker-registry.service ;;
         docker.io) unit="docker.service docker.socket containerd.service" ;;
         *) continue ;;
         esac

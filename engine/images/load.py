@@ -11,7 +11,7 @@ import docker.errors
 from engine import names
 from engine.catalog import Entry
 from engine.cold.thaw import is_cold
-from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, WrongKey
+from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, UnknownName, WrongKey
 from engine.fallback import first_whole
 from engine.images.record import Image, Record, read
 from engine.manifest import Manifest
@@ -101,17 +101,35 @@ def _pull(client: Any, image: Image) -> None:
             f"Image {image.shown} stands in no place of the vault, and no registry has it.",
             remedy="build it again, under the same name, and go on",
         )
-    reference = image.digests[0]
+    told: list[str] = []
+    for reference in image.digests:
+        try:
+            _pull_from(client, reference)
+        except ToolFailed as error:
+            told.append(error.message)
+            continue
+        if _has(client, image.id):
+            return
+        told.append(f"{reference} was pulled, and is another image than {image.id[:19]}.")
+    raise ToolFailed(
+        f"Image {image.shown} is not stored, and pulling it failed: {' '.join(told)}",
+        remedy=f"docker pull {image.digests[0]} (log in to its registry first, if that wants it), and go on",
+    )
+
+
+def _pull_from(client: Any, reference: str) -> None:
+    """Pull exactly what a digest names. Raises ToolFailed, Unreachable."""
+    repository, _, digest = reference.partition("@")
+    failed = f"Pulling {reference} failed"
     try:
-        repository, _, digest = reference.partition("@")
-        client.api.pull(repository, tag=digest)
-    except docker.errors.APIError as error:
-        raise ToolFailed(
-            f"Image {image.shown} is not stored, and pulling it failed: {error.explanation or error}.",
-            remedy=f"docker pull {reference} (log in to its registry first, if that wants it), and go on",
-        ) from None
-    if not _has(client, image.id):
-        raise ToolFailed(f"{reference} was pulled, and is another image than {image.id[:19]}.")
+        with engine_errors(f"Pulling {reference}"):
+            answers = list(client.api.pull(repository, tag=digest, stream=True, decode=True))
+    except UnknownName as error:
+        raise ToolFailed(f"{failed}: {getattr(error.__cause__, 'explanation', '') or 'it is not there'}.") from None
+    # what breaks off once it has begun is told in the answer, not by its status
+    wrong = next((str(each["error"]) for each in answers if "error" in each), "")
+    if wrong:
+        raise ToolFailed(f"{failed}: {wrong}.")
 
 
 def _has(client: Any, identity: str) -> bool:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import ImageNotFound
 
 from engine import names
 from engine.backup import backup_one
 from engine.drill.run import DrillRequest, drill
-from engine.errors import ConfigError, IntegrityError, Unreachable
+from engine.errors import ConfigError, IntegrityError, ToolFailed, Unreachable
 from engine.images.load import bring_back, copies_of, needed, open_record
 from engine.images.recreate import make_container, make_network, start
 from engine.site import Site, Target
 from tests.functional.config_machine import shell
 from tests.functional.volume_machine import OBEYS, Box
 from tests.servers.docker import DockerEngine
+from tests.servers.registry import registry
 
 TARGET = Target("images", "images")
 SECRET = "FAKE-password-of-a-container-0123456789"
@@ -88,7 +92,7 @@ def test_each_image_is_stored_once_opens_by_hand_and_comes_back_with_its_contain
             )
             done = shell(command, FILE=str(file), DOCKER_HOST=box.engine.host)
             assert done.returncode == 0 and second in done.stdout, done.stderr
-            how = [bring_back(site, box.client, "images", image) for image in needed(record)]
+            how = [bring_back(site, box.client, "images", image, []) for image in needed(record)]
             assert sorted(how) == ["loaded", "was there"]
             for each in record.networks:
                 make_network(box.client, each, record)
@@ -123,6 +127,60 @@ def _as_before(box: Box, running: Any, still: Any) -> None:
     assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
     assert set(after["NetworkSettings"]["Networks"]) == {f"{box.project}_default"}
     assert new.exec_run(["cat", "/said"]).output.decode() == "first\n"
+
+
+def test_an_image_of_a_registry_is_pulled_by_its_digest_whatever_its_name_leads_to_now(
+    box: Box, servers_directory: Path
+) -> None:
+    api = box.client.api
+    with registry(servers_directory / f"registry-{box.project}") as place, _site(box) as site:
+        repository = f"{place.address}/{box.project}/app"
+        tag = _pushed(box, repository, "first")
+        container = _run(box, "web", tag)
+        identity = str(container.attrs["Image"])
+        made = backup_one(site, TARGET, tier="daily")
+        assert made.manifest.contents["saved"] == [], "what a registry has is not stored"
+        ((told,),) = [each["digests"] for each in made.manifest.contents["ran_on"]]
+        assert told.startswith(f"{repository}@sha256:")
+        (image,) = needed(open_record(site, made.entry, made.manifest))
+        container.remove(force=True)
+        box.client.images.remove(identity, force=True)
+        newer = api.inspect_image(_pushed(box, repository, "second"))["Id"]
+        notes: list[str] = []
+        try:
+            assert bring_back(site, box.client, "images", image, notes) == "pulled" and notes == []
+            assert api.inspect_image(identity)["Id"] == identity != newer
+            assert api.inspect_image(tag)["Id"] == identity, "its name leads to it again"
+            again = _run(box, "web", tag)
+            assert again.exec_run(["cat", "/said"]).output.decode() == "first\n"
+            again.remove(force=True)
+            # a layer that the registry lost breaks the pull off once it has begun; no registry, before
+            _forget(box, tag, identity)
+            layers = json.loads(place.blob(told.partition("@")[2]).read_text())["layers"]
+            place.blob(layers[-1]["digest"]).unlink()
+            with pytest.raises(ToolFailed, match="is not stored, and pulling it failed") as refused:
+                bring_back(site, box.client, "images", image, notes)
+            assert refused.value.remedy.startswith(f"docker pull {told}") and "another image" not in str(refused.value)
+        finally:
+            _forget(box, tag, newer)
+    with _site(box) as site:
+        with pytest.raises(ToolFailed, match=f"Pulling {told} failed"):
+            bring_back(site, box.client, "images", image, notes)
+
+
+def _pushed(box: Box, repository: str, content: str) -> str:
+    """An image that a registry has; its name there."""
+    box.client.images.get(_build(box, "app", content)).tag(repository, "1")
+    answers = list(box.client.api.push(repository, tag="1", stream=True, decode=True))
+    assert not any("error" in each for each in answers), answers
+    box.client.images.remove(f"{box.project}/app:1")
+    return f"{repository}:1"
+
+
+def _forget(box: Box, *images: str) -> None:
+    for each in images:
+        with contextlib.suppress(ImageNotFound):
+            box.client.images.remove(each, force=True)
 
 
 def test_one_that_a_backup_stopped_for_the_moment_counts_as_running(box: Box) -> None:
@@ -167,7 +225,7 @@ def test_no_engine_no_containers_and_no_whole_copy_are_told_in_words(box: Box, t
             path.chmod(0o600)
             path.write_bytes(bytes(body))
             with pytest.raises(IntegrityError):
-                bring_back(site, box.client, "images", record.images[0])
+                bring_back(site, box.client, "images", record.images[0], [])
             assert not [each for each in box.client.images.list(all=True) if tag in each.tags]
     finally:
         for each in box.client.containers.list(all=True, filters={"name": container.name}):

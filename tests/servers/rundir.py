@@ -102,7 +102,10 @@ def _belongs(pid: int, directory: str) -> bool:
     return False
 
 
-OURS = frozenset({"mariadbd", "postgres", "dockerd", "containerd", "containerd-shim-runc-v2", "rclone", "docker-proxy"})
+OURS = frozenset({
+    "mariadbd", "postgres", "dockerd", "containerd", "containerd-shim-runc-v2", "rclone", "docker-proxy",
+    "docker-registry",
+})  # fmt: skip
 
 
 def _mounts_below(directory: Path) -> list[str]:
