@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore import exceptions as boto
@@ -22,6 +23,8 @@ HEADERS = ("ContentType", "ContentEncoding", "ContentDisposition", "ContentLangu
 """What is kept of an object's own headers."""
 _UNABLE = {"NotImplemented", "501", "MethodNotAllowed", "405", "XNotImplemented", "MethodNotSupported"}
 _NONE = {"NoSuchBucketPolicy", "NoSuchCORSConfiguration", "NoSuchTagSet"}
+_CLOCKS = timedelta(minutes=15)
+"""How far S3 lets the clocks of both ends be apart."""
 
 
 class Absent(Exception):
@@ -153,6 +156,26 @@ class Endpoint:
             self.client.create_bucket(
                 Bucket=self.bucket, **(where if self._is_aws and self._region != "us-east-1" else {})
             )
+
+    def unfinished(self, key: str, at: datetime) -> list[str]:
+        """Ids of the uploads in parts of an object that were begun by then, as whichever clock had it."""
+        try:
+            found = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=key).get("Uploads") or []
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if isinstance(error, boto.ClientError) and status_of(error) == 404:  # some say so that there are none
+                return []
+            raise in_words(error, f"list the unfinished uploads of {key!r}", self.place) from None
+        return [str(each["UploadId"]) for each in found if each["Key"] == key and each["Initiated"] < at + _CLOCKS]
+
+    def abandon(self, key: str, upload: str) -> bool:
+        """Drop an unfinished upload; False where there is none any more. Raises what the endpoint says, in words."""
+        try:
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if isinstance(error, boto.ClientError) and status_of(error) == 404:
+                return False
+            raise in_words(error, f"abandon the upload of {key!r}", self.place) from None
+        return True
 
     def _setting(self, found: Settings, what: str, ask: Any) -> Any:
         try:

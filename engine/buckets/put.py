@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.header
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -29,6 +29,8 @@ class Putter:
 
     Attributes:
         stopped: Set it, and what is being sent ends soon; an unfinished upload is abandoned.
+        begun: Told the key of each upload in parts before it is begun, and its id (empty at first) once that is known;
+            perhaps by several threads at once.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Putter:
         self._parts = parts
         self.notes: dict[str, None] = {}
         self.stopped = threading.Event()
+        self.begun: Callable[[str, str], None] = lambda key, upload: None
 
     def put(self, each: Record) -> None:
         """Put one object, from the first place that has its content unharmed.
@@ -69,14 +72,16 @@ class Putter:
                 )  # fmt: skip
             return
         where = {"Bucket": self._there.bucket, "Key": key}
+        self.begun(key, "")
         with self._there.speaking(f"begin the upload of {key!r}"):
             upload = self._there.client.create_multipart_upload(**where, **_dress(each))["UploadId"]
         try:
+            self.begun(key, upload)
             sent = [self._part(where, upload, number, body) for number, body in self._cut(chunks)]
             with self._there.speaking(f"complete the upload of {key!r}"):
                 self._there.client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": sent})
         except BaseException:
-            self._abandon(where, upload)
+            self._abandon(key, upload)
             raise
 
     def _part(self, where: dict[str, str], upload: str, number: int, body: bytearray) -> dict[str, Any]:
@@ -102,10 +107,9 @@ class Putter:
         if body:
             yield number, body
 
-    def _abandon(self, where: dict[str, str], upload: str) -> None:
+    def _abandon(self, key: str, upload: str) -> None:
         try:
-            with self._there.speaking(f"abandon the upload of {where['Key']!r}"):
-                self._there.client.abort_multipart_upload(**where, UploadId=upload)
+            self._there.abandon(key, upload)
         except BackupError as error:
             self.notes[f"an unfinished upload stays in the bucket: {error.message.rstrip('.')}"] = None
 

@@ -8,16 +8,18 @@
         work.compare()
 
 Every object is whole old or whole new at any moment, and what stands there as it was is left alone: a restore that was
-broken off is run again with the same ``into`` and goes on where it stopped.
+broken off is run again with the same ``into`` and goes on where it stopped. A journal tells the next run which uploads
+in parts a dead one had begun.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -32,6 +34,7 @@ from engine.buckets.standing import Standing
 from engine.catalog import Entry
 from engine.config_files.source import shown
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.journal import Journal
 from engine.progress import Progress, silent
 from engine.site import Site, Target
 from engine.stores.multipart import PartSize, growing
@@ -134,7 +137,11 @@ class BucketRestore:
             self.there.create()
         waiting: deque[Future[None]] = deque()
         step = f"restore into {self.plan.into}"
-        with DiskMap() as listed, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="put") as pool:
+        with (
+            self._journal() as self._putter.begun,
+            DiskMap() as listed,
+            ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="put") as pool,
+        ):
             own = untouched_before(self.there, self.plan.manifest, self.plan.request)
             standing = Standing(self.there, listed, self.plan.request.under, fill=True, own=own)
             try:
@@ -209,6 +216,28 @@ class BucketRestore:
             self.plan.into, self.plan.where, self.plan.copies[0][0], self._written, self._same, self._bytes,
             self.safety, self.notes, time.monotonic() - self._begun,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Callable[[str, str], None]]:
+        """Writes down the uploads in parts; what stays of it is taken up by the next sweep. At a replica's endpoint
+        there is no source of the site that could, so nothing is written."""
+        name = self.plan.request.endpoint or self.plan.target.source
+        if name not in {each.name for each in self.site.config.buckets}:
+            yield lambda key, upload: None
+            return
+        journal = Journal.create(self.site.journals, "bucket-restore", source=name, database=self.there.bucket)
+        one = threading.Lock()
+
+        def begun(key: str, upload: str) -> None:
+            with one:
+                journal.record("upload", key=key, id=upload)
+
+        try:
+            yield begun
+        except BaseException:
+            journal.release()
+            raise
+        journal.close()
 
     def _set(self, what: str, act: Callable[[], object]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 from typing import Any
 
 from engine import names
@@ -91,9 +92,26 @@ class BucketsSource:
         )
 
     def recover(self, journal: Journal) -> list[str]:
-        """Nothing is ever half done: contents that no list names go with a prune."""
+        """Drop the uploads that a restore left unfinished. Nothing else is ever half done: each object is whole, and
+        contents that no list names go with a prune.
+
+        Raises:
+            Unreachable, CredentialsRefused: asking the endpoint; the journal stays.
+        """
+        endpoint = self.endpoint(str(journal.facts.get("database", "")))
+        known: dict[str, list[str]] = {}
+        asked: dict[str, str] = {}
+        for step in (step for step in journal.steps if step["step"] == "upload"):
+            if step["id"]:
+                known.setdefault(step["key"], []).append(step["id"])
+                asked.pop(step["key"], None)
+            else:
+                asked[step["key"]] = step["at"]
+        for key, at in asked.items():  # it died before it knew whether the upload had begun
+            known.setdefault(key, []).extend(endpoint.unfinished(key, datetime.fromisoformat(at)))
+        done = [key for key, uploads in known.items() if sum(endpoint.abandon(key, each) for each in uploads)]
         journal.close()
-        return []
+        return [f"abandoned the unfinished upload of {shown(each)!r} into {endpoint.place}" for each in done]
 
     def lock(self, database: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
