@@ -44,6 +44,20 @@ def test_a_lost_volume_comes_back_as_it_was_with_its_labels_and_options(box: Box
     assert box.journals() == []
 
 
+def test_a_lost_volume_with_a_place_of_its_own_is_made_there_again(box: Box, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = {"type": "none", "o": "bind", "device": str(disk)}
+    box.volume("bound", driver="local", driver_opts=options)
+    (disk / "a").write_text("on another disk\n")
+    box.back_up("bound")
+    box.client.volumes.get(box.real("bound")).remove()
+    (disk / "a").unlink()
+    box.restore("bound", into=box.real("bound"))
+    assert box.client.volumes.get(box.real("bound")).attrs["Options"] == options
+    assert (disk / "a").read_text() == "on another disk\n"
+
+
 def test_by_default_a_new_volume_beside_whose_name_is_told(box: Box) -> None:
     root = box.volume("notebooks", labels={"owner": "data team"})
     (root / "a").write_text("a")
