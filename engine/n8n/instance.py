@@ -33,6 +33,8 @@ _EXPORT = """d=$(mktemp -d) || exit 1
 [ $s = 0 ] && cat "$d/x"
 rm -rf "$d"; exit $s"""
 _IMPORT = 'd=$(mktemp -d) || exit 1; cat >"$d/x"; "$0" "import:$1" --input="$d/x" >&2; s=$?; rm -rf "$d"; exit $s'
+# The second command is that of releases before 2.0, which do not know the first.
+_PUBLISH = '"$0" publish:workflow --id="$1" >&2 || exec "$0" update:workflow --id="$1" --active=true >&2'
 # n8n takes the variable, else the file that a variable names, else what it has written down for itself.
 _KEY = """if [ -n "$N8N_ENCRYPTION_KEY" ]; then printf %s "$N8N_ENCRYPTION_KEY"
 elif [ -n "$N8N_ENCRYPTION_KEY_FILE" ]; then cat "$N8N_ENCRYPTION_KEY_FILE"
@@ -78,6 +80,10 @@ class Instance:
     def activate(self, workflow: str) -> None:
         """Make a workflow active. Raises MissingGrant, ToolFailed: it has no trigger, or a credential is missing."""
         self._ask("POST", f"/workflows/{workflow}/activate", "workflow:activate")
+
+    def make_tag(self, name: str) -> None:
+        """Make a tag. Raises MissingGrant, ToolFailed."""
+        self._ask("POST", "/tags", "tag:create", json={"name": name})
 
     def _ask(self, method: str, path: str, scope: str, **options: Any) -> Any:
         if self.config.api_key is None:
@@ -163,6 +169,15 @@ class Instance:
             process.close_input()
             process.wait()
 
+    def publish(self, workflow: str) -> None:
+        """Have a workflow active from the next start of n8n on, by its command: no API key is needed. Whether it is
+        shows in an export.
+
+        Raises:
+            ToolFailed: n8n refused it.
+        """
+        self._runner_now().run(self._command(_PUBLISH, workflow), timeout=self.config.timeout_seconds)
+
     def key(self) -> str:
         """The encryption key that this n8n uses.
 
@@ -189,13 +204,14 @@ class Instance:
 
     def _command(self, script: str, *arguments: str, feeds: bool = False) -> Command:
         environment = dict(self.config.environment)
-        if self.config.encryption_key is not None and not self._inside:
+        if self.config.encryption_key is not None and not self.contained:
             environment.setdefault("N8N_ENCRYPTION_KEY", self.config.encryption_key.get_secret_value())
         program = self.config.command
         return Command(("sh", "-c", script, program, *arguments), env=environment, feeds=feeds, title="n8n")
 
     @property
-    def _inside(self) -> bool:
+    def contained(self) -> bool:
+        """Does it run in a container that the site names?"""
         return bool(self.config.container or self.config.service)
 
     def _runner_now(self) -> Runner:
@@ -206,7 +222,7 @@ class Instance:
     def _open(self) -> Runner:
         config = self.config
         runner: Runner
-        if self._inside:
+        if self.contained:
             client = docker_client(config.docker_host)
             found = find_container(
                 client, container=config.container, service=config.service, project=config.project or self._site

@@ -118,6 +118,17 @@ def same_workflow(one: Item, other: Item) -> bool:
     )
 
 
+def unused_tags(parts: Parts) -> list[str]:
+    """Names of the tags that no workflow has."""
+    used = {name for each in parts.workflows for name in _tag_names(each)}
+    return sorted({str(each.get("name")) for each in parts.tags} - used)
+
+
+def version_of(workflow: Item) -> str:
+    """Which of its versions a workflow is: n8n draws a new one at every change and every import."""
+    return str(workflow.get("versionId") or workflow.get("updatedAt") or "")
+
+
 def _tag_names(workflow: Item) -> set[str]:
     return {str(each.get("name")) for each in workflow.get("tags") or []}
 

@@ -21,7 +21,7 @@ from engine.errors import (
 from engine.fallback import first_whole
 from engine.manifest import Manifest
 from engine.n8n.instance import Instance
-from engine.n8n.parts import Item, Parts, opened, prove_key, read_parts, same_workflow
+from engine.n8n.parts import Item, Parts, opened, prove_key, read_parts, same_workflow, unused_tags, version_of
 from engine.restore_plan import find_copies
 from engine.site import Site, Target
 
@@ -72,7 +72,9 @@ class N8nPlan:
 
     Attributes:
         into: Name of the source that is restored into.
+        tags: Names of those that no workflow has; the others come with their workflows.
         activated: Ids of the workflows that are made active in the end.
+        halted: Of those that are active now and are overwritten, the version, by id: an import makes them inactive.
     """
 
     request: N8nRequest
@@ -82,7 +84,9 @@ class N8nPlan:
     where: str
     workflows: Lot
     credentials: Lot
+    tags: list[str] = field(default_factory=list)
     activated: list[str] = field(default_factory=list)
+    halted: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -159,14 +163,18 @@ def make_plan(site: Site, request: N8nRequest) -> N8nPlan:
     key = instance.key()
     prove_key(parts.credentials, key)
     chosen = _chosen(parts, request, manifest)
-    workflows = _lot(chosen, instance.export("workflow"), same_workflow)
+    there = instance.export("workflow")
+    workflows = _lot(chosen, there, same_workflow)
+    overwritten = {str(each["id"]) for each in workflows.differing}
     credentials = _lot(parts.credentials, instance.export("credentials"), partial(_same_credential, key))
     active = {str(each["id"]) for each in chosen if each.get("active")}
     if active and not request.activate:
         notes.append(f"{len(active)} of the workflows were active; they come in inactive (--activate)")
     return N8nPlan(
         request, target, copies, into.name, instance.where(), workflows, credentials,
-        sorted(active) if request.activate else [], notes,
+        [] if request.workflows else unused_tags(parts), sorted(active) if request.activate else [],
+        {str(each["id"]): version_of(each) for each in there if each.get("active") and str(each["id"]) in overwritten},
+        notes,
     )  # fmt: skip
 
 

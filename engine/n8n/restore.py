@@ -8,14 +8,15 @@
         work.activate()
 
 Everything comes in under its own id, so that a second run finds it as it is and changes nothing. Workflows come in
-inactive; n8n's own import sees to that.
+inactive; n8n's own import sees to that, and makes what it overwrites inactive before. A journal has the next run make
+active again what a restore that died left so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine import names
@@ -30,6 +31,7 @@ from engine.errors import (
     RestoreRefused,
     Unreachable,
 )
+from engine.journal import Journal
 from engine.n8n.instance import Instance
 from engine.n8n.parts import Item, opened, same_workflow
 from engine.n8n.plan import N8nPlan, find_n8n
@@ -67,6 +69,8 @@ class N8nRestore:
         self.notes = list(plan.notes)
         self.safety: Entry | None = None
         self.activated: list[str] = []
+        self._there: dict[str, Item] = {}
+        self._journal: Journal | None = None
         self.instance = Instance(find_n8n(site, plan.into), site.name)
         self._approved = approved
         self._progress = progress
@@ -78,7 +82,13 @@ class N8nRestore:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._exit.close()
+        try:
+            if self._journal is not None and exc[0] is None:
+                self._journal.close()
+            elif self._journal is not None:
+                self._journal.release()  # the next run's sweep ends it
+        finally:
+            self._exit.close()
 
     def safety_backup(self) -> Entry | None:
         """Back up and prove the n8n in which something is overwritten. None when nothing is.
@@ -112,9 +122,27 @@ class N8nRestore:
             ConfirmationNeeded: Something is overwritten, and nobody approved it.
         """
         require_approval(self.plan, self._approved)
+        if self.plan.halted:
+            self._journal = Journal.create(
+                self.site.journals, "n8n-restore", source=self.plan.into, database=self.plan.into,
+                halted=self.plan.halted, activate=bool(self.plan.activated),
+            )  # fmt: skip
         for what, items in (("credentials", self.plan.credentials.wanted), ("workflow", self.plan.workflows.wanted)):
             if items:
                 self.instance.bring_in(what, items)
+        self._make_tags()
+
+    def _make_tags(self) -> None:
+        """Those that no workflow has, where they are missing. No workflow waits for one: what is refused is noted."""
+        if not self.plan.tags:
+            return
+        try:
+            there = {str(each.get("name")) for each in self.instance.pages("/tags", "tag:list")}
+            for each in self.plan.tags:
+                if each not in there:
+                    self.instance.make_tag(each)
+        except BackupError as error:
+            self.notes.append(f"tags that no workflow has ({', '.join(self.plan.tags)}) were not made: {error.message}")
 
     def compare(self) -> int:
         """Export again: every workflow and credential is there, once, and opens with this n8n's own key.
@@ -123,7 +151,7 @@ class N8nRestore:
             IntegrityError: One is not as in the backup. WrongKey.
         """
         plan, key, wrong = self.plan, self.instance.key(), []
-        found = _by_id(self.instance.export("workflow"))
+        found = self._there = _by_id(self.instance.export("workflow"))
         wanted = [*plan.workflows.same, *plan.workflows.wanted]
         for each in wanted:
             there = found.get(str(each["id"]))
@@ -161,15 +189,33 @@ class N8nRestore:
             progress = len(failed) < len(waiting)
             waiting = list(failed)
         if failed:
-            told = "; ".join(
-                f"{names_of.get(id_, {}).get('name', id_)!r}: {why.message}" for id_, why in failed.items()
-            )
-            raise BackupError(
-                f"{len(failed)} of {len(self.plan.activated)} workflows could not be made active: {told}",
-                kept="everything is restored; the others are active",
-                remedy="correct what n8n says, and run the restore again: it goes on from there",
-            )
+            raise self._inactive({each: why.message for each, why in failed.items()}, names_of)
         return self.activated
+
+    def activate_by_command(self) -> list[str]:
+        """The same by n8n's own command, once all was compared, for an n8n whose API key is not known. They are active
+        from its next start on.
+
+        Raises:
+            BackupError: Some are not; the others are. ToolFailed.
+        """
+        waiting = [each for each in self.plan.activated if not self._there[each].get("active")]
+        for each in waiting:
+            self.instance.publish(each)
+        there = _by_id(self.instance.export("workflow")) if waiting else self._there
+        self.activated = [each for each in waiting if there.get(each, {}).get("active")]
+        failed = [each for each in waiting if each not in self.activated]
+        if failed:
+            raise self._inactive(dict.fromkeys(failed, "its command does not say why"), there)
+        return self.activated
+
+    def _inactive(self, failed: Mapping[str, str], known: Mapping[str, Item]) -> BackupError:
+        told = "; ".join(f"{known.get(id_, {}).get('name', id_)!r}: {why}" for id_, why in failed.items())
+        return BackupError(
+            f"{len(failed)} of {len(self.plan.activated)} workflows could not be made active: {told}",
+            kept="everything is restored; the others are active",
+            remedy="correct what n8n says, and run the restore again: it goes on from there",
+        )
 
     def _activate_all(self, wanted: list[str]) -> dict[str, BackupError]:
         """Try each once; what was refused, and why."""

@@ -11,7 +11,7 @@ from engine.errors import WrongKey
 from engine.journal import Journal
 from engine.manifest import Server
 from engine.n8n.instance import Instance
-from engine.n8n.parts import CREDENTIALS, DUMP_FORMAT, EXTENSION, KEY, TAGS, Item, prove_key
+from engine.n8n.parts import CREDENTIALS, DUMP_FORMAT, EXTENSION, KEY, TAGS, Item, prove_key, version_of
 from engine.progress import Progress
 from engine.source import Facts, Parts, Preflight
 
@@ -94,9 +94,23 @@ class N8nSource:
         )
 
     def recover(self, journal: Journal) -> list[str]:
-        """Nothing is ever half done: each import is one transaction of n8n's."""
+        """Make active again what a restore had overwritten, or was about to, when it died. Each import is one
+        transaction of n8n's, so that nothing else is ever half done.
+
+        Raises:
+            CredentialsRefused, MissingGrant, Unreachable: asking n8n; the journal stays.
+        """
+        halted, activate = journal.facts.get("halted") or {}, journal.facts.get("activate")
+        done = []
+        for each in self.instance.pages("/workflows", "workflow:list") if halted else []:
+            identity = str(each["id"])
+            if identity not in halted or each.get("active"):
+                continue
+            if activate or version_of(each) == halted[identity]:  # else it came in as it was to come: inactive
+                self.instance.activate(identity)
+                done.append(f"made workflow {each.get('name')!r} of {self.name} active again")
         journal.close()
-        return []
+        return done
 
     def lock(self, database: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()

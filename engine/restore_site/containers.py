@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -159,6 +160,23 @@ def have_running(work: Work, config: ServerConfig | N8nConfig) -> None:
         client.close()
 
 
+def restart(work: Work, config: N8nConfig) -> None:
+    """Stop the container of an n8n as it wants to be stopped, and start it again.
+
+    Raises:
+        ToolFailed: It does not start. Unreachable, UnknownName.
+    """
+    client = docker_client(config.docker_host)
+    try:
+        for container in find(client, config.container or config.service or "", config.project or work.site.name):
+            with engine_errors(f"Starting container {container.name} again"):
+                container.restart()
+                container.reload()
+            settled(container)
+    finally:
+        client.close()
+
+
 def serve(work: Work, url: str | None) -> list[str]:
     """Start the containers that answer at an address, where they are among those recorded: an S3 server before its
     buckets are restored, n8n before its workflows. Nothing where it is answered elsewhere. Their names.
@@ -179,13 +197,26 @@ def serve(work: Work, url: str | None) -> list[str]:
 
 
 def serving(record: Record, url: str) -> list[Container]:
-    """The containers that an address leads to: by their own or their service's name, or by a port they publish here."""
+    """The containers that an address leads to: by their own or their service's name, or by a port they publish here.
+    Where none does and nothing answers yet, those that are in this host's own network: which ports are theirs nobody
+    knows."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     named = [each for each in record.containers if host and host in (each.name, each.service)]
     if named or host not in _HERE:
         return named
-    return [each for each in record.containers if port in _published(each)]
+    published = [each for each in record.containers if port in _published(each)]
+    if published or _answers(host, port):
+        return published
+    return [each for each in record.containers if each.running and each.host.get("NetworkMode") == "host"]
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+        return True
+    except OSError:
+        return False
 
 
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")

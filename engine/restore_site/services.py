@@ -13,11 +13,11 @@ from engine.buckets.plan import BucketRequest
 from engine.buckets.plan import make_plan as plan_bucket
 from engine.buckets.restore import run as run_bucket
 from engine.config import BucketsConfig, N8nConfig
-from engine.errors import CredentialsRefused, MissingGrant, Unreachable
+from engine.errors import BackupError, CredentialsRefused, MissingGrant, Unreachable
 from engine.n8n.plan import N8nRequest
 from engine.n8n.plan import make_plan as plan_n8n
 from engine.n8n.restore import N8nRestore
-from engine.restore_site.containers import have_running, serve
+from engine.restore_site.containers import have_running, restart, serve
 from engine.restore_site.points import Piece
 from engine.restore_site.state import Done
 from engine.restore_site.work import Work
@@ -56,7 +56,7 @@ def restore_n8n(work: Work, piece: Piece) -> Done:
     _await(lambda: _ready(config), f"waiting for n8n at {config.url}")
     request = N8nRequest(target.source, manifest.file, work.request.location, activate=True)
     plan = plan_n8n(work.site, request)
-    left = []
+    left: list[str] = []
     with N8nRestore(work.site, plan, approved=True, progress=work.progress) as restoring:
         restoring.safety_backup()
         restoring.bring_in()
@@ -64,10 +64,7 @@ def restore_n8n(work: Work, piece: Piece) -> Done:
         try:
             restoring.activate()
         except (CredentialsRefused, MissingGrant) as error:
-            left.append(
-                f"nothing was made active in n8n: {error.message} {error.remedy}; then: backups restore-n8n "
-                f"--source {target.source} --backup {manifest.file} --activate"
-            )
+            left = _by_command(work, config, restoring, error)
         result = restoring.result()
     workflows, credentials = (len(lot.same) + len(lot.wanted) for lot in (plan.workflows, plan.credentials))
     said = (
@@ -75,6 +72,20 @@ def restore_n8n(work: Work, piece: Piece) -> Done:
     )
     notes = [f"{name} was started for it" for name in started] + result.notes
     return Done(said, {"workflows": workflows, "credentials": credentials}, notes, left)
+
+
+def _by_command(work: Work, config: N8nConfig, restoring: N8nRestore, why: BackupError) -> list[str]:
+    """Make active without the API, whose key a new n8n does not know: by its command, which it heeds when it is started
+    again. What is left for a person."""
+    restoring.activate_by_command()
+    left = [f"n8n at {config.url}: {why.message} Its next backup needs one: {why.remedy}"]
+    if restoring.instance.contained:  # also when an earlier run died before it came to this
+        restart(work, config)
+        _await(lambda: _ready(config), f"waiting for n8n at {config.url}")
+    else:
+        active = len(restoring.plan.activated)
+        left.append(f"start n8n at {config.url} again: {active} workflows that were active are so from then on")
+    return left
 
 
 def _ready(config: N8nConfig) -> None:

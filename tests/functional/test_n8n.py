@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import backup
+from engine import backup, names
 from engine.config import SiteConfig
 from engine.drill.run import DrillRequest, drill
 from engine.drill.verdict import PROVEN
@@ -18,6 +18,11 @@ from engine.errors import ConfirmationNeeded, CredentialsRefused, MissingGrant, 
 from engine.n8n.instance import Instance
 from engine.n8n.plan import N8nRequest, make_plan
 from engine.n8n.restore import run
+from engine.restore_site.plan import SiteRequest
+from engine.restore_site.points import Piece, Point
+from engine.restore_site.services import restore_n8n
+from engine.restore_site.state import Done, State
+from engine.restore_site.work import Work
 from engine.site import Site, Target
 from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.n8n import N8n
@@ -52,6 +57,26 @@ def says(text: str, number: int = 2) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def calling(n8n: N8n) -> tuple[str, str]:
+    """A workflow, and one that a webhook starts and that calls it; their ids."""
+    called = {
+        "name": "sub", "settings": {"executionOrder": "v1"},
+        "nodes": [
+            {"id": "1", "name": "Start", "type": "n8n-nodes-base.executeWorkflowTrigger", "typeVersion": 1.1,
+             "position": [0, 0], "parameters": {"inputSource": "passthrough"}},
+            says("from the sub-workflow"),
+        ],
+        "connections": {"Start": {"main": [[{"node": "Set 2", "type": "main", "index": 0}]]}},
+    }  # fmt: skip
+    sub = str(n8n.api("POST", "/workflows", called)["id"])
+    call = {
+        "id": "2", "name": "Call", "type": "n8n-nodes-base.executeWorkflow", "typeVersion": 1.2,
+        "position": [200, 0],
+        "parameters": {"workflowId": {"__rl": True, "mode": "id", "value": sub}, "options": {}},
+    }  # fmt: skip
+    return sub, str(n8n.api("POST", "/workflows", webhook("caller", "call", [call]))["id"])
+
+
 @dataclass
 class Filled:
     """An n8n with workflows; ids by name."""
@@ -67,25 +92,11 @@ class Filled:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """An active webhook that calls a sub-workflow, another that is not active, a tag, two credentials."""
     with N8n(tmp_path_factory.mktemp("n8n") / "a").running() as n8n:
-        called = {
-            "name": "sub", "settings": {"executionOrder": "v1"},
-            "nodes": [
-                {"id": "1", "name": "Start", "type": "n8n-nodes-base.executeWorkflowTrigger", "typeVersion": 1.1,
-                 "position": [0, 0], "parameters": {"inputSource": "passthrough"}},
-                says("from the sub-workflow"),
-            ],
-            "connections": {"Start": {"main": [[{"node": "Set 2", "type": "main", "index": 0}]]}},
-        }  # fmt: skip
-        sub = n8n.api("POST", "/workflows", called)["id"]
-        call = {
-            "id": "2", "name": "Call", "type": "n8n-nodes-base.executeWorkflow", "typeVersion": 1.2,
-            "position": [200, 0],
-            "parameters": {"workflowId": {"__rl": True, "mode": "id", "value": sub}, "options": {}},
-        }  # fmt: skip
-        caller = n8n.api("POST", "/workflows", webhook("caller", "call", [call]))["id"]
+        sub, caller = calling(n8n)
         idle = n8n.api("POST", "/workflows", webhook("idle", "idle", [says("never")]))["id"]
         tag = n8n.api("POST", "/tags", {"name": "production"})["id"]
         n8n.api("PUT", f"/workflows/{caller}/tags", [{"id": tag}])
+        n8n.api("POST", "/tags", {"name": "of none"})
         for kind, data in (("httpHeaderAuth", {"name": "X-Token", "value": SECRET}),
                            ("httpBasicAuth", {"user": "me", "password": SECRET})):  # fmt: skip
             n8n.api("POST", "/credentials", {"name": kind, "type": kind, "data": data})
@@ -102,20 +113,22 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
     monkeypatch.setattr("engine.n8n.instance.PAGE", 1)
     with site_of(tmp_path / "v", {"name": "n8n", **n8n.document}) as site:
         made = backup.backup_one(site, TARGET, tier="daily")
-        assert made.manifest.holds == "3 workflows (2 active), 2 credentials, 1 tag"
+        assert made.manifest.holds == "3 workflows (2 active), 2 credentials, 2 tags"
         assert made.manifest.contents["active"] == sorted([filled.ids["sub"], filled.ids["caller"]])
         assert made.manifest.contents["version"].startswith("2.") and not made.manifest.incomplete
         assert "every credential opened with n8n's own key" in made.report.checks
         stored = {part.role: part.file for part in made.manifest.files}
         assert set(stored) == {"data", "credentials", "tags", "key"}
         assert b"".join(site.vault.read_part(made.entry, made.manifest, "key")).decode() == n8n.key
+        n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
+        n8n.api("POST", f"/workflows/{filled.ids['sub']}/deactivate")
         (piece,) = drill(site, DrillRequest()).pieces()
         assert piece.verdict == PROVEN, piece.checks
-
         _refused_before_anything_is_imported(filled, tmp_path, monkeypatch)
-        n8n.api("POST", f"/workflows/{filled.ids['sub']}/deactivate")
-        n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
+        assert filled.active() == set(), "a drill makes nothing active, nor does what is refused"
         n8n.api("DELETE", f"/workflows/{filled.ids['caller']}")
+        (of_none,) = (each["id"] for each in n8n.api("GET", "/tags")["data"] if each["name"] == "of none")
+        n8n.api("DELETE", f"/tags/{of_none}")
         broken = {**webhook("idle", "idle", [says("broken")])}
         n8n.api("PUT", f"/workflows/{filled.ids['idle']}", broken)
         plan = make_plan(site, N8nRequest(activate=True, safety_backup=False))
@@ -131,10 +144,26 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
         assert n8n.webhook("call").json() == {"said": "from the sub-workflow"}
         found = n8n.api("GET", "/workflows")["data"]
         assert sorted(each["id"] for each in found) == sorted(filled.ids.values()), "each once"
+        assert sorted(each["name"] for each in n8n.api("GET", "/tags")["data"]) == ["of none", "production"]
+        assert done.notes == []
         assert [[tag["name"] for tag in each["tags"]] for each in found if each["name"] == "caller"] == [["production"]]
-        again = make_plan(site, N8nRequest(activate=True))
-        assert (len(again.workflows.same), len(again.credentials.same), again.differing) == (3, 2, 0)
-        assert not again.workflows.wanted and not again.credentials.wanted
+    n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
+    step = _as_restore_site_does(filled, tmp_path, made)
+    assert step.said == "3 workflows and 2 credentials, each credential opened; 5 were there"
+    found = n8n.api("GET", "/workflows")["data"]
+    assert sorted(each["id"] for each in found) == sorted(filled.ids.values()), "restored twice, each once"
+    assert filled.active() == {"sub", "caller"}
+    refused, restart = step.left
+    assert "does not know the API key of n8n" in refused and restart.startswith(f"start n8n at {n8n.url} again")
+
+
+def _as_restore_site_does(filled: Filled, folder: Path, made: backup.BackupResult) -> Done:
+    """The step of a machine's restore, for an n8n that is new: it does not know the API key that was used before."""
+    piece = Piece(TARGET, [(made.entry, made.manifest)])
+    point = Point("20260101_000000-00000000", names.now(), {TARGET: piece})
+    state = State.begin(folder, site="workbench", point=point.id, request={})
+    with site_of(folder / "v", {"name": "n8n", **filled.n8n.document, "api_key": "FAKE-key"}) as site:
+        return restore_n8n(Work(site, SiteRequest(), point, state, key="n8n/n8n"), piece)
 
 
 def _refused_before_anything_is_imported(filled: Filled, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ PACKAGE = {
 BUILT = ("sqlite3", "isolated-vm")
 READY_SECONDS = 300.0
 _SCOPES = ["workflow:list", "workflow:read", "workflow:create", "workflow:update", "workflow:delete",
-           "workflow:activate", "workflow:deactivate", "tag:list", "tag:create", "workflowTags:update",
+           "workflow:activate", "workflow:deactivate", "tag:list", "tag:create", "tag:delete", "workflowTags:update",
            "credential:create", "credential:list", "credential:delete"]  # fmt: skip
 
 

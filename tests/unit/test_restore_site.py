@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -215,7 +217,14 @@ def test_an_address_leads_to_the_container_of_its_name_or_of_its_port() -> None:
         ("http://localhost:5678", "n8n"), ("https://n8n", "n8n"),
     ):  # fmt: skip
         assert [each.name for each in serving(record, url)] == [name], url
-    assert serving(record, "https://s3.example.org:9000") == [] and serving(record, "http://127.0.0.1") == []
+    assert serving(record, "https://s3.example.org:9000") == []
+    # one in this host's own network says of no port that it is its own
+    own = Container("bench-s3-1", "1", "s3", "i", "i", "c", True, {}, {"NetworkMode": "host"})
+    record = replace(record, containers=[*record.containers, own])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert serving(record, url) == [], "something answers already"
+    assert serving(record, url) == [own] and serving(record, "http://localhost:9000") != [own]
 
 
 def test_globals_are_taken_apart_at_their_semicolons_and_our_own_role_is_left_alone() -> None:
