@@ -69,14 +69,18 @@ class Catalog:
         self.manifests_read = 0
 
     def entries(
-        self, *, source: str | None = None, database: str | None = None, tier: str | None = None
+        self, *, source: str | None = None, database: str | None = None, tier: str | None = None, settled: bool = False
     ) -> Iterator[Entry]:
         """Newest first. Reads a manifest only where the names leave a wanted source or tier open.
 
         A backup whose manifest cannot be read then is listed with both open: it cannot be ruled out,
         and ``load`` says what is wrong with it.
+
+        Args:
+            settled: Source and tier of every backup are wanted, so that manifests are read wherever names leave one of
+                them open.
         """
-        named = list(self._open_ended(source, database, tier))
+        named = list(self._open_ended(source, database, tier, settled))
         named.sort(key=lambda each: each[0].name.taken_at, reverse=True)
         for entry, fits, written in named:
             if not fits:
@@ -87,12 +91,14 @@ class Catalog:
                 yield found
 
     def _open_ended(
-        self, source: str | None, database: str | None, tier: str | None
+        self, source: str | None, database: str | None, tier: str | None, settled: bool
     ) -> Iterator[tuple[Entry, frozenset[Pair], datetime]]:
         """What the names allow; of what they leave open, the pairs of which it must be one."""
         for entry, place, written in self._named(source, database, tier):
             fits = frozenset(pair for pair in place.pairs if source in (None, pair[0]) and tier in (None, pair[1]))
-            yield entry, (_SETTLED if len(fits) == len(set(place.pairs)) else fits), written
+            known = entry.source is not None and entry.tier is not None
+            anything = len(fits) == len(set(place.pairs)) and (known or not settled)
+            yield entry, (_SETTLED if anything else fits), written
 
     def possible(self, tier: str) -> Iterator[Entry]:
         """What may be of a tier by its names alone, in no order. Reads no manifest: where names leave the tier open,

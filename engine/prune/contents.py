@@ -109,7 +109,7 @@ def contents(vault: Vault, location: str) -> Contents:
     claims = all_claims(vault, location)
     found.broken = _broken(claims)
     nothing = Claims()
-    for entry in vault.catalog(location).entries():
+    for entry in vault.catalog(location).entries(settled=True):
         said = claims.get(entry.key, nothing)
         found.entries[entry.key] = entry
         found.items.append(item_of(entry, said))

@@ -122,7 +122,7 @@ class MySQLStory(Story):
 
     def set_clients_time(self) -> None:
         with contextlib.closing(self.session(0)) as connection, connection.cursor() as cursor:
-            for its in ("UNIX_TIMESTAMP('2031-01-01')", "86400", "UNIX_TIMESTAMP() + 7", "UNIX_TIMESTAMP() - 3600"):
+            for its in ("UNIX_TIMESTAMP('2031-01-01')", "86400", "UNIX_TIMESTAMP() + 40", "UNIX_TIMESTAMP() - 3600"):
                 cursor.execute(f"SET timestamp = {its}")
                 number = self.recorded.number()
                 self.recorded.odd.add(number)

@@ -421,6 +421,33 @@ def test_a_place_with_rules_of_its_own_is_judged_by_them_and_gets_what_it_would_
         assert vault.lacking("near") == [], "what it would not keep is not copied to it again"
 
 
+def test_folders_that_tell_no_tier_or_source_are_judged_by_their_manifests(tmp_path: Path, rclone_s3: S3Server) -> None:
+    """Folders by date, and one folder for two sources of archives: as an installation may have had them before."""
+    dated = {**replica(rclone_s3, "dated"), "path": "{site}/{yyyy}/{mm}/{dd}"}
+    given = config(tmp_path / "vault", dated, daily="30d").model_dump()
+    given["vault"]["path"] = "{tier}"
+    given["vault"]["keys"]["keys"] = {"main": PASSPHRASE}
+    given["vault"]["replicas"][0] = dated
+    given["config"] = {"paths": ["/etc/hosts"]}
+    given["volumes"] = {"volumes": ["uploads"]}
+    with Site(SiteConfig.model_validate(given)) as site:
+        for age in AGES:
+            site.vault.replicate(full(site.vault, age * DAY), "dated")
+            for source, kind, name in (("config", "config", "config"), ("volumes", "volume", "uploads")):
+                at = NOW - age * DAY
+                with site.vault._begin(source, kind, "daily", name, "tar.gz.enc", at, "", "") as writer:
+                    writer.data().write(DUMP)
+                    entry, manifest = writer.publish(Facts(server=SERVER, dump_format="tar"))
+                site.vault.mark(entry, "verified", sha256=manifest.data.sha256)
+        for place in look(site):
+            every = 3 if place.location == "local" else 1
+            past, young = every * sum(age > 30 for age in AGES), every * sum(age <= 30 for age in AGES)
+            assert (place.location, place.count("expire") or place.count("held"), place.count("keep")) == (
+                place.location, past, young,
+            )  # fmt: skip
+            assert not [each for each in place.planned if "cannot be read" in each.reason]
+
+
 def test_the_command_shows_the_plan_changes_nothing_with_dry_run_and_wants_the_sites_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
