@@ -242,6 +242,24 @@ class SiteConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _replicas_are_places_of_their_own(self) -> SiteConfig:
+        seen: dict[tuple[str, ...], str] = {}
+        for replica in self.vault.replicas:
+            where = (
+                replica.directory or "",
+                replica.endpoint_url or "",
+                replica.bucket,
+                replica.path or self.vault.path,
+            )
+            if where in seen:
+                raise ValueError(
+                    f"the replicas {seen[where]} and {replica.name} are one place: the same bucket or directory, and the "
+                    "same path; a copy counts once"
+                )
+            seen[where] = replica.name
+        return self
+
+    @model_validator(mode="after")
     def _retention_serves_recovery(self) -> SiteConfig:
         shipped = [
             (each.name, (WAL if isinstance(each, PostgresConfig) else BINLOGS) if _ships_logs(each) else "")

@@ -65,21 +65,36 @@ class Rights:
         return next((each.answer for each in self.rights if each.what == what), "unknown")
 
     def verdict(self) -> str:
-        """What a thief could do, in one sentence."""
-        if self.of(DELETE) == "no" and self.of(OVERWRITE) == "no":
-            return "A thief of this key can destroy nothing that is there."
-        if self.locked and (self.compliance or self.of(BYPASS) != "yes"):
-            return (
-                "A thief of this key can hide what is there, but not destroy it before its lock ends: "
-                "backups undelete brings it back."
-            )
-        if self.versioned and self.of(DELETE_VERSION) == "no":
-            return "A thief of this key can hide what is there; old versions stay: backups undelete brings it back."
+        """What a thief could do, in words."""
+        over = [what for what in (LIFECYCLE, POLICY, VERSIONING) if self.of(what) == "yes"]
+        if self.locked and self.compliance:
+            return f"{_HIDES}, but not destroy it before its lock ends: {_BACK}."
+        if self.locked and self.of(BYPASS) != "yes" and POLICY not in over:
+            return f"{_HIDES}, but not destroy it before its lock ends: {_BACK}.{self._unsure(POLICY)}"
+        if over and not self.locked:
+            return f"{_DESTROYS}: it may {' and '.join(over)}."
+        if self.of(DELETE) == "no" and self.of(OVERWRITE) == "no" and not over:
+            return f"A thief of this key can destroy nothing that is there.{self._unsure(LIFECYCLE, POLICY)}"
+        if self.versioned and self.of(DELETE_VERSION) == "no" and not over:
+            return f"{_HIDES}; old versions stay: {_BACK}.{self._unsure(LIFECYCLE, POLICY, VERSIONING)}"
         if self.locked:
-            return "A thief of this key can destroy everything here: it may lift the lock."
-        return "A thief of this key can destroy everything here."
+            how = "change the bucket's policy, and with it " if self.of(BYPASS) != "yes" else ""
+            return f"{_DESTROYS}: it may {how}lift the lock."
+        return f"{_DESTROYS}."
+
+    def _unsure(self, *rights: str) -> str:
+        """What was not asked, or could not be, that would change the verdict."""
+        open_ = [what for what in rights if self.of(what) == "unknown"]
+        if not open_:
+            return ""
+        asked = any(each.what in open_ for each in self.rights)
+        how = "it was not set there, so it was not tried" if asked else "ask with --settings"
+        return f" Unless it may {' or '.join(open_)}, which is not known ({how})."
 
 
+_HIDES = "A thief of this key can hide what is there"
+_DESTROYS = "A thief of this key can destroy everything here"
+_BACK = "backups undelete brings it back"
 WRITE, READ, LIST = "write a new object", "read an object", "list"
 OVERWRITE = "overwrite an object"
 DELETE, DELETE_VERSION = "delete an object", "delete a version for good"

@@ -16,7 +16,7 @@ from engine.errors import BackupError, ConfigError, UnknownName
 from engine.names import parse_file
 
 if TYPE_CHECKING:
-    from engine.config import ServerSource
+    from engine.config import ObjectStoreConfig, ServerSource
     from engine.site import Site
 
 
@@ -141,8 +141,19 @@ def _check_store(site: Site, location: str) -> list[str]:
         site.vault.check()
     store = site.vault.store(location)
     store.check()
+    for replica in site.config.vault.replicas:
+        if replica.name == location and (replica.lock or replica.cold_class or replica.archive_class):
+            _check_abilities(replica)
     free = store.free_bytes()
     return [f"{size(free)} free"] if free is not None else []
+
+
+def _check_abilities(replica: ObjectStoreConfig) -> None:
+    """Can the endpoint do what the settings ask of it? Tried on small objects. Raises ConfigError."""
+    from engine.endpoints import Endpoints
+    from engine.stores.abilities import probe, unmet
+
+    Endpoints(unmet=unmet(replica, probe(replica))).refuse_unmet()
 
 
 def _check_source(site: Site, name: str) -> list[str]:

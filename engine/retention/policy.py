@@ -66,6 +66,10 @@ class Rule:
         return timedelta.max if self.forever else max(self.age or timedelta(0), self.count * period)
 
 
+_LONGEST = 100 * 366 * 24
+"""Hours: what is added to a date or taken from it must stay a date."""
+
+
 def parse(text: str) -> Rule:
     """A rule as a person wrote it.
 
@@ -78,7 +82,10 @@ def parse(text: str) -> Rule:
     age, count = timedelta(0), 0
     for part in re.split(r"\s*,\s*|\s+or\s+", cleaned):
         if found := _AGE.match(part):
-            age = max(age, timedelta(hours=int(found[1]) * _HOURS[found[2]]))
+            hours = int(found[1]) * _HOURS[found[2]]
+            if hours > _LONGEST:
+                raise ValueError(f"must be at most 100 years; {text!r} is more. For ever is written: {FOREVER}")
+            age = max(age, timedelta(hours=hours))
         elif _COUNT.match(part):
             count = max(count, int(part))
         else:
