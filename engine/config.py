@@ -253,8 +253,8 @@ class SiteConfig(Model):
             )
             if where in seen:
                 raise ValueError(
-                    f"the replicas {seen[where]} and {replica.name} are one place: the same bucket or directory, and the "
-                    "same path; a copy counts once"
+                    f"the replicas {seen[where]} and {replica.name} are one place: the same bucket or directory, and "
+                    "the same path; a copy counts once"
                 )
             seen[where] = replica.name
         return self
