@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Copying:
     Attributes:
         journals: Where the journal of a copy under way stands.
         pace: How fast it may be sent.
+        say: Writes down what is known of the copy, before its manifest makes a backup of it: a copy that dies in
+            between is none, and the next one says it anew.
     """
 
     entry: Entry
@@ -46,12 +48,10 @@ class Copying:
     journals: Path
     progress: Progress
     pace: Pace
+    say: Callable[[Stored], None] = lambda stored: None
 
-    def run(self) -> tuple[Stored, bool]:
-        """Copy what is not there yet.
-
-        Returns:
-            The data file as it stands in the target, and whether anything had to be copied.
+    def run(self) -> Stored:
+        """Copy what is not there yet; gives the data file as it stands in the target.
 
         Raises:
             IntegrityError: Our copy is damaged (nothing was sent), or something else stands there.
@@ -64,8 +64,8 @@ class Copying:
             if present != signed:
                 raise self._differs(key + names.MANIFEST_SUFFIX)
             if self._settled(manifest):
-                return self._sampled(manifest), False
-        return self._send(manifest, signed, key), True
+                return self._sampled(manifest)
+        return self._send(manifest, signed, key)
 
     def _send(self, manifest: Manifest, signed: bytes, key: str) -> Stored:
         with speaking_of("write to", self.journals, self.journals):
@@ -79,6 +79,7 @@ class Copying:
                     done = self._equal(target, part)
                 else:
                     done = self._copied_there(manifest, target, part) or self._upload(manifest, target, part)
+            self.say(done)
             self.target.put(key + names.MANIFEST_SUFFIX, signed)
             journal.close()
             return done

@@ -247,8 +247,8 @@ class Vault:
             require_readable(self.store(entry.location), entry, manifest, self.thaw)
 
     def replicate(self, entry: Entry, replica: str, progress: Progress = silent) -> Stored:
-        """Copy one backup (companions, data, then manifest) to a replica; idempotent. A new copy gets a
-        ``copied`` mark there that says how it was proven.
+        """Copy one backup (companions, data, marks, then manifest) to a replica; idempotent. A new copy gets a
+        ``copied`` mark there that says how it was proven, and what was said of the original.
 
         Raises:
             IntegrityError: Our copy is damaged, or another file stands there. And what the store raises.
@@ -264,16 +264,17 @@ class Vault:
             self._publishing,
             progress,
             self.pace(replica),
+            partial(self._say_of_copy, entry, replica),
         )
         from engine.buckets.copies import with_contents
 
         with with_contents(self, entry, replica, progress):
-            stored, copied = copying.run()
-        if copied:
-            there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
-            self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
-            self._carry_words(entry, there)
-        return stored
+            return copying.run()
+
+    def _say_of_copy(self, entry: Entry, replica: str, stored: Stored) -> None:
+        there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
+        self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
+        self._carry_words(entry, there)
 
     def pace(self, replica: str) -> Pace:
         """How fast may be sent there; one for all that is sent with these ``paces``."""

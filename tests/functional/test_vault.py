@@ -650,38 +650,48 @@ sys.path.insert(0, sys.argv[2])
 from engine.config import SiteConfig
 from engine.vault import Vault
 vault = Vault(SiteConfig.model_validate_json(sys.stdin.read()))
-put = vault.store("copy0").put
-vault.store("copy0").put = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+put, left = vault.store("copy0").put, int(sys.argv[3])
+def dying(*args):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(*args)
+vault.store("copy0").put = dying
 vault.replicate(next(vault.catalog().entries()), sys.argv[1])
 """
 
 
-def test_a_copy_killed_before_its_manifest_is_swept_from_the_replica(tmp_path: Path, moto_s3: S3Server) -> None:
+@pytest.mark.parametrize("step", [1, 2, 3], ids=["before its marks", "between its marks", "before its manifest"])
+def test_a_copy_that_is_killed_is_swept_and_the_next_one_says_all_that_was_said_of_it(
+    step: int, tmp_path: Path, moto_s3: S3Server
+) -> None:
     config = site(tmp_path, moto_s3)
     vault = Vault(config)
     entry, _ = make(vault)
+    vault.mark(entry, "pinned", reason="court order")
     said = config.model_dump(mode="json")
     said["vault"]["keys"]["keys"]["main"] = PASSPHRASE
     said["vault"]["replicas"][0] |= {"access_key": moto_s3.access_key, "secret_key": moto_s3.secret_key}
     import json
 
     child = subprocess.run(
-        [sys.executable, "-c", _COPYING_CHILD, "copy0", str(Path(__file__).parents[2])],
+        [sys.executable, "-c", _COPYING_CHILD, "copy0", str(Path(__file__).parents[2]), str(step)],
         input=json.dumps(said),
         capture_output=True,
         text=True,
         check=False,
     )
     assert child.returncode == -signal.SIGKILL, child.stderr
-    assert {info.key for info in vault.store("copy0").list()} == {
-        entry.key,
-        entry.beside(entry.name.companion("accounts", "sql.gz.enc")),
-    }
+    parts = {entry.key, entry.beside(entry.name.companion("accounts", "sql.gz.enc"))}
+    assert {info.key for info in vault.store("copy0").list() if "/marks/" not in info.key} == parts
     assert list(vault.catalog("copy0").entries()) == []
     assert len(vault.sweep()) == 2
-    assert list(vault.store("copy0").list()) == []
+    assert [info.key for info in vault.store("copy0").list() if "/marks/" not in info.key] == []
     vault.replicate(entry, "copy0")
     assert vault.lacking("copy0") == []
+    (there,) = vault.catalog("copy0").entries()
+    assert {mark["kind"] for mark in vault.marks(there)} == {"copied", "pinned"}
 
 
 def test_a_replica_that_is_down_does_not_stop_a_sweep(tmp_path: Path, moto_s3: S3Server) -> None:
