@@ -147,6 +147,7 @@ def _restore_dies(shop: Machine, call: str, count: int, after: bool) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.soak(sample=False)
 def test_an_object_larger_than_one_put_comes_and_goes_with_flat_memory(rclone_s3: S3Server, tmp_path: Path) -> None:
     with machine(rclone_s3, tmp_path / "vault") as shop:

@@ -268,7 +268,8 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
 
 
 SIZES = pytest.mark.parametrize(
-    ("megabytes", "share"), [(1000, 0.1), pytest.param(5000, 1.0, marks=pytest.mark.soak(sample=False))]
+    ("megabytes", "share"),
+    [(1000, 0.1), pytest.param(5000, 1.0, marks=[pytest.mark.soak(sample=False), pytest.mark.timeout(3600)])],
 )
 
 
