@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -24,6 +23,7 @@ from typing import Any
 import psycopg
 import pymysql
 
+from deployments.embedded import free_port
 from tests.functional.config_machine import facts as config_facts
 from tests.functional.config_machine import make_tree
 from tests.functional.vault_helpers import PASSPHRASE
@@ -66,16 +66,18 @@ config:
   exclude: ["*.log", "{root}/machine/etc/nginx/cache"]
 images:
   docker_host: {docker}
+{buckets}
+health:
+  - {{name: app, url: "http://127.0.0.1:{port}/page", contains: answers}}
+{more}"""
+_BUCKETS = """\
 buckets:
   endpoint_url: {endpoint}
   access_key: ${{DO_SPACES_KEY}}
   secret_key: ${{DO_SPACES_SECRET}}
   addressing: path
   tags: false
-  buckets: [{objects}]
-health:
-  - {{name: app, url: "http://127.0.0.1:{port}/page", contains: answers}}
-"""
+  buckets: [{objects}]"""
 _SERVER = """\
 {kind}:
   service: db
@@ -101,6 +103,7 @@ class Machine:
     logs: bool = False
     truth: dict[str, Any] = field(default_factory=dict)
     port: int = 0
+    volumes: tuple[str, ...] = ("notebooks", "uploads", "data")
 
     @property
     def tree(self) -> Path:
@@ -120,11 +123,19 @@ class Machine:
 
     def build(self, engine: DockerEngine) -> None:
         """Files, volumes, containers and data."""
-        with contextlib.closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         make_tree(self.tree)
-        (self.tree / "opt/app/.env").write_text(f"DB_PASSWORD={PASSWORD}\n")
+        client = engine.client()
+        labels = {"com.docker.compose.project": PROJECT}
+        for name in self.volumes:
+            client.volumes.create(f"{PROJECT}_{name}", labels={**labels, "com.docker.compose.volume": name})
+        fill(self.volume(engine, "notebooks"))
+        (self.volume(engine, "uploads") / "page").write_text(PAGE)
+        self._start(engine)
+        self.wait_for_server(engine)
+        self.make_data(engine)
+        self.put_objects()
+        (self.tree / "opt/app/.env").write_text("".join(f"{name}={value}\n" for name, value in self.secrets().items()))
         server = _SERVER.format(kind=self.kind, docker=self.docker, logs=str(self.logs).lower())
         self.file.write_text(
             _TEXT.format(
@@ -133,22 +144,36 @@ class Machine:
                 docker=self.docker,
                 port=self.port,
                 server=server,
-                objects=self.truth["objects of"],
+                buckets=self.buckets_section(),
+                more=self.more_sections(),
             )
         )
-        client = engine.client()
-        labels = {"com.docker.compose.project": PROJECT}
-        for name in ("notebooks", "uploads", "data"):
-            client.volumes.create(f"{PROJECT}_{name}", labels={**labels, "com.docker.compose.volume": name})
-        fill(self.volume(engine, "notebooks"))
-        (self.volume(engine, "uploads") / "page").write_text(PAGE)
-        self._start(engine)
-        self.wait_for_server(engine)
-        self.make_data(engine)
+
+    def secrets(self) -> dict[str, str]:
+        """What the site file refers to and the application's own ``.env`` has."""
+        return {"DB_PASSWORD": PASSWORD}
+
+    def buckets_section(self) -> str:
+        return _BUCKETS.format(endpoint=self.bucket.endpoint, objects=self.truth["objects of"])
+
+    def more_sections(self) -> str:
+        """Of the site file, after the health checks."""
+        return ""
+
+    def put_objects(self) -> None:
+        """Into the application's bucket."""
         for key, content in OBJECTS.items():
             self.bucket.client().put_object(
                 Bucket=self.truth["objects of"], Key=key, Body=content, ContentType="text/x-test"
             )
+
+    def look_at_objects(self) -> Any:
+        return {each["Key"]: self._object(each["Key"]) for each in self._objects()}
+
+    def lose_objects(self) -> None:
+        for each in self._objects():
+            self.bucket.client().delete_object(Bucket=self.truth["objects of"], Key=each["Key"])
+        self.bucket.client().delete_bucket(Bucket=self.truth["objects of"])
 
     def volume(self, engine: DockerEngine, name: str) -> Path:
         return Path(engine.client().volumes.get(f"{PROJECT}_{name}").attrs["Mountpoint"])
@@ -251,7 +276,7 @@ class Machine:
             "files": config_facts(self.tree),
             "rows as the application reads them": rows,
             "containers": inside,
-            "objects": {each["Key"]: self._object(each["Key"]) for each in self._objects()},
+            "objects": self.look_at_objects(),
         }
 
     def _objects(self) -> list[dict[str, Any]]:
@@ -270,7 +295,7 @@ class Machine:
         names = ("BUCKET", "REGION", "ACCESS_KEY", "SECRET_KEY") if lost else ("BUCKET", "REGION", "KEY", "SECRET")
         values = (self.truth["bucket"], bucket.region, bucket.access_key, bucket.secret_key)
         given |= {f"{prefix}_{name}": value for name, value in zip(names, values, strict=True)}
-        given |= {"BACKUPS_ENDPOINT": bucket.endpoint} if lost else {"DB_PASSWORD": PASSWORD}
+        given |= {"BACKUPS_ENDPOINT": bucket.endpoint} if lost else self.secrets()
         return given | more
 
     def start(self, *arguments: str, lost: bool = True, **env: str) -> subprocess.Popen[str]:
@@ -293,9 +318,7 @@ class Machine:
 
     def lose(self) -> None:
         """Everything that stands on this host: engine, files, vault, site file; and the bucket of the application."""
-        for each in self._objects():
-            self.bucket.client().delete_object(Bucket=self.truth["objects of"], Key=each["Key"])
-        self.bucket.client().delete_bucket(Bucket=self.truth["objects of"])
+        self.lose_objects()
         rundir.unmount_below(self.home)
         shutil.rmtree(self.home)
         shutil.rmtree(self.tree)
