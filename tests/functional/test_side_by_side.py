@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -14,21 +15,26 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from deployments.cli import shipping
+from deployments.cli.run import Run
+from deployments.cli.terminal import Terminal
 from engine import backup, names
 from engine.config import ObjectStoreConfig
 from engine.errors import Cancelled, CredentialsRefused, IntegrityError
 from engine.pacing import Pace
 from engine.progress import silent
 from engine.replicas import bring, catch_up, replicate
+from engine.shipping import logs_lacking
 from engine.site import Site
 from engine.status import status
 from engine.stopping import CURRENT
 from engine.stores.base import StagedWrite, Stored
-from flows import backup_run
+from flows import backup_run, shipping_run
 from tasks.base import SiteHandle
 from tasks.report import Ledger
 from tests.functional.bucket_machine import machine, put
 from tests.functional.test_archives import DAY, assert_nothing_stray, assert_whole, config, made
+from tests.functional.test_prune import HOUR, log
 from tests.functional.vault_helpers import files, flip, replica
 from tests.servers.s3 import S3Server
 
@@ -269,3 +275,27 @@ def test_a_flow_copies_side_by_side_and_tells_what_is_missing_and_why(
         missing, error = ledger.gaps["copy"]
         assert missing == [entries[4].file] and isinstance(error, IntegrityError)
         assert any(f"{entries[4].file} is not at copy" in line for line in said)
+
+
+def test_logs_are_copied_side_by_side_too_and_a_damaged_one_keeps_no_later_one_from_the_replica(
+    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = config(tmp_path / "v", on(disk))
+    with Site(configured) as site:
+        logs = [log(site.vault, number, names.now() - (9 - number) * HOUR) for number in range(4)]
+        flip(site.vault.root / logs[1].key, 30)
+        monkeypatch.setattr("tasks.vault.replicate", lambda _, entry, to: replicate(site, entry, to))
+        monkeypatch.setattr("tasks.vault.get_run_logger", lambda: logging.getLogger("test"))
+        monkeypatch.setattr(shipping_run, "get_run_logger", lambda: logging.getLogger("test"))
+        monkeypatch.setattr(shipping_run.logs, "find_lacking", lambda _, to: logs_lacking(site, to))
+        shipment = shipping_run.Shipment()
+        gate = Gate(site, 2)
+        shipping_run._copy(SiteHandle(configured), "copy", shipment)
+        assert gate.most == 2 and shipment.copied == 3
+        assert isinstance(shipment.failures["copies to copy"], IntegrityError)
+        gate.meeting = threading.Barrier(1)
+        assert [each.file for each in logs_lacking(site, "copy")] == [logs[1].file]
+        told: list[str] = []
+        monkeypatch.setattr(Run, "refuse", lambda _, error, *, about: told.append(about) or error)
+        (error,) = shipping._copy(Run("ship", None, True, False, Terminal(quiet=True, silent=True)), site, logs_lacking)
+        assert isinstance(error, IntegrityError) and told == [f"copy lacks {logs[1].file}: "]
