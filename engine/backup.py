@@ -23,6 +23,10 @@ from engine.source import Preflight
 from engine.stores.base import Stored
 from engine.verify import VerifyReport, recent_sizes, verify_backup
 
+POINT = "point"
+"""Where a manifest's contents say what its recovery point has to hold: ``sources`` of the site, ``databases`` of its
+own source."""
+
 
 @dataclass(frozen=True)
 class BackupResult:
@@ -75,12 +79,14 @@ def capture(
     Raises:
         LockHeld: Another run works on this database. DiskFull: no room. And what the source raises.
     """
+    own = source is None
     source = source or site.any_source(target.source)
     progress = stopping.heeding(progress, f"backup of {target}")
     stopping.check(f"backup of {target}")
     with contextlib.nullcontext() if locked else locks(site, target):
         site.vault.check()
         found = source.preflight(target.database)
+        point = {POINT: _point_of(site, target, source)} if own and recovery_point else {}
         with site.vault.begin(
             source=target.source,
             kind=source.kind,
@@ -94,11 +100,18 @@ def capture(
             facts = source.capture(target.database, writer, progress)
             told = dict.fromkeys((*found.warnings, *facts.warnings))
             warnings = [each for each in told if each not in facts.incomplete]
-            contents = {**facts.contents, **(about or {})}
+            contents = {**facts.contents, **point, **(about or {})}
             entry, manifest = writer.publish(replace(facts, warnings=warnings, contents=contents))
         if keep is not None:
             keep_until(site.vault, entry, manifest.taken_at + keep)
         return entry, manifest
+
+
+def _point_of(site: Site, target: Target, source: Source) -> dict[str, list[str]]:
+    """What the recovery point of a backup has to hold to be whole: the site's sources, and the databases that the
+    server holds now where the site names none. Says so also in a run of one database alone."""
+    named = site.config.source(target.source).databases
+    return {"sources": [each.name for each in site.config.sources()], "databases": named or source.databases()}
 
 
 def verify(site: Site, entry: Entry, *, progress: Progress = silent, new: bool = False) -> VerifyReport:

@@ -28,6 +28,7 @@ from engine.volumes.plan import engine_of
 
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _KEPT = "nothing was changed"
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
     notes += [
         f"{target}: {note_of(piece.entry, piece.frozen)}" for target, piece in point.pieces.items() if piece.frozen
     ]
+    notes += point.doubts + _passed(point, request)
+    left += _unnamed(point, request)
     notes += _moments(site, request, point)
     living = list(_living(site, point, state))
     return SitePlan(site.name, request, point, steps, state, living, notes, left)
@@ -224,6 +227,23 @@ def _steps(site: Site, point: Point, request: SiteRequest) -> tuple[list[Step], 
         said = f"ask {', '.join(each.shown for each in site.config.health)}"
         steps.append(Step("health", said, Stage.HEALTH, health.check_all))
     return sorted(steps, key=lambda step: step.stage), left
+
+
+def _passed(point: Point, request: SiteRequest) -> list[str]:
+    """Newer recovery points that were not taken; of those not asked for, none."""
+    if request.recovery_point or not point.passed:
+        return []
+    more = f"; and {len(point.passed) - _NAMED} more" if len(point.passed) > _NAMED else ""
+    return [f"newer recovery points are not complete and were passed over: {'; '.join(point.passed[:_NAMED])}{more}"]
+
+
+def _unnamed(point: Point, request: SiteRequest) -> list[str]:
+    if request.only or not point.unnamed:
+        return []
+    return [
+        "the recovery point holds what this site file does not name, and it is not restored: "
+        f"{', '.join(point.unnamed)} (the site file of that time: backups recover-site-file --at {names.iso(point.at)})"
+    ]
 
 
 def _call(restore: Any, piece: Piece, work: Any) -> Any:
