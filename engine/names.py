@@ -173,8 +173,11 @@ def both_zones(moment: datetime) -> str:
     return f"{utc:%Y-%m-%d %H:%M:%S} UTC ({local:%Y-%m-%d %H:%M:%S %Z})"
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, shown: str = "") -> datetime:
     """A moment written by a person, with its zone, as UTC.
+
+    Args:
+        shown: What was written, where ``text`` adds to it.
 
     Raises:
         ConfigError: It is no time, or it has no zone.
@@ -184,7 +187,7 @@ def parse_moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(cleaned.removesuffix(" UTC") + ("+00:00" if cleaned.endswith(" UTC") else ""))
     except ValueError:
-        raise ConfigError(f"{text!r} is not a time.", remedy=example) from None
+        raise ConfigError(f"{(shown or text)!r} is not a time.", remedy=example) from None
     if moment.tzinfo is None:
         raise ConfigError(f"The time {text!r} has no zone.", remedy=example)
     return moment.astimezone(UTC)

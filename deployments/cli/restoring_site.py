@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli import recovering
+from deployments.cli import exits, recovering
 from deployments.cli.options import Location, split
 from deployments.cli.recovering import Addressing, BucketName, Endpoint, Prefix, Region, SiteName
 from deployments.cli.run import Outcome, Run, command
@@ -18,6 +18,9 @@ from deployments.cli.terminal import moment
 if TYPE_CHECKING:
     from engine.restore_site.plan import SitePlan, SiteRequest
     from engine.site import Site
+
+_FAILED = dict.fromkeys((exits.USAGE, exits.REFUSED), exits.FAILED)
+"""A step that was refused ends a restore that has changed something: codes that say nothing was begun do not fit."""
 
 
 def register(app: typer.Typer) -> None:
@@ -112,7 +115,8 @@ def restore_site(
     for number, line in enumerate(report.lines(config, plan, result)):
         run.out.say(line, style="bold green" if result.finished and number == 0 else "")
     errors = [run.refuse(error, about=f"{key}: ") for key, error in result.failures.items()]
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **report.facts(config, plan, result)}, errors=errors)
+    code = _FAILED.get(exits.of(errors[0]), exits.OK) if errors else exits.OK
+    return Outcome({"dry_run": False, "plan": plan.as_dict(), **report.facts(config, plan, result)}, code, errors)
 
 
 @contextmanager

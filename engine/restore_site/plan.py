@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.site import Site, open_source
 from engine.volumes.plan import engine_of
 
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_TO_ITS_END = timedelta(hours=23, minutes=59, seconds=59)
 _KEPT = "nothing was changed"
 _NAMED = 3
 
@@ -197,7 +198,7 @@ def begun_by(request: SiteRequest, notes: list[str]) -> datetime | None:
         return None
     if request.at:
         if _DAY.match(request.at):
-            day = names.parse_moment(f"{request.at}T23:59:59Z")
+            day = names.parse_moment(f"{request.at}T00:00:00Z", shown=request.at) + _TO_ITS_END
             notes.append(f"the day {request.at} is taken to end at {names.both_zones(day)}")
             return day
         return names.parse_moment(request.at)

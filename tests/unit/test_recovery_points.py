@@ -10,9 +10,9 @@ import pytest
 
 from engine import names
 from engine.config import SiteConfig
-from engine.errors import RestoreRefused
+from engine.errors import ConfigError, RestoreRefused
 from engine.manifest import Server
-from engine.restore_site.plan import SiteRequest, make_plan
+from engine.restore_site.plan import SiteRequest, begun_by, make_plan
 from engine.restore_site.points import expected_of, search
 from engine.site import Site
 from engine.source import Facts
@@ -108,3 +108,9 @@ def test_what_a_recovery_point_holds_and_the_site_file_does_not_name_is_told(sit
     body["vault"]["keys"] = {"keys": {"main": KEY}}
     with Site(SiteConfig.model_validate(body)) as named:
         assert search(named, expected_of(named)).unnamed == ["mysql/users", "www"]
+
+
+def test_a_day_that_is_none_is_quoted_as_it_was_typed() -> None:
+    with pytest.raises(ConfigError, match=r"^'2026-02-30' is not a time"):
+        begun_by(SiteRequest(at="2026-02-30"), [])
+    assert begun_by(SiteRequest(at="2026-02-28"), []) == datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
