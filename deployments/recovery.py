@@ -108,14 +108,16 @@ class Recovered:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def recover(place: Bucket, passphrase: str, *, site: str = "", before: datetime | None = None) -> Recovered:
-    """Find the newest site file in a bucket, and open it.
+def recover(
+    place: Bucket, passphrase: str, *, site: str = "", before: datetime | None = None, point: str = ""
+) -> Recovered:
+    """Find the newest site file in a bucket, or that of a recovery point, and open it. See ``sealed.choose``.
 
     Raises:
         UnknownName: There is none. WrongKey, IntegrityError. And what the store raises.
     """
     store = S3Store(place.config)
-    found = sealed.choose(sealed.listed(store, place.prefix), site, before, store.describe())
+    found = sealed.choose(sealed.listed(store, place.prefix), site, before, store.describe(), point)
     data = store.get(found.key)
     key_id = sealed.key_id_of(data)
     text = sealed.open_sealed(data, KeyRing({key_id: passphrase}, key_id), found)

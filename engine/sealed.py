@@ -140,8 +140,11 @@ def listed(store: Store, prefix: str = "", site: str = "") -> Iterator[Sealed]:
                 yield Sealed(at, found["site"], found["point"], info.key)
 
 
-def choose(found: Iterable[Sealed], site: str = "", before: datetime | None = None, place: str = "") -> Sealed:
-    """The newest, or the newest of recovery points that began by then.
+def choose(
+    found: Iterable[Sealed], site: str = "", before: datetime | None = None, place: str = "", point: str = ""
+) -> Sealed:
+    """The newest, or the newest of recovery points that began by then; or the one that counts for a recovery point:
+    its own, else the newest from before it (of hourly runs not each has one), else the oldest.
 
     Raises:
         UnknownName: There is none; or several sites' are there, and none was named.
@@ -160,6 +163,8 @@ def choose(found: Iterable[Sealed], site: str = "", before: datetime | None = No
         raise UnknownName(
             f"{place} has the backups of several sites: {', '.join(sites)}.", remedy="say which one: --site NAME"
         )
+    if point:
+        return _of_point([each for each in every if each.site == (site or sites[0])], point)
     wanted = [each for each in every if each.site == (site or sites[0]) and (before is None or each.at <= before)]
     if not wanted:
         first = min(each for each in every if each.site == (site or sites[0]))
@@ -168,6 +173,13 @@ def choose(found: Iterable[Sealed], site: str = "", before: datetime | None = No
             remedy=f"the oldest is of {names.both_zones(first.at)}",
         )
     return wanted[-1]
+
+
+def _of_point(every: list[Sealed], point: str) -> Sealed:
+    own = next((each for each in every if each.point == point), None)
+    at = _moment(point[:15])
+    before = [each for each in every if at is None or each.at <= at]
+    return own or (before[-1] if before else every[0])
 
 
 def key_id_of(data: bytes) -> str:

@@ -79,12 +79,16 @@ def recover_site_file(
     return Outcome({**told, "file": str(path), "key": found.found.key, "names": needed, "unset": unset})
 
 
-def find(run: Run, place: Bucket, site: str, before: datetime | None) -> Recovered:
-    """The newest site file in a bucket, opened. Raises UnknownName, WrongKey, ConfigError."""
+def find(run: Run, place: Bucket, site: str, before: datetime | None, point: str = "") -> Recovered:
+    """The newest site file in a bucket, or that of a recovery point, opened.
+
+    Raises:
+        UnknownName, WrongKey, ConfigError.
+    """
     from deployments import recovery
 
     run.out.tell(f"looking for a sealed site file in {place.config.bucket}")
-    return recovery.recover(place, recovery.passphrase_of(os.environ), site=site, before=before)
+    return recovery.recover(place, recovery.passphrase_of(os.environ), site=site, before=before, point=point)
 
 
 def write(found: Recovered, out: Path | None, *, beside: bool = False) -> Path:

@@ -16,6 +16,8 @@ from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import moment
 
 if TYPE_CHECKING:
+    from deployments.recovery import Bucket, Recovered
+    from engine.config import SiteConfig
     from engine.restore_site.plan import SitePlan, SiteRequest
     from engine.site import Site
 
@@ -124,6 +126,7 @@ def _site(run: Run, request: SiteRequest, name: str, where: dict[str, str]) -> I
     """The site of a site file, where one was named; else the one that stands in the bucket."""
     from deployments import recovery, site_file
     from engine.restore_site.plan import begun_by
+    from engine.restore_site.state import unfinished
     from engine.site import Site
 
     in_bucket = where["bucket"] or os.environ.get("BACKUPS_BUCKET")
@@ -132,16 +135,30 @@ def _site(run: Run, request: SiteRequest, name: str, where: dict[str, str]) -> I
             yield site
         return
     place = recovery.Bucket.of(os.environ, **where)
-    found = recovering.find(run, place, name, begun_by(request, []))
+    found = recovering.find(run, place, name, begun_by(request, []), request.recovery_point)
+    config = _resolved(run, place, found)
+    begun = "" if request.anew else unfinished(config)
+    if begun and begun != request.recovery_point:
+        own = recovering.find(run, place, found.found.site, None, begun)
+        if own.found != found.found:
+            run.out.say(f"A restore of recovery point {begun} is not finished: the site file of that one is used.")
+            config = _resolved(run, place, own)
+    with Site(config) as site:
+        yield site
+
+
+def _resolved(run: Run, place: Bucket, found: Recovered) -> SiteConfig:
+    """A site file from the bucket, written here and filled in."""
+    from deployments import recovery
+
     path = recovering.write(found, None, beside=True)
     run.out.say(f"The site file of {found.found.site}, sealed {moment(found.found.at)}, is in {path}.")
     config = recovery.resolve(found, place, recovery.passphrase_of(os.environ), os.environ, path)
-    for name_, source in sorted(found.sources.items()):
-        run.out.say(f"{name_} is not set here; it is taken from {source}.")
+    for name, source in sorted(found.sources.items()):
+        run.out.say(f"{name} is not set here; it is taken from {source}.")
     for note in found.notes:
         run.warn(note)
-    with Site(config) as site:
-        yield site
+    return config
 
 
 def _ask(run: Run, plan: SitePlan) -> str:

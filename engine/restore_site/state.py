@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import names
+from engine.config import SiteConfig
 from engine.errors import ConfigError
 from engine.stores.local_errors import speaking_of
+from engine.vault import Vault
 
 FILE = "restore-site.json"
 _FINISHED = "restore-site-{}.json"
@@ -128,3 +130,13 @@ class State:
             finally:
                 with contextlib.suppress(OSError):
                     fresh.unlink()
+
+
+def unfinished(config: SiteConfig) -> str:
+    """The recovery point of the restore of a site that was begun here and is not finished; empty where there is none.
+
+    Raises:
+        ConfigError: What it left is damaged.
+    """
+    state = State.open(Vault(config).state)
+    return state.point if state is not None else ""
