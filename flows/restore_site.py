@@ -103,12 +103,12 @@ def _restore(site: str, request: SiteRequest, confirm: str, dry_run: bool) -> St
         markdown=tasks.result_text(handle.config, plan, result),
         description=f"What the last restore of the machine {site} did, and what is left for a person",
     )
-    if not result.finished:
+    if not result.worked:
         text = tasks.verdict(result)
         get_run_logger().error(text)
         return Failed(message=text)
     return Completed(
-        message=f"The machine {site} is back as of {plan.point.id}: {plural(len(result.done), 'step')} in "
+        message=f"{tasks.headline(plan, result)} as of {plan.point.id}: {plural(len(result.done), 'step')} in "
         f"{duration(result.seconds)}; what is left for a person is in the artifact {site}-restore-site"
     )
 

@@ -49,6 +49,11 @@ def approval_text(plan: SitePlan) -> str:
     return "\n".join([head, "", *_marked(plan.lines()), "", f"To approve, type: `{plan.confirmation}`"])
 
 
+def headline(plan: SitePlan, result: SiteResult) -> str:
+    """What it came to, in one sentence."""
+    return report.headline(plan, result)
+
+
 def result_text(config: SiteConfig, plan: SitePlan, result: SiteResult) -> str:
     """What came back, and what is left."""
     told = report.lines(config, plan, result)

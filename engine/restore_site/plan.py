@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from engine.images.source import engine_for
 from engine.processes.place import PROJECT, docker_client
 from engine.restore_site import containers, databases, health
 from engine.restore_site.kinds import KINDS, SERVERS
-from engine.restore_site.points import Piece, Point, expected_of, search
+from engine.restore_site.points import Expected, Piece, Point, expected_of, search
 from engine.restore_site.state import State
 from engine.restore_site.work import Stage, Step
 from engine.scratch.boxed import engine_errors
@@ -62,6 +62,7 @@ class SitePlan:
         state: The restore that this one goes on with; None where it begins.
         living: What of the machine is there and in use already, in words.
         left: What no step does, and a person has to.
+        later: Steps of the restore that it goes on with, but were not asked for now.
     """
 
     site: str
@@ -72,6 +73,7 @@ class SitePlan:
     living: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    later: list[Step] = field(default_factory=list)
 
     @property
     def confirmation(self) -> str:
@@ -80,6 +82,16 @@ class SitePlan:
 
     def is_done(self, step: Step) -> bool:
         return self.state is not None and self.state.done(step.key) is not None
+
+    @property
+    def selection(self) -> str:
+        """Which part of the machine it is, in words; empty where it is all of it."""
+        return _selection(self.request)
+
+    @property
+    def put_off(self) -> str:
+        """The steps that are not done and were not asked for now."""
+        return ", ".join(each.key for each in self.later if not self.is_done(each))
 
     def lines(self) -> list[str]:
         """The plan in sentences, for a terminal or an approval."""
@@ -99,6 +111,8 @@ class SitePlan:
             f"  {number}. {step.title}{' (done)' if self.is_done(step) else ''}"
             for number, step in enumerate(self.steps, 1)
         ]
+        if self.later:
+            lines.append(f"Not now, though the restore is not finished without: {self.put_off}.")
         if self.living:
             lines.append("THIS MACHINE IS IN USE. There is already:")
             lines += [f"  {each}" for each in self.living]
@@ -119,6 +133,7 @@ class SitePlan:
             "confirm": self.confirmation,
             "notes": self.notes,
             "left": self.left,
+            "later": [each.key for each in self.later if not self.is_done(each)],
         }
 
 
@@ -127,20 +142,32 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
 
     Raises:
         RestoreRefused: No recovery point is complete; or an earlier restore of another one is not finished.
+        ConfigError: Nothing is left to restore.
         UnknownName, ConfigError: See ``points.search`` and ``points.expected_of``; a time that is none.
         Unreachable: No Docker engine answers, and one is needed. WrongKey, and what the stores raise.
     """
     notes: list[str] = []
     state = None if request.anew else State.open(site.vault.state)
+    asked = request.only
     if state is not None:
         request = _resumed(state, request)
     expected = expected_of(site, request.only, request.without)
     before = begun_by(request, notes)
+    if not expected:
+        raise _nothing(request)
     point = search(
         site, expected, wanted=request.recovery_point, before=before, location=request.location,
         without=request.without,
     )  # fmt: skip
     steps, left = _steps(site, point, request)
+    later: list[Step] = []
+    if asked != request.only and asked:
+        every, request = steps, replace(request, only=asked)
+        point = _part(point, expected_of(site, asked, request.without))
+        steps, left = _steps(site, point, request)
+        later = [each for each in every if each.key not in {step.key for step in steps}]
+    if not steps:
+        raise _nothing(request, left)
     notes += [
         f"{target}: {note_of(piece.entry, piece.frozen)}" for target, piece in point.pieces.items() if piece.frozen
     ]
@@ -148,7 +175,32 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
     left += _unnamed(point, request)
     notes += _moments(site, request, point)
     living = list(_living(site, point, state))
-    return SitePlan(site.name, request, point, steps, state, living, notes, left)
+    return SitePlan(site.name, request, point, steps, state, living, notes, left, later)
+
+
+def _part(point: Point, wanted: Expected) -> Point:
+    """A recovery point with only what is wanted of it."""
+    pieces = {
+        target: piece
+        for target, piece in point.pieces.items()
+        if target.source in wanted and (not wanted[target.source] or target.database in wanted[target.source])
+    }
+    return replace(point, pieces=pieces)
+
+
+def _nothing(request: SiteRequest, left: Iterable[str] = ()) -> ConfigError:
+    said = _selection(request)
+    return ConfigError(
+        f"There is nothing to restore{f' ({said})' if said else ''}{''.join(f'; {each}' for each in left)}.",
+        kept=_KEPT,
+        remedy="see what --only and --without leave; what is not part of a restore that is not finished: --anew",
+    )
+
+
+def _selection(request: SiteRequest) -> str:
+    """What was chosen, in words; empty where it is all."""
+    told = {"only": request.only, "without": request.without}
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names)
 
 
 def check_confirmation(plan: SitePlan, confirm: str) -> bool:
@@ -187,7 +239,7 @@ def _resumed(state: State, request: SiteRequest) -> SiteRequest:
         )
     location = request.location if request.location != "auto" else was.location
     without = tuple(dict.fromkeys((*was.without, *request.without)))
-    return replace(was, recovery_point=state.point, location=location, without=without, only=request.only or was.only)
+    return replace(was, recovery_point=state.point, location=location, without=without)
 
 
 def begun_by(request: SiteRequest, notes: list[str]) -> datetime | None:

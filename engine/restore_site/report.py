@@ -14,10 +14,7 @@ from engine.restore_site.run import SiteResult
 
 def lines(config: SiteConfig, plan: SitePlan, result: SiteResult) -> list[str]:
     """The report in sentences."""
-    told = [
-        f"The machine {plan.site} is back" if result.finished else f"The machine {plan.site} is NOT wholly back yet",
-    ]
-    told[0] += f": recovery point {plan.point.id}, {names.both_zones(plan.point.at)}."
+    told = [f"{headline(plan, result)}: recovery point {plan.point.id}, {names.both_zones(plan.point.at)}."]
     for step in plan.steps:
         if step.key in result.done:
             told.append(f"  {step.key}: {result.done[step.key].said}")
@@ -33,9 +30,24 @@ def lines(config: SiteConfig, plan: SitePlan, result: SiteResult) -> list[str]:
     return told + [f"  - {each}" for each in left(config, plan, result)]
 
 
+def headline(plan: SitePlan, result: SiteResult) -> str:
+    """What it came to: never that the machine is back where it was a part of it."""
+    if not result.worked:
+        return f"The machine {plan.site} is NOT wholly back yet"
+    if result.later:
+        return f"What was asked for is done ({plan.selection}), the machine {plan.site} is NOT wholly back yet"
+    if plan.selection:
+        return f"The chosen part of the machine {plan.site} is back ({plan.selection})"
+    return f"The machine {plan.site} is back"
+
+
 def left(config: SiteConfig, plan: SitePlan, result: SiteResult) -> list[str]:
     """What nobody does but a person."""
     found = [each for done in result.done.values() for each in done.left] + list(plan.left)
+    if result.later:
+        found.insert(0, f"the restore is not finished: run it again without --only for {', '.join(result.later)}")
+    if plan.request.without:
+        found.append(f"what was left out is not restored: {', '.join(plan.request.without)}")
     hosts = sorted({host for each in config.health if (host := urlsplit(each.url).hostname or "") and _is_public(host)})
     found.append(f"DNS: have {', '.join(hosts) or 'the names of this machine'} lead here")
     if not any("certificate" in each for each in found):
@@ -55,6 +67,7 @@ def facts(config: SiteConfig, plan: SitePlan, result: SiteResult) -> dict[str, A
         "taken_at": names.iso(plan.point.at),
         "steps": [_step(step.key, step.title, plan, result) for step in plan.steps],
         "left": left(config, plan, result),
+        "later": result.later,
         "state": str(result.state) if result.state else None,
         "seconds": round(result.seconds, 3),
     }

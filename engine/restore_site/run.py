@@ -30,18 +30,26 @@ class SiteResult:
     Attributes:
         done: What each step came to, in their order, those of earlier runs too.
         failures: What did not work; the steps after these were not begun.
+        later: Steps of the restore that were not asked for this time and are still to be done, by their keys.
         state: The file that says all this; of a finished restore it has another name.
     """
 
     done: dict[str, Done] = field(default_factory=dict)
     failures: dict[str, BackupError] = field(default_factory=dict)
     skipped: list[Step] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
     state: Path | None = None
     seconds: float = 0.0
 
     @property
-    def finished(self) -> bool:
+    def worked(self) -> bool:
+        """Was all done that was asked for?"""
         return not self.failures and not self.skipped
+
+    @property
+    def finished(self) -> bool:
+        """... and nothing is left of the restore?"""
+        return self.worked and not self.later
 
 
 class MachineRestore:
@@ -122,6 +130,7 @@ class MachineRestore:
     def _finish(self) -> SiteResult:
         """What came of it. When all is done, the next restore begins anew."""
         self.result.seconds = time.monotonic() - self._begun
+        self.result.later = [each.key for each in self.plan.later if self.work.state.done(each.key) is None]
         if self.result.finished:
             self.result.state = self.work.state.close()
         return self.result

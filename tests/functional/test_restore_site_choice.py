@@ -18,6 +18,7 @@ from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.functional
+STATE = "restore-site.json"
 Backups = Callable[..., dict[str, Any]]
 _TEXT = """\
 site: bench
@@ -95,6 +96,59 @@ def test_a_recovery_point_comes_back_by_the_site_file_of_its_own_time(
     # and the newest point by the newest, which has a source that the older one did not know
     plan = backups(*asked, "--dry-run", "--recovery-point", points[1])["plan"]
     assert [each["key"] for each in plan["steps"]] == ["etc/etc", "later/later"]
+
+
+def _states(root: Path) -> list[str]:
+    return sorted(each.name for each in (root / "vault/.backup-flows/bench").glob("restore-site*"))
+
+
+def test_a_part_is_never_told_as_the_machine_and_does_not_end_a_restore_of_all(
+    tmp_path: Path, backups: Backups, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(_machine(tmp_path, "aa", "bb", "cc"))
+
+    def restore(*arguments: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert run(["restore-site", *arguments, "--confirm", "bench", "-f", file]) == code
+        return capsys.readouterr().out
+
+    backups("backup", "-f", file)
+    for nothing in (("--only", "aa", "--without", "aa"), ("--without", "aa", "--without", "bb", "--without", "cc")):
+        refused = backups("restore-site", *nothing, "--confirm", "bench", "-f", file, code=2)["error"]["message"]
+        assert refused.startswith("There is nothing to restore (") and "without aa" in refused
+    assert _states(tmp_path) == []
+    told = restore("--only", "aa")
+    assert told.splitlines()[-1] and "The chosen part of the machine bench is back (only aa)" in told
+    (finished,) = _states(tmp_path)
+    for each in ("aa", "bb", "cc"):
+        shutil.rmtree(tmp_path / f"of-{each}")
+    (tmp_path / "of-bb").write_text("in the way")
+    assert "The machine bench is NOT wholly back yet" in restore(code=1), "aa is done: not as if nothing was changed"
+    # the part that was done already does not end it, nor does any other
+    part = backups("restore-site", "--only", "aa", "--confirm", "bench", "-f", file)
+    assert (part["finished"], part["later"], part["plan"]["later"]) == (False, ["bb/bb"], ["bb/bb"])
+    told = restore("--only", "aa")
+    assert "What was asked for is done (only aa), the machine bench is NOT wholly back yet" in told
+    assert "run it again without --only for bb/bb" in told and _states(tmp_path) == sorted([finished, STATE])
+    (tmp_path / "of-bb").unlink()
+    assert "\nThe machine bench is back: " in "\n" + restore() and (tmp_path / "of-bb/f").read_text() == "bb"
+    assert STATE not in _states(tmp_path)
+
+
+def test_what_a_restore_of_a_part_does_not_hold_is_refused_and_what_is_left_out_is_told(
+    tmp_path: Path, backups: Backups
+) -> None:
+    file = str(_machine(tmp_path, "aa", "bb"))
+    backups("backup", "-f", file)
+    shutil.rmtree(tmp_path / "of-aa")
+    (tmp_path / "of-aa").write_text("in the way")
+    backups("restore-site", "--only", "aa", "--confirm", "bench", "-f", file, code=1)
+    asked = ("restore-site", "--confirm", "bench", "-f", file)
+    assert "There is nothing to restore (only bb)" in backups(*asked, "--only", "bb", code=2)["error"]["message"]
+    assert _states(tmp_path) == [STATE]
+    (tmp_path / "of-aa").unlink()
+    left = backups(*asked, "--anew", "--without", "bb")["left"]
+    assert "what was left out is not restored: bb" in left and (tmp_path / "of-aa/f").exists()
 
 
 def test_the_site_file_of_a_recovery_point_is_its_own_or_the_one_before_or_the_oldest() -> None:
