@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from engine import names
-from engine.buckets import record
+from engine.buckets import record, unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.record import Record
@@ -52,7 +52,8 @@ class BucketRequest:
         under: Put before every key, such as ``restored/``.
         prefix: Only objects whose keys begin so.
         objects: Only these keys.
-        settings: Set versioning, CORS and policy as they were, too. Done anyway where a lost bucket is made again.
+        settings: Set versioning, CORS and policy as they were, too. Done anyway where a lost bucket is made again, and
+            where a restore that made it broke off before they were set.
         safety_backup: Before objects are overwritten, take a snapshot of the bucket they are in.
     """
 
@@ -165,10 +166,10 @@ def make_plan(site: Site, request: BucketRequest, *, progress: Progress = silent
     _, copies = first_whole(copies, lambda *copy: next(selected(site, copy, BucketRequest()), None), notes)
     counted = _survey(site, copies[0], request, there, makes, progress)
     manifest = copies[0][1]
-    own = makes and into == bucket
+    own = into == bucket and (makes or unset.is_waiting(site.vault, there))
     wanted = request.settings or own
     if not wanted and any(manifest.contents.get(each) for each in ("versioning", "policy", "cors")):
-        notes.append("the bucket had versioning, a policy or CORS rules; they are set with --settings only")
+        notes.append("the bucket had versioning, a policy or CORS rules; only restore-bucket --settings sets them")
     if manifest.incomplete:
         notes.append(f"the snapshot lacks {len(manifest.incomplete)}: {'; '.join(manifest.incomplete[:5])}")
     return BucketPlan(

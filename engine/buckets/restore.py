@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from engine import names
 from engine.backup import capture, locks, verify
+from engine.buckets import unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.plan import BucketPlan, destination, selected, untouched_before
@@ -134,6 +135,8 @@ class BucketRestore:
             IntegrityError: A content is damaged in every place.
         """
         if self.plan.makes and not self.there.exists():
+            if self.plan.settings:
+                unset.remember(self.site.vault, self.there)
             self.there.create()
         waiting: deque[Future[None]] = deque()
         step = f"restore into {self.plan.into}"
@@ -183,6 +186,7 @@ class BucketRestore:
             for end in ('"', "/"):
                 policy = policy.replace(old + end, f"arn:aws:s3:::{bucket}{end}")
             self._set("policy", lambda: client.put_bucket_policy(Bucket=bucket, Policy=policy))
+        unset.forget(self.site.vault, self.there)
 
     def compare(self) -> int:
         """Look at what stands there now; how many objects were found.

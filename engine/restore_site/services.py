@@ -42,7 +42,22 @@ def restore_bucket(work: Work, piece: Piece) -> Done:
     if result.safety:
         notes.append(f"what was overwritten is in the snapshot {result.safety.file}")
     said = f"bucket {result.where}: {result.written:,} objects written, {result.same:,} stood there as they were"
-    return Done(said, {"objects": result.written + result.same, "bytes": plan.bytes}, notes)
+    left = [] if plan.settings else _set_otherwise(config, piece)
+    return Done(said, {"objects": result.written + result.same, "bytes": plan.bytes}, notes, left)
+
+
+def _set_otherwise(config: BucketsConfig, piece: Piece) -> list[str]:
+    """What a bucket that stood there already has otherwise than the backup: that is left alone, and told."""
+    bucket, manifest = piece.target.database, piece.manifest
+    now = Endpoint.of(config, bucket).settings().as_dict()
+    other = [name for name in now if manifest.contents.get(name) and now[name] != manifest.contents[name]]
+    if not other:
+        return []
+    return [
+        f"bucket {bucket} stood there already, set up otherwise than in the backup ({', '.join(other)}); to set that: "
+        f"backups restore-bucket --source {config.name} --bucket {bucket} --backup {manifest.file} --into {bucket} "
+        "--settings"
+    ]
 
 
 def restore_n8n(work: Work, piece: Piece) -> Done:
