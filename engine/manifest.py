@@ -114,6 +114,12 @@ class Manifest(BaseModel):
         return sum(part.size for part in self.files)
 
     @property
+    def key_ids(self) -> set[str]:
+        """Every key that a restore needs: those of its own files, and of what these lean on (a bucket's contents)."""
+        leant_on = self.contents.get("keys", ()) if self.dump_format == "bucket" else ()
+        return {part.cipher.key_id for part in self.files} | {str(each) for each in leant_on}
+
+    @property
     def total_rows(self) -> int:
         return sum(self.rows.values())
 

@@ -92,10 +92,12 @@ def list_(run: Run) -> Outcome:
         use, since = found.by_key.get(key_id, Use()), date_in(key_id)
         state = "current" if key_id == ring.current else "kept" if key_id in ring.ids else "NOT IN THE RING"
         needed = f"{use.count:,} backups, {size(use.bytes)}" if use.count else "nothing"
+        if use.leaning:
+            needed += f", and objects of {use.leaning:,} snapshots of buckets"
         rows.append([key_id, state, f"{since:%Y-%m-%d}" if since else "", needed, ", ".join(sorted(use.locations))])
         facts.append(
             {"id": key_id, "state": state, "since": f"{since:%Y-%m-%d}" if since else None, "backups": use.count,
-             "bytes": use.bytes, "locations": sorted(use.locations)}
+             "bytes": use.bytes, "leaning": use.leaning, "locations": sorted(use.locations)}
         )  # fmt: skip
     run.out.table(["key", "is", "made", "opens", "in"], rows)
     if warning:

@@ -10,6 +10,7 @@ list names is removed by a prune (``engine.buckets.sweeping``).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -25,10 +26,10 @@ from uuid import uuid4
 from engine import names
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.record import Content
-from engine.codec import KeyRing, check_stored, decrypt, unpack
+from engine.codec import KeyRing, check_stored, decrypt, peek, unpack
 from engine.codec.encode import Encoded
 from engine.codec.shared import EXTENSION, SharedSalt
-from engine.errors import IntegrityError
+from engine.errors import IntegrityError, NotFound, WrongKey
 from engine.manifest import Cipher, StoredFile
 from engine.spool import verified_chunks
 from engine.stores.base import Store
@@ -38,6 +39,10 @@ SMALL = 1024 * 1024
 BAD = ".bad"
 """Ends the key of a note that a content's bytes were found damaged."""
 _INCOMING = "incoming"
+_TRIES = 3
+_HEAD = 48
+"""Bytes: magic, salt, and the first two blocks of what is the same in every content."""
+GZIP = b"\x1f\x8b\x08"
 _NAME = re.compile(r"^[0-9a-f]{64}(?:-[0-9a-f]{8})?$")
 WARM_BELOW = 128 * 1024
 """Cold classes bill at least this many bytes for each object."""
@@ -71,6 +76,8 @@ class Contents:
         self.prefix = prefix
         self.keys = keys
         self._spools = spools
+        self._tried: dict[str, int] = {}
+        self._opened: set[str] = set()
 
     def key(self, name: str) -> str:
         return f"{self.prefix}{name[:2]}/{name}.{EXTENSION}"
@@ -115,6 +122,19 @@ class Contents:
             return
         with closing(verified_chunks(self.store, key, part, self._spools)) as stored:
             yield from self._plain(stored, part, sha256)
+
+    def opens(self, content: Content) -> bool:
+        """Has the ring the key that wrote a content? Of each key the beginning of one content is decrypted, or of some
+        where the first are damaged; nothing else is proven. Raises what the store raises."""
+        key_id = content.key_id
+        if key_id not in self._opened and self._tried.get(key_id, 0) < _TRIES:
+            self._tried[key_id] = self._tried.get(key_id, 0) + 1
+            with contextlib.suppress(WrongKey, NotFound):
+                head = b"".join(self.store.read(self.key(content.stored), 0, _HEAD))
+                cipher = Cipher(key_id=key_id, iterations=content.iterations)
+                if len(head) == _HEAD and peek(head, cipher, self.keys).startswith(GZIP):
+                    self._opened.add(key_id)
+        return key_id in self._opened
 
     def prove(self, content: Content, sha256: str, size: int) -> None:
         """Read a stored content to its end. Raises as ``read``."""

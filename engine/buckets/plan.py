@@ -170,6 +170,9 @@ def make_plan(site: Site, request: BucketRequest, *, progress: Progress = silent
     wanted = request.settings or own
     if not wanted and any(manifest.contents.get(each) for each in ("versioning", "policy", "cors")):
         notes.append("the bucket had versioning, a policy or CORS rules; only restore-bucket --settings sets them")
+    lacking = sorted(manifest.key_ids.difference(site.vault.keys.ids))
+    if lacking:
+        notes.append(f"the ring lacks {', '.join(lacking)}: what that wrote cannot be restored until it is put back")
     if manifest.incomplete:
         notes.append(f"the snapshot lacks {len(manifest.incomplete)}: {'; '.join(manifest.incomplete[:5])}")
     return BucketPlan(

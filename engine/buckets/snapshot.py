@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint, Listed
 from engine.buckets.fetch import Fetcher, Unread
-from engine.buckets.record import Record, header, record_of
+from engine.buckets.record import Content, Record, header, record_of
 from engine.codec.threads import ahead
 from engine.errors import BackupError
 from engine.progress import Progress
@@ -37,15 +37,17 @@ class Basis:
         objects: Lines of the last list, by key.
         contents: The contents that may be leant on, by name.
         present: States of all contents that stand in the vault, by name.
+        opens: Whether the ring has the key that wrote a content.
     """
 
     objects: DiskMap = field(default_factory=DiskMap)
     contents: DiskMap = field(default_factory=DiskMap)
     present: DiskMap = field(default_factory=DiskMap)
     file: str = ""
+    opens: Callable[[Content], bool] = lambda content: True
 
     def take(self, lines: Iterable[bytes], what: str) -> None:
-        """Take in the last list: only objects whose content stands in the vault unharmed."""
+        """Take in the last list: only objects whose content stands in the vault unharmed, and opens with the ring."""
         self.objects.update(self._usable(lines, what))
 
     def _usable(self, lines: Iterable[bytes], what: str) -> Iterator[tuple[str, str]]:
@@ -53,7 +55,7 @@ class Basis:
         for line in lines:
             record = record_of(line, what)
             content = record.content
-            if self.present.get(content.stored) == str(content.stored_size):
+            if self.present.get(content.stored) == str(content.stored_size) and self.opens(content):
                 # A name with a random end stands for the one without it, which is not to be used.
                 batch.append((content.stored[:64], content.text()))
                 yield record.key, line.decode()

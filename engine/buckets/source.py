@@ -74,7 +74,7 @@ class BucketsSource:
         endpoint = self.endpoint(database)
         settings = endpoint.settings()
         contents = self._vault.contents(LOCAL, self.name, database)
-        with contextlib.closing(Basis()) as basis:
+        with contextlib.closing(Basis(opens=contents.opens)) as basis:
             basis.present.update((each.name, each.state) for each in contents.listing())
             notes = self._last(database, contents, basis)
             keeper = Keeper(contents, basis.contents, basis.present, self._vault.iterations)

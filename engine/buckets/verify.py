@@ -11,6 +11,7 @@ from engine.buckets.disk_map import DiskMap
 from engine.buckets.record import Record
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound
+from engine.keyring.uses import require_keys
 from engine.manifest import Manifest
 from engine.names import iso
 from engine.progress import Progress
@@ -37,9 +38,10 @@ def verify(
         What was proven, in words.
 
     Raises:
-        IntegrityError: A content is missing or damaged, with the object that has it; or the list is not what its
-            manifest says.
+        WrongKey: The ring lacks a key that some contents need, be they new or old. IntegrityError: A content is missing
+            or damaged, with the object that has it; or the list is not what its manifest says.
     """
+    require_keys(vault.keys, manifest)
     contents = vault.contents(entry.location, manifest.source, manifest.database)
     work = _Work(contents, iso(manifest.started_at.replace(microsecond=0)) if new else "", progress, entry)
     with contents.present() as present, DiskMap() as seen:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from engine import names
+from engine.buckets.record import records
 from engine.catalog import Entry
 from engine.codec import Encoder, KeyRing, decode, peek
 from engine.config import MIN_KEY_LENGTH
 from engine.errors import BackupError, ConfigError, IntegrityError, UnknownName, WrongKey, nearest
+from engine.keyring.uses import require_keys
 from engine.manifest import Manifest, StoredFile
 from engine.signed import seal, unseal
 from engine.vault import LOCAL, Vault
@@ -132,6 +135,7 @@ def _open_one(vault: Vault, copies: list[Entry]) -> Opened:
             manifest = vault.catalog(entry.location).load(entry)
             for part in manifest.files:
                 _peek(vault, entry, manifest, part)
+            _try_contents(vault, entry, manifest)
             return Opened(entry.location, entry.file, manifest.data.cipher.key_id)
         except BackupError as error:
             failed = failed or error
@@ -152,6 +156,25 @@ def _peek(vault: Vault, entry: Entry, manifest: Manifest, part: StoredFile) -> N
             f"{part.file} does not open with the key {part.cipher.key_id!r} that its manifest names.",
             remedy=f"put the key that {manifest.file} was written with into the ring as {part.cipher.key_id!r}",
         )
+
+
+def _try_contents(vault: Vault, entry: Entry, manifest: Manifest) -> None:
+    """Contents that a bucket's list names open, too, where other keys wrote them; one of each key is tried."""
+    require_keys(vault.keys, manifest)
+    wanted = manifest.key_ids - {part.cipher.key_id for part in manifest.files}
+    if not wanted:
+        return
+    contents = vault.contents(entry.location, manifest.source, manifest.database)
+    with closing(vault.read_part(entry, manifest)) as plain:
+        for each in records(plain, manifest.file):
+            if each.content.key_id in wanted and contents.opens(each.content):
+                wanted.remove(each.content.key_id)
+            if not wanted:
+                return
+    raise WrongKey(
+        f"No content that {manifest.file} names opens with the key {min(wanted)!r}, which wrote some of them.",
+        remedy=f"put the key of that time into the ring as {min(wanted)!r}, or verify what is there: backups verify",
+    )
 
 
 __all__ = ["Opened", "Proof", "prove"]

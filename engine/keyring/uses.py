@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.catalog import Entry
+from engine.codec import KeyRing
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
@@ -16,10 +17,16 @@ Known = tuple[Entry, Manifest]
 
 @dataclass
 class Use:
-    """What a key still opens: how many backups (a copy elsewhere is the same one), their stored bytes, and where."""
+    """What a key still opens: how many backups (a copy elsewhere is the same one), their stored bytes, and where.
+
+    Attributes:
+        bytes: Of files of backups; what the contents of buckets come to is not known without reading every list.
+        leaning: How many of these are lists of buckets that name contents which this key wrote.
+    """
 
     count: int = 0
     bytes: int = 0
+    leaning: int = 0
     locations: set[str] = field(default_factory=set)
 
 
@@ -44,18 +51,40 @@ def uses(vault: Vault, progress: Progress = silent) -> Uses:
     for location in vault.locations():
         try:
             for entry, manifest in manifests(vault, location, found.unreadable, progress):
-                use = found.by_key.setdefault(manifest.data.cipher.key_id, Use())
-                use.locations.add(location)
                 identity = (manifest.source, manifest.tier, entry.file)
-                if identity not in seen:
-                    seen.add(identity)
-                    use.count += 1
-                    use.bytes += manifest.stored_bytes
+                _count(found, location, manifest, is_new=identity not in seen)
+                seen.add(identity)
+                try:
+                    require_keys(vault.keys, manifest)
+                except WrongKey as error:
+                    found.unreadable[f"{location}: {entry.key}"] = error
         except BackupError as error:
             if location == LOCAL:
                 raise
             found.unseen[location] = error
     return found
+
+
+def _count(found: Uses, location: str, manifest: Manifest, *, is_new: bool) -> None:
+    for key_id in manifest.key_ids:
+        use = found.by_key.setdefault(key_id, Use())
+        use.locations.add(location)
+        if is_new:
+            use.count += 1
+            use.bytes += sum(part.size for part in manifest.files if part.cipher.key_id == key_id)
+            use.leaning += key_id in manifest.contents.get("keys", ()) and manifest.dump_format == "bucket"
+
+
+def require_keys(keys: KeyRing, manifest: Manifest) -> None:
+    """The ring has every key that a restore of this backup needs. Raises WrongKey."""
+    lacking = sorted(manifest.key_ids.difference(keys.ids))
+    if lacking:
+        ids = ", ".join(repr(each) for each in lacking)
+        raise WrongKey(
+            f"{manifest.file} names contents that were written with {ids}, which the key ring does not have.",
+            kept="nothing was changed",
+            remedy=f"put {ids} back into the ring: without it these objects cannot be restored",
+        )
 
 
 def manifests(
