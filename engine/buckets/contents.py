@@ -234,6 +234,18 @@ class Keeper:
             self._contents.store.delete(temporary)
         return read, digest, content
 
+    def keep_as(self, sha256: str, size: int, read: Callable[[], Iterable[bytes]]) -> Content:
+        """Store a content whose digest is known, if it is not there yet; only then it is read.
+
+        Args:
+            read: Gives its bytes, and raises before it ends where they are not those of the digest.
+        """
+
+        def make(name: str) -> Encoded:
+            return self._stage(self._contents.key(name), read(), warm=size < WARM_BELOW)[2]
+
+        return self._once(sha256, size, make)
+
     def _once(self, sha256: str, size: int, make: Callable[[str], Encoded]) -> Content:
         """The stored content of that digest; made by the first thread that asks, the others wait."""
         name = hmac.new(self._secret, b"content " + bytes.fromhex(sha256), hashlib.sha256).hexdigest()
@@ -298,9 +310,9 @@ class Keeper:
         self._send(self._contents.key(name), [b"".join(parts)], encoded.size)
         return encoded
 
-    def _stage(self, key: str, chunks: Iterable[bytes]) -> tuple[int, str, Encoded]:
+    def _stage(self, key: str, chunks: Iterable[bytes], *, warm: bool = False) -> tuple[int, str, Encoded]:
         digest, size = hashlib.sha256(), 0
-        with self._contents.store.stage(key) as staged:
+        with self._contents.store.stage(key, warm=warm) as staged:
             encoder = self._salt.encoder(staged.write)
             for chunk in chunks:
                 digest.update(chunk)

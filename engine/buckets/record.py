@@ -18,6 +18,8 @@ from engine.errors import IntegrityError
 DUMP_FORMAT = "bucket"
 EXTENSION = "jsonl"
 FORMAT = 1
+REWRITTEN = "rewritten_at"
+"""Of a list that was encrypted anew: since when its contents were (ISO 8601, UTC), as a fact of its manifest."""
 _LONGEST_LINE = 1 << 20
 _STORED = re.compile(rb'"stored":"([0-9a-f]{64}(?:-[0-9a-f]{8})?)"')
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from engine.buckets import record
 from engine.buckets.contents import Contents
 from engine.buckets.disk_map import DiskMap
-from engine.buckets.record import Record
+from engine.buckets.record import REWRITTEN, Record
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound
 from engine.keyring.uses import require_keys
@@ -31,8 +31,9 @@ def verify(
 
     Args:
         chunks: The list's plain bytes.
-        new: Read only the contents that this snapshot stored first; of the others see that they are there in their
-            sizes. They were read when they were new, and are all read when ``new`` is False.
+        new: Read only the contents that this snapshot (or its being encrypted anew) stored first; of the others see
+            that they are there in their sizes. They were read when they were new, and are all read when ``new`` is
+            False.
 
     Returns:
         What was proven, in words.
@@ -43,7 +44,8 @@ def verify(
     """
     require_keys(vault.keys, manifest)
     contents = vault.contents(entry.location, manifest.source, manifest.database)
-    work = _Work(contents, iso(manifest.started_at.replace(microsecond=0)) if new else "", progress, entry)
+    begun = manifest.contents.get(REWRITTEN) or iso(manifest.started_at.replace(microsecond=0))
+    work = _Work(contents, str(begun) if new else "", progress, entry)
     with contents.present() as present, DiskMap() as seen:
         objects = size = 0
         batch: list[Record] = []

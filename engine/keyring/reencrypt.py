@@ -6,15 +6,19 @@ replica that has the old one. Only then the old one is marked as superseded, pla
 expired and removes it a day later, so that no restore loses its file. Killed at any step, the next run goes on from
 what it finds: half a backup does not list, and a whole one is taken up.
 
-Logs are left as they are: they go by their age.
+With a bucket's list go the contents that it names (``engine.buckets.anew``): one that only leans on contents of an
+older key is written anew, too. Logs are left as they are: they go by their age.
 """
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine import backup, marks, names
+from engine.buckets.anew import Anew
+from engine.buckets.record import DUMP_FORMAT
 from engine.catalog import Entry
 from engine.codec import Encoder
 from engine.copying import renamed
@@ -95,12 +99,14 @@ def re_encrypt(
     with site.vault.re_encrypting():
         todo = _todo(site.vault, report, progress)
         taken = 0
+        buckets: set[tuple[str, str]] = set()
         while todo and len(report.done) + len(report.failed) < count:
             old = todo[0]
-            if most_bytes and taken and taken + old.manifest.stored_bytes > most_bytes:
+            size = _bytes(old, buckets)
+            if most_bytes and taken and taken + size > most_bytes:
                 break
             todo.pop(0)
-            taken += old.manifest.stored_bytes
+            taken += size
             try:
                 report.done.append(_replace(site, old, progress))
             except DiskFull:
@@ -113,7 +119,18 @@ def re_encrypt(
 
 
 def _sum(todo: list[_Old]) -> tuple[int, int]:
-    return len(todo), sum(each.manifest.stored_bytes for each in todo)
+    buckets: set[tuple[str, str]] = set()
+    return len(todo), sum(_bytes(each, buckets) for each in todo)
+
+
+def _bytes(old: _Old, buckets: set[tuple[str, str]]) -> int:
+    """What there is to do at most. The contents of a bucket count with the first of its lists, others share them."""
+    manifest, bucket = old.manifest, (old.manifest.source, old.manifest.database)
+    size = manifest.stored_bytes
+    if manifest.dump_format == DUMP_FORMAT and bucket not in buckets:
+        buckets.add(bucket)
+        size += int(manifest.contents["bytes"])
+    return size
 
 
 def _todo(vault: Vault, report: Report, progress: Progress) -> list[_Old]:
@@ -133,7 +150,7 @@ def _todo(vault: Vault, report: Report, progress: Progress) -> list[_Old]:
             origin = manifest.origin
             if entry.name.log:
                 continue
-            if manifest.data.cipher.key_id != vault.keys.current:
+            if manifest.key_ids != {vault.keys.current}:
                 if entry.key not in over:
                     old = found.setdefault((manifest.source, manifest.tier, manifest.file), _Old(manifest))
                     old.places[location] = entry
@@ -165,7 +182,7 @@ def _replace(site: Site, old: _Old, progress: Progress) -> Replaced:
         home = next(name for name in vault.locations() if name in {**old.places, **old.new})
         entry, manifest = old.new[home] if home in old.new else _written(vault, old, home, progress)
         if claims_of(vault, entry).claim != "good":
-            backup.verify(site, entry, progress=progress)
+            backup.verify(site, entry, progress=progress, new=True)
         if home in old.places:
             _carry_words(vault, old.places[home], entry)
         for location in old.places:
@@ -192,10 +209,13 @@ def _written(vault: Vault, old: _Old, home: str, progress: Progress) -> Known:
     target = Entry(home, key, names.parse_file(name.file) or name, source, tier, 0)
     try:
         with contextlib.ExitStack() as staged_parts:
+            anew = _anew(vault, home, old.manifest, staged_parts, progress)
             parts = [
-                _encoded(vault, old, home, part, target, store, staged_parts, progress) for part in old.manifest.files
+                _encoded(vault, old, home, part, target, store, staged_parts, anew, progress)
+                for part in old.manifest.files
             ]
-            manifest = _described(old.manifest, name.file, [part for _, part in parts])
+            facts = anew.facts if anew is not None else old.manifest.contents
+            manifest = _described(old.manifest, name.file, [part for _, part in parts], facts)
             begin_publishing(journal, home, key, [(target.beside(part.file), part) for _, part in parts])
             for staged, part in reversed(parts):  # companions, then data
                 _commit(staged, part)
@@ -234,7 +254,7 @@ def _is_taken(vault: Vault, location: str, manifest: Manifest, name: BackupName)
 
 def _encoded(
     vault: Vault, old: _Old, home: str, part: StoredFile, target: Entry, store: Store,
-    staged_parts: contextlib.ExitStack, progress: Progress,
+    staged_parts: contextlib.ExitStack, anew: Anew | None, progress: Progress,
 ) -> tuple[StagedWrite, StoredFile]:  # fmt: skip
     """One part, opened with its own key (every byte checked before) and written with the current one; staged."""
     file = renamed(part.file, old.manifest.file, target.file)
@@ -245,11 +265,14 @@ def _encoded(
         iterations=vault.settings.iterations,
     )  # fmt: skip
     staged_parts.callback(encoder.abort)
-    with contextlib.closing(vault.read_part(old.places[home], old.manifest, part.role, progress)) as plain:
-        for chunk in plain:
+    with (
+        contextlib.closing(vault.read_part(old.places[home], old.manifest, part.role, progress)) as plain,
+        contextlib.closing(anew.lines(plain) if anew is not None else plain) as chunks,
+    ):
+        for chunk in chunks:
             encoder.write(chunk)
     encoded = encoder.finish()
-    if part.plain_size >= 0 and encoded.plain_size != part.plain_size:
+    if anew is None and part.plain_size >= 0 and encoded.plain_size != part.plain_size:
         raise IntegrityError(f"{part.file} has {encoded.plain_size} bytes, its manifest says {part.plain_size}.")
     return staged, encoder.stored(encoded, file=file, role=part.role)
 
@@ -260,9 +283,17 @@ def _commit(staged: StagedWrite, part: StoredFile) -> None:
         raise IntegrityError(f"{part.file}: the store holds other bytes than were written to it.")
 
 
-def _described(old: Manifest, file: str, parts: list[StoredFile]) -> Manifest:
+def _anew(vault: Vault, home: str, old: Manifest, held: contextlib.ExitStack, progress: Progress) -> Anew | None:
+    """Of a bucket's list, what writes its contents anew, too; nothing else fills or sweeps these meanwhile."""
+    if old.dump_format != DUMP_FORMAT:
+        return None
+    held.enter_context(vault.filling(home, old.source, old.database))
+    return Anew(vault, home, old, progress)
+
+
+def _described(old: Manifest, file: str, parts: list[StoredFile], contents: dict[str, Any]) -> Manifest:
     origin = Origin(file=old.file, tier=old.tier, taken_at=old.taken_at, key_id=old.data.cipher.key_id)
-    return old.model_copy(update={"file": file, "files": parts, "origin": origin})
+    return old.model_copy(update={"file": file, "files": parts, "origin": origin, "contents": contents})
 
 
 __all__ = ["AT_ONCE", "Replaced", "Report", "re_encrypt"]
