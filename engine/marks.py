@@ -106,7 +106,8 @@ Spot = tuple[Store, Layout, Entry]
 
 
 def carry(source: Spot, target: Spot, keys: KeyRing, kinds: Sequence[Sequence[str]]) -> None:
-    """Write the latest word of each group of kinds at a copy's place, too; it says whence it came.
+    """Write the latest word of each group of kinds at a copy's place, too; it says whence it came. What is known there
+    already, or was overruled by a later word, is not said again.
 
     Raises:
         IntegrityError: A mark of the original is damaged or forged. And what the stores raise.
@@ -116,11 +117,17 @@ def carry(source: Spot, target: Spot, keys: KeyRing, kinds: Sequence[Sequence[st
     if not any(mark.kind in wanted for mark in named(store, layout, entry.key)):
         return
     words = read(store, layout, keys, entry)
+    known = list(named(target[0], target[1], target[2].key))
     for group in kinds:
         last = next((word for word in reversed(words) if word["kind"] in group), None)
-        if last is not None:
+        if last is not None and not _is_known(last, group, known):
             facts = {**last["facts"], "origin": store.name}
             add(target[0], target[1], keys, target[2], last["kind"], facts, datetime.fromisoformat(last["at"]))
+
+
+def _is_known(word: Mapping[str, Any], group: Sequence[str], known: Sequence[Named]) -> bool:
+    at = datetime.fromisoformat(word["at"]).replace(microsecond=0)  # as names tell it
+    return any(each.at > at or (each.at == at and each.kind == word["kind"]) for each in known if each.kind in group)
 
 
 def remove(store: Store, layout: Layout, key: str) -> None:

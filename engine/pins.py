@@ -10,7 +10,7 @@ from engine import marks, names
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfigError
 from engine.manifest import Manifest
-from engine.prune.contents import KEEP, PINNED, UNPINNED, UNTIL, claims_of
+from engine.prune.contents import KEEP, PINNED, SUPERSEDED, UNPINNED, UNTIL, claims_of
 from engine.retention.policy import MANUAL, parse
 from engine.vault import Vault
 
@@ -71,12 +71,17 @@ def unpin(vault: Vault, entry: Entry, manifest: Manifest, *, reason: str = "") -
 
 
 def everywhere(vault: Vault, entry: Entry, manifest: Manifest, say: Callable[[Entry], bool]) -> list[Said]:
-    """Say something of a backup at every place that has it; ``say`` tells whether anything changed."""
+    """Say something of a backup at every place that has it; ``say`` tells whether anything changed. What it was
+    encrypted anew as hears of it too, and so does what it was made from: one backup until the older is gone."""
     done = []
     for location in vault.locations():
         try:
             there = entry if location == entry.location else standing(vault, location, entry, manifest)
-            done.append(Said(location, say(there)) if there is not None else Said(location, there=False))
+            if there is None:
+                done.append(Said(location, there=False))
+                continue
+            changed = [say(each) for each in (there, *kin(vault, there, manifest))]
+            done.append(Said(location, any(changed)))
         except BackupError as error:
             done.append(Said(location, error=error))
     return done
@@ -88,6 +93,41 @@ def standing(vault: Vault, location: str, entry: Entry, manifest: Manifest) -> E
     if vault.store(location).stat(key + names.MANIFEST_SUFFIX) is None:
         return None
     return Entry(location, key, entry.name, manifest.source, manifest.tier, manifest.data.size)
+
+
+def _standing_as(vault: Vault, location: str, file: str, like: Manifest) -> Entry | None:
+    """A backup of the same database and tier by its file's name."""
+    name = names.parse_file(file)
+    if name is None:
+        return None
+    key = vault.layout(location).key(like.source, like.tier, name.taken_at, file)
+    if vault.store(location).stat(key + names.MANIFEST_SUFFIX) is None:
+        return None
+    found = vault.store(location).stat(key)
+    return Entry(location, key, name, like.source, like.tier, found.size if found else 0)
+
+
+def kin(vault: Vault, entry: Entry, manifest: Manifest) -> list[Entry]:
+    """What a backup was encrypted anew as, and what it was encrypted anew from, where it stands itself; however often.
+
+    Raises:
+        IntegrityError: A mark or a manifest of one does not hold. And what the store raises.
+    """
+    found = []
+    older = manifest
+    while older.origin is not None and older.origin.key_id:
+        before = _standing_as(vault, entry.location, older.origin.file, manifest)
+        if before is None:
+            break
+        found.append(before)
+        older = vault.catalog(entry.location).load(before)
+    newer: Entry | None = entry
+    while newer is not None and claims_of(vault, newer).superseded:
+        by = [str(mark["facts"].get("by")) for mark in vault.marks(newer) if mark["kind"] == SUPERSEDED]
+        newer = _standing_as(vault, entry.location, by[-1], manifest) if by else None
+        if newer is not None:
+            found.append(newer)
+    return found
 
 
 def say(vault: Vault, entry: Entry, kind: str, facts: Mapping[str, object], after: datetime | None = None) -> None:
@@ -107,4 +147,4 @@ def _say(vault: Vault, entry: Entry, kind: str, reason: str) -> bool:
     return True
 
 
-__all__ = ["Said", "everywhere", "keep_until", "parse_keep", "pin", "say", "standing", "unpin"]
+__all__ = ["Said", "everywhere", "keep_until", "kin", "parse_keep", "pin", "say", "standing", "unpin"]

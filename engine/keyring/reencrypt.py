@@ -27,6 +27,7 @@ from engine.journal import Journal
 from engine.keyring.uses import Known, manifests
 from engine.manifest import Manifest, Origin, StoredFile, sign
 from engine.names import BackupName
+from engine.pins import standing
 from engine.progress import Progress, silent
 from engine.prune.contents import CARRIED, EXPIRED, SUPERSEDED, all_claims, claims_of
 from engine.site import Site
@@ -192,6 +193,9 @@ def _replace(site: Site, old: _Old, progress: Progress) -> Replaced:
             store, layout = vault.store(location), vault.layout(location)
             facts = {"by": manifest.file, "key": manifest.data.cipher.key_id}
             marks.add(store, layout, vault.keys, there, SUPERSEDED, facts)
+            new = standing(vault, location, entry, manifest)
+            if new is not None:
+                _carry_words(vault, there, new)  # what was said meanwhile was said of the old one alone
     return Replaced(old.manifest.file, manifest.file, list(old.places), manifest.stored_bytes)
 
 

@@ -127,7 +127,7 @@ def judge(
 
     now = now.astimezone(UTC)  # in a zone with summer time, a day less is not 24 hours less
     every = list(items)
-    replaced = {each.key: file for each in every if each.superseded and (file := evidence.replaced(each))}
+    replaced = _replaced(every, evidence)
     items = [each for each in every if each.key not in replaced]
     unclear, images, series, logs = _by_what_decides(items)
     kept = {item.key: "its manifest cannot be read, so nobody can tell what it is" for item in unclear}
@@ -156,6 +156,33 @@ def judge(
     return [
         Decision(item, item.key in kept, kept.get(item.key) or gone[item.key], item.key in replaced) for item in every
     ]
+
+
+def _replaced(items: list[Item], evidence: Evidence) -> dict[str, str]:
+    """Keys of what was encrypted anew, and as which file: without those of which a person said what nobody said of the
+    new one. Words go along; one that did not, such as a pin set by an older release, must not be lost."""
+    known = {(each.source, each.tier, each.file): each for each in items}
+    found = {}
+    for item in items:
+        file = evidence.replaced(item) if item.superseded else ""
+        if file and _is_kept_by_word(item, known.get((item.source, item.tier, file)), evidence):
+            file = ""
+        if file:
+            found[item.key] = file
+    return found
+
+
+def _is_kept_by_word(item: Item, new: Item | None, evidence: Evidence) -> bool:
+    """Does a person's word keep it that does not keep what it was encrypted anew as?"""
+    if item.pinned and not (new and new.pinned):
+        return True
+    if item.tier == PRE_DEPLOYMENT and not item.released and (new is None or new.released):
+        return True
+    if not item.limited:
+        return False
+    until = evidence.keep_until(item)
+    after = evidence.keep_until(new) if new and new.limited else None
+    return until is None or after is None or after < until
 
 
 Groups = dict[tuple[str, str], list[Item]]
