@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from engine import names
 from engine.logs import LogFile
 from engine.recovery.window import Anchor
-from engine.retention.policy import PRE_DEPLOYMENT, Policy, Rule
+from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy, Rule
 
 Claim = Literal["good", "broken", "unproven"]
 
@@ -246,12 +246,17 @@ def _by_policy(item: Item, rule: Rule, now: datetime, counted: int, evidence: Ev
     """Why the policy keeps it; empty when it does not."""
     if item.pinned:
         return "pinned by a person"
+    if item.limited:
+        until = evidence.keep_until(item)
+        if until is None:
+            return "until when it is to be kept was said, and cannot be read"
+        if now <= until:
+            return f"to be kept until {names.iso(until)}, as whoever made it said"
+        if item.tier == MANUAL:
+            return ""  # that was its last day, whatever the rule
     if item.tier == PRE_DEPLOYMENT and rule.forever:
         return ""  # kept by not being released
     if rule.forever:
-        until = evidence.keep_until(item) if item.limited else None
-        if until is not None:
-            return f"to be kept until {names.iso(until)}, as whoever made it said" if now <= until else ""
         return f"{item.tier} backups are never removed by themselves"
     if rule.age is not None and now - item.taken_at <= rule.age:
         return f"{item.tier} backups are kept for {rule.text}"
@@ -272,7 +277,7 @@ def _by_release(item: Item, evidence: Evidence, newest: bool) -> tuple[str, bool
 def _past(item: Item, rule: Rule, now: datetime) -> str:
     if item.tier == PRE_DEPLOYMENT:
         return "released: a newer deployment succeeded"
-    if rule.forever:
+    if item.limited and item.tier == MANUAL:
         return f"{_age(now, item.taken_at)} old; whoever made it said for how long it was to be kept"
     return f"{_age(now, item.taken_at)} old; {item.tier} backups are kept for {rule.text}"
 

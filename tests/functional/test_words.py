@@ -13,7 +13,7 @@ from engine.catalog import Entry
 from engine.keyring.reencrypt import re_encrypt
 from engine.pins import pin, unpin
 from engine.prune import prune
-from engine.prune.contents import claims_of
+from engine.prune.contents import KEEP, claims_of
 from engine.site import Site
 from engine.snapshots import DEPLOY, Deploy, snapshots, state_of
 from engine.source import Facts
@@ -126,3 +126,19 @@ def test_a_deployment_that_failed_after_its_snapshot_was_encrypted_anew_keeps_it
             "v1": "failed", "v2": "released",
         }  # fmt: skip
         assert {key_of(site.vault, entry) for each in found.values() for entry, _ in each.parts} == {"k20260301"}
+
+
+def test_a_day_that_was_given_with_a_manual_backup_stands_above_the_sites_rule_both_ways(tmp_path: Path) -> None:
+    configured = config(tmp_path)
+    configured.vault.retention = {"manual": "30d"}
+    with Site(configured) as site:
+        vault = site.vault
+        long, short, plain = (made(vault, names.now() - age * DAY, tier="manual") for age in (40, 5, 41))
+        pins.keep_until(vault, long, long.name.taken_at + 365 * DAY)
+        pins.keep_until(vault, short, short.name.taken_at + DAY)
+        last = made(vault, names.now() - HOUR)
+        assert claims_of(vault, long).limited and KEEP == "keep-until"
+        pruned(site)
+        assert standing(site) == sorted([long.file, last.file]), plain.file
+        pruned(site, 326 * DAY)
+        assert standing(site) == [last.file]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,12 +69,15 @@ def test_what_was_encrypted_anew_goes_only_where_no_word_that_was_said_of_it_get
     books.freed = {each.key for each in (old, new) if each.released}
     books.until = {each.key: moment for each, moment in zip((old, new), until, strict=True) if moment}
     books.anew = {old.key: new.file}
-    made = decided([old, new], books)
+    made = decided([old, new], books, manual="30d")
     stays = [each for each in (old, new) if made[each.key].keep]
     if any(pinned):
         assert any(each.pinned for each in stays)
     if snapshot and not all(released):
         assert any(not each.released for each in stays)
+    asked = [moment for moment in until if moment and moment >= NOW]
+    if asked:
+        assert any(books.until.get(each.key) == max(asked) for each in stays)
     if not pinned[0] and not until[0] and not (snapshot and not released[0]):
         assert made[old.key].reason == f"encrypted anew as {new.file}" and made[old.key].replaced
 
@@ -83,3 +87,26 @@ def test_a_pin_that_went_along_lets_the_older_file_go() -> None:
     new = anew(old)
     made = decided([old, new], Words(anew={old.key: new.file}))
     assert made[new.key].reason == "pinned by a person" and not made[old.key].keep
+
+
+@pytest.mark.parametrize("tier", ["hourly", "daily", "weekly", "monthly", "manual", "safety", "recovered"])
+@pytest.mark.parametrize("rule", ["", "10d", "forever"])
+def test_a_day_that_a_person_gave_lengthens_any_rule_and_is_the_last_of_a_manual_backup(tier: str, rule: str) -> None:
+    rules = {tier: rule} if rule else {}
+    for age in (5 * DAY, 40 * DAY):
+        for left in (-DAY, timedelta(0), DAY):
+            item = backup(tier, age, limited=True)
+            without = decided([replace(item, limited=False)], Words(), **rules)[item.key].keep
+            made = decided([item], Words(until={item.key: NOW + left}), **rules)[item.key]
+            if left >= timedelta(0):
+                assert made.keep
+                assert made.reason == f"to be kept until {(NOW + left):%Y-%m-%dT%H:%M:%SZ}, as whoever made it said"
+            elif tier == "manual":
+                assert not made.keep and "whoever made it said for how long" in made.reason
+            else:
+                assert made.keep == without
+
+
+def test_a_day_that_was_given_and_cannot_be_read_lets_nothing_go() -> None:
+    item = backup("manual", OLD_AGE, limited=True)
+    assert decided([item], Words(), manual="30d")[item.key].keep
