@@ -5,6 +5,7 @@ They get the labels that compose gave them: a later ``docker compose up`` knows 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import docker.errors
@@ -31,23 +32,32 @@ def make_network(client: Any, network: dict[str, Any], record: Record) -> list[s
     return []
 
 
-def make_volume(client: Any, volume: dict[str, Any]) -> bool:
-    """An empty volume as it was labelled; False where there is one of its name."""
-    name = str(volume["Name"])
-    with engine_errors(f"Making volume {name!r}"):
+def has_volume(client: Any, name: str) -> bool:
+    """Is there a volume of that name?"""
+    with engine_errors(f"Looking for volume {name!r}"):
         try:
             client.volumes.get(name)
-            return False
         except docker.errors.NotFound:
-            client.volumes.create(
-                name, driver=str(volume.get("Driver") or "local"), driver_opts=volume.get("Options") or {},
-                labels=volume.get("Labels") or {},
-            )  # fmt: skip
-            return True
+            return False
+        return True
 
 
-def make_container(client: Any, wanted: Container, record: Record) -> Any:
+def make_volume(client: Any, volume: dict[str, Any]) -> None:
+    """An empty volume as it was labelled; the one of its name where there is one."""
+    name = str(volume["Name"])
+    with engine_errors(f"Making volume {name!r}"):
+        client.volumes.create(
+            name, driver=str(volume.get("Driver") or "local"), driver_opts=volume.get("Options") or {},
+            labels=volume.get("Labels") or {},
+        )  # fmt: skip
+
+
+def make_container(client: Any, wanted: Container, record: Record, filled: Collection[str] = ()) -> Any:
     """The container, not started; the one of its name where there is one.
+
+    Args:
+        filled: Volumes that hold what they are to hold. One of these that is empty stays empty: the engine fills any
+            other empty one from the image, and gives it owner and mode of the directory there.
 
     Raises:
         ToolFailed: The engine refuses it. UnknownName: its image is not there. Unreachable.
@@ -62,7 +72,7 @@ def make_container(client: Any, wanted: Container, record: Record) -> Any:
         first = mode if mode in joined else joined[0] if joined else ""
         body = {
             **_config(wanted),
-            "HostConfig": _host(wanted, record),
+            "HostConfig": _host(wanted, record, filled),
             "NetworkingConfig": {"EndpointsConfig": {first: _endpoint(wanted, first)} if first else {}},
         }
         made = client.api.create_container_from_config(body, wanted.name)
@@ -96,16 +106,52 @@ def _config(wanted: Container) -> dict[str, Any]:
     return config
 
 
-def _host(wanted: Container, record: Record) -> dict[str, Any]:
-    """Of what names another container by its id, the name."""
+def _host(wanted: Container, record: Record, filled: Collection[str]) -> dict[str, Any]:
+    """Of what names another container by its id, the name; volumes as ``make_container`` says, those too that the
+    engine had named itself: they would be new ones else."""
     names = {each.id: each.name for each in record.containers}
     host = dict(wanted.host)
     for key in ("NetworkMode", "PidMode", "IpcMode"):
         kind, colon, identity = str(host.get(key) or "").partition(":")
         if kind == "container" and colon:
             host[key] = f"container:{names.get(identity, identity)}"
+    host["Binds"], host["Mounts"] = binds(wanted, record, filled), mounts(wanted, filled)
     host["VolumesFrom"] = [names.get(each.split(":")[0], each) for each in host.get("VolumesFrom") or []] or None
     return host
+
+
+def binds(wanted: Container, record: Record, filled: Collection[str]) -> list[str]:
+    """What is bound into it, as the engine is told: directories of the host, and volumes."""
+    found, inside = [], set()
+    for each in wanted.host.get("Binds") or []:
+        source, _, rest = str(each).partition(":")
+        place, _, options = rest.partition(":")
+        inside.add(place)
+        found.append(_not_copied(source, place, options.split(",") if options else [], filled))
+    inside |= {str(each.get("Target")) for each in wanted.host.get("Mounts") or []}
+    others = {str(each).partition(":")[0] for each in wanted.host.get("VolumesFrom") or []}
+    inside |= {place for each in record.containers if {each.id, each.name} & others for place in each.volumes}
+    unnamed = ((name, place) for place, name in sorted(wanted.volumes.items()) if place not in inside)
+    return found + [_not_copied(name, place, [], filled) for name, place in unnamed]
+
+
+def _not_copied(source: str, place: str, options: list[str], filled: Collection[str]) -> str:
+    if source in filled and "nocopy" not in options:
+        options = [*options, "nocopy"]
+    return ":".join([source, place, *([",".join(options)] if options else [])])
+
+
+def mounts(wanted: Container, filled: Collection[str]) -> list[dict[str, Any]] | None:
+    """What is mounted into it in the engine's newer way."""
+    found = []
+    for each in wanted.host.get("Mounts") or []:
+        if each.get("Type") == "volume":
+            source = each.get("Source") or wanted.volumes.get(str(each.get("Target")))
+            kept = each.get("VolumeOptions") or {}
+            options = {**kept, "NoCopy": bool(kept.get("NoCopy") or source in filled)}
+            each = {**each, **({"Source": source} if source else {}), "VolumeOptions": options}
+        found.append(each)
+    return found or None
 
 
 def _aliases(wanted: Container, network: str) -> list[str]:

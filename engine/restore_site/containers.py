@@ -61,16 +61,13 @@ def make(work: Work, source: str) -> Done:
     record, client = work.record(source), work.client(source)
     for network in record.networks:
         recreate.make_network(client, network, record)
-    empty = []
-    for volume in record.volumes:
-        if recreate.make_volume(client, volume):
-            work.state.made(f"volume {volume['Name']}")
-            empty.append(str(volume["Name"]))
+    empty = _make_volumes(work, client, record)
+    filled = {str(each["Name"]) for each in record.volumes} - set(empty)
     failed = []
     work.state.made(*(f"container {each.name}" for each in record.containers))
     for wanted in record.containers:
         try:
-            recreate.make_container(client, wanted, record)
+            recreate.make_container(client, wanted, record, filled)
         except BackupError as error:
             failed.append(f"{wanted.name} ({error.message})")
     if failed:
@@ -87,6 +84,19 @@ def make(work: Work, source: str) -> Done:
             "filled by restoring its databases)"
         )
     return Done(f"{_count(len(record.containers), 'container')} made as they were", counts, left=left)
+
+
+def _make_volumes(work: Work, client: Any, record: Record) -> list[str]:
+    """Volumes that are not there, made empty; their names, those of an earlier try too."""
+    empty: list[str] = list((work.state.begun(work.key) or {}).get("empty", ()))
+    for volume in record.volumes:
+        name = str(volume["Name"])
+        if not recreate.has_volume(client, name):
+            empty = [*dict.fromkeys((*empty, name))]
+            work.state.made(f"volume {name}")
+            work.state.record(work.key, empty=empty)
+            recreate.make_volume(client, volume)
+    return empty
 
 
 def start_all(work: Work, source: str) -> Done:

@@ -1,0 +1,122 @@
+"""Containers of a machine made anew on a real engine with what they had: volumes, and directories of the host."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import names
+from engine.backup import backup_one
+from engine.restore_site.plan import SiteRequest, make_plan
+from engine.restore_site.run import SiteResult, run
+from engine.site import Site
+from tests.functional.test_images import _site
+from tests.functional.volume_machine import OBEYS, Box
+from tests.servers.docker import DockerEngine
+
+IMAGE = """\
+FROM backup-flows/busybox:1
+RUN mkdir /data /more /anon /unsaved && for each in data more anon unsaved; do echo image > /$each/of-image; done
+RUN chown 5:6 /unsaved && chmod 0711 /unsaved
+VOLUME /anon
+"""
+
+
+@pytest.fixture
+def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
+    dockerd.load("busybox")
+    with Box(dockerd, tmp_path) as made:
+        tag = f"{made.project}/app:1"
+        made.client.images.build(fileobj=io.BytesIO(IMAGE.encode()), tag=tag, rm=True)
+        try:
+            yield made
+        finally:
+            made.__exit__()
+            for each in made.client.containers.list(all=True, filters={"name": made.project}):
+                each.remove(force=True, v=True)
+            made.client.images.remove(tag, force=True)
+
+
+def _run(box: Box, service: str = "app", **more: Any) -> Any:
+    labels = {"com.docker.compose.project": box.project, "com.docker.compose.service": service}
+    return box.client.containers.run(
+        f"{box.project}/app:1", OBEYS, name=f"{box.project}-{service}-1", labels=labels, detach=True, **more
+    )
+
+
+def _open(box: Box, *volumes: str, **more: Any) -> Site:
+    with _site(box) as images:
+        body = images.config.model_dump() | {"volumes": {**box.document, "volumes": list(volumes)}, **more}
+        body["vault"]["keys"] = {"current": "main", "keys": {"main": images.config.vault.keys.keys["main"]}}
+        return Site(type(images.config).model_validate(body))
+
+
+def _back_up(site: Site) -> list[str]:
+    """One run; its warnings."""
+    point = names.recovery_point()
+    made = [backup_one(site, each, tier="daily", recovery_point=point) for each in site.targets()]
+    return [warning for each in made for warning in each.manifest.warnings]
+
+
+def _restore(site: Site) -> SiteResult:
+    result = run(site, make_plan(site, SiteRequest()), approved=True)
+    assert result.finished, [each.message for each in result.failures.values()]
+    return result
+
+
+def _facts(path: Path) -> tuple[str, int, int, list[str]]:
+    status = os.stat(path)
+    mode = oct(stat.S_IMODE(status.st_mode))
+    return mode, status.st_uid, status.st_gid, sorted(each.name for each in path.iterdir())
+
+
+def _inside(box: Box, container: Any) -> dict[str, tuple[str, tuple[str, int, int, list[str]]]]:
+    """By place inside the volume there, and what it is."""
+    container.reload()
+    return {
+        str(at["Destination"]): (str(at["Name"]), _facts(Path(at["Source"])))
+        for at in container.attrs["Mounts"] if at["Type"] == "volume"
+    }  # fmt: skip
+
+
+def _forget(container: Any, *volumes: Any) -> None:
+    container.remove(force=True)
+    for each in volumes:
+        each.remove(force=True)
+
+
+def test_volumes_stay_as_they_were_restored_and_those_of_no_name_are_had_again(box: Box) -> None:
+    for name in ("data", "more", "unsaved"):
+        box.volume(name)
+    newer = {"Type": "volume", "Source": box.real("more"), "Target": "/more"}
+    app = _run(
+        box, volumes={box.real("data"): {"bind": "/data", "mode": "rw"}, box.real("unsaved"): {"bind": "/unsaved"}},
+        mounts=[newer],
+    )  # fmt: skip
+    for name in ("data", "more"):  # emptied, and given to somebody
+        path = box.path(box.real(name))
+        (path / "of-image").unlink()
+        os.chown(path, 1000, 1001)
+        path.chmod(0o700)
+    anonymous = _inside(box, app)["/anon"][0]
+    (box.path(anonymous) / "of the application").write_text("data")
+    with _open(box, "data", "more", anonymous) as site:
+        _back_up(site)
+        before = _inside(box, app)
+        assert before["/data"][1] == ("0o700", 1000, 1001, [])
+        every = [box.client.volumes.get(name) for name, _ in before.values()]
+        _forget(app, *every)
+        done = _restore(site)
+    again = box.client.containers.get(f"{box.project}-app-1")
+    assert again.status == "running" and _inside(box, again) == before
+    # one that is in no backup is filled from the image, as the engine does with a new one
+    assert before["/unsaved"][1] == ("0o711", 5, 6, ["of-image"])
+    assert any(f"were made empty: {box.real('unsaved')} (" in each for each in done.done["images: containers"].left)
+    box.client.containers.get(again.id).remove(force=True)
+    box.client.volumes.get(anonymous).remove(force=True)
