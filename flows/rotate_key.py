@@ -60,7 +60,7 @@ def _rotate(site: str, key: str, re_encrypt: bool, count: int, most: int, dry_ru
         report = keys.re_encrypt(handle, count, most, dry_run)
     _publish(site, before, wanted, changed, proof, report)
     text = _told(before, wanted, changed, proof, report)
-    return Failed(message=text) if report is not None and report.failed else Completed(message=text)
+    return Failed(message=text) if report is not None and report.problems else Completed(message=text)
 
 
 def _told(before: str, wanted: str, changed: bool, proof: Proof, report: Report | None) -> str:
@@ -69,7 +69,9 @@ def _told(before: str, wanted: str, changed: bool, proof: Proof, report: Report 
     text = f"{first}; {opened}"
     if report is not None:
         text += f"; {plural(len(report.done), 'backup')} re-encrypted, {report.left} left ({size(report.left_bytes)})"
-        text = "; ".join([*(f"{file}: {reason(error)}" for file, error in report.failed.items()), text])
+        if report.standing:
+            text += f"; {report.standing}"
+        text = "; ".join([*(f"{what}: {reason(error)}" for what, error in report.problems.items()), text])
     if changed:
         text += f"\nNext: write current: {wanted} below vault.keys into the site file, then: backups key escrow"
     return text
@@ -82,5 +84,5 @@ def _publish(site: str, before: str, wanted: str, changed: bool, proof: Proof, r
     if report is not None:
         lines += ["", f"Left to re-encrypt: {report.left} ({size(report.left_bytes)})", ""]
         lines += [f"- `{each.old}` is now `{each.new}` in {', '.join(each.locations)}" for each in report.done]
-        lines += [f"- `{file}` could not be done: {reason(error)}" for file, error in report.failed.items()]
+        lines += [f"- `{what}`: {reason(error)}" for what, error in report.problems.items()]
     create_markdown_artifact(key=f"{site}-keys", markdown="\n".join(lines), description=f"The last rotation on {site}")

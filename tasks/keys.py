@@ -38,9 +38,11 @@ def re_encrypt(site: SiteHandle, count: int, most_bytes: int, dry_run: bool) -> 
     log = get_run_logger()
     for each in report.done:
         log.info("%s is now %s in %s (%s)", each.old, each.new, ", ".join(each.locations), size(each.bytes))
-    for file, error in report.failed.items():
-        log.error("%s: %s", file, error)
+    for what, error in report.problems.items():
+        log.error("%s: %s", what, error)
     log.info("%s left (%s)", plural(report.left, "backup"), size(report.left_bytes))
+    if report.standing:
+        log.info("%s", report.standing)
     return report
 
 

@@ -129,7 +129,8 @@ def rotate(
 
     --re-encrypt writes anew, verifies, copies to the replicas, and only then marks the old ones as superseded;
     they are removed by the next prunes. Run it again until nothing is left; killed, the next run goes on.
-    Logs are left as they are. Exit code 3 when a backup could not be done or a place could not be asked.
+    Logs are left as they are. Exit code 3 when a backup could not be done, does not hold, or a place could not be
+    asked; those do not count for --count and --bytes.
     """
     from engine.keyring.proof import prove
 
@@ -154,7 +155,7 @@ def rotate(
     if re_encrypt:
         report = _re_encrypt(run, wanted, count, most, dry_run)
         facts["re_encryption"] = _told(report)
-        errors += [run.refuse(error, about=f"{file}: ") for file, error in report.failed.items()]
+        errors += [run.refuse(error, about=f"{what}: ") for what, error in report.problems.items()]
     return Outcome(facts, exits.PARTIAL if errors else exits.OK, errors)
 
 
@@ -177,6 +178,8 @@ def _re_encrypt(run: Run, wanted: str, count: int, most: int, dry_run: bool) -> 
     for each in report.done:
         run.out.say(f"{each.old} is now {each.new} in {', '.join(each.locations)} ({size(each.bytes)})")
     left = f"{report.left:,} left ({size(report.left_bytes)})" if report.left else "nothing is left to re-encrypt"
+    if report.standing:
+        left = f"{left}; {report.standing}" if report.left else f"nothing else is left to do; {report.standing}"
     run.out.say(f"{len(report.done):,} re-encrypted, {left}")
     return report
 
@@ -187,6 +190,9 @@ def _told(report: Report) -> dict[str, Any]:
         "left": report.left,
         "left_bytes": report.left_bytes,
         "failed": {file: exits.describe(error) for file, error in report.failed.items()},
+        "passed_over": {key: exits.describe(error) for key, error in report.passed.items()},
+        "unseen": {location: exits.describe(error) for location, error in report.unseen.items()},
+        "logs": report.logs,
     }
 
 

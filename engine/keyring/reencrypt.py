@@ -13,6 +13,7 @@ older key is written anew, too. Logs are left as they are: they go by their age.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,16 +25,17 @@ from engine.codec import Encoder
 from engine.copying import renamed
 from engine.errors import BackupError, DiskFull, IntegrityError
 from engine.journal import Journal
-from engine.keyring.uses import Known, manifests
+from engine.keyring.todo import Old, bytes_of, look, total
+from engine.keyring.uses import Known
 from engine.manifest import Manifest, Origin, StoredFile, sign
 from engine.names import BackupName
 from engine.pins import standing
 from engine.progress import Progress, silent
-from engine.prune.contents import CARRIED, EXPIRED, SUPERSEDED, all_claims, claims_of
+from engine.prune.contents import CARRIED, SUPERSEDED, claims_of
 from engine.site import Site
 from engine.stores.base import StagedWrite, Store
 from engine.sweeping import begin_publishing, withdraw
-from engine.vault import LOCAL, Vault
+from engine.vault import Vault
 
 AT_ONCE = 20
 """How many backups a run takes on, unless it is told otherwise."""
@@ -54,29 +56,35 @@ class Report:
     """What a run came to.
 
     Attributes:
-        left: How many are still to be done, and ``left_bytes`` of how many stored bytes.
+        left: How many are still to be done, those that failed among them, and ``left_bytes`` of how many bytes at most.
         failed: By file, why it could not be done.
+        passed: By place and key, what was passed over since it does not hold: a manifest that cannot be read, or whose
+            key the ring lacks; what is marked as broken.
         unseen: Places that could not be asked.
+        logs: How many logs keep an older key until they go by their age.
     """
 
     done: list[Replaced] = field(default_factory=list)
     left: int = 0
     left_bytes: int = 0
     failed: dict[str, BackupError] = field(default_factory=dict)
+    passed: dict[str, BackupError] = field(default_factory=dict)
     unseen: dict[str, BackupError] = field(default_factory=dict)
-
-
-@dataclass
-class _Old:
-    """A backup that an older key wrote, wherever it stands; and its new copies by place, from an earlier run."""
-
-    manifest: Manifest
-    places: dict[str, Entry] = field(default_factory=dict)
-    new: dict[str, Known] = field(default_factory=dict)
+    logs: int = 0
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        return self.manifest.source, self.manifest.tier, self.manifest.file
+    def problems(self) -> dict[str, BackupError]:
+        """Why older keys are still needed though a run was made, by what it is about."""
+        unseen = {f"{location} could not be asked": error for location, error in self.unseen.items()}
+        return {**self.failed, **self.passed, **unseen}
+
+    @property
+    def standing(self) -> str:
+        """What the keys of older backups are still needed for, in words, without figures of what is left."""
+        beside = [f"{len(self.failed | self.passed):,} could not be done"] if self.failed or self.passed else []
+        beside += [f"{', '.join(self.unseen)} could not be asked"] if self.unseen else []
+        beside += [f"{self.logs:,} logs keep an older key until they go by their age"] if self.logs else []
+        return "; ".join(beside)
 
 
 def re_encrypt(
@@ -94,89 +102,38 @@ def re_encrypt(
     """
     report = Report()
     if dry_run:
-        report.left, report.left_bytes = _sum(_todo(site.vault, report, progress))
+        report.left, report.left_bytes = total(_look(site.vault, report, progress))
         return report
     site.vault.check()
     with site.vault.re_encrypting():
-        todo = _todo(site.vault, report, progress)
+        todo = deque(_look(site.vault, report, progress))
+        undone: list[Old] = []
         taken = 0
         buckets: set[tuple[str, str]] = set()
-        while todo and len(report.done) + len(report.failed) < count:
-            old = todo[0]
-            size = _bytes(old, buckets)
+        while todo and len(report.done) < count:
+            size = bytes_of(todo[0], buckets)
             if most_bytes and taken and taken + size > most_bytes:
                 break
-            todo.pop(0)
-            taken += size
+            old = todo.popleft()
             try:
                 report.done.append(_replace(site, old, progress))
+                taken += size
             except DiskFull:
                 raise
-            except BackupError as error:
+            except BackupError as error:  # it does not count, else those that cannot be done would hold up the rest
                 report.failed[old.manifest.file] = error
-    report.left, report.left_bytes = _sum(todo)
-    report.left += len(report.failed)
+                undone.append(old)
+    report.left, report.left_bytes = total([*undone, *todo])
     return report
 
 
-def _sum(todo: list[_Old]) -> tuple[int, int]:
-    buckets: set[tuple[str, str]] = set()
-    return len(todo), sum(_bytes(each, buckets) for each in todo)
+def _look(vault: Vault, report: Report, progress: Progress) -> list[Old]:
+    found = look(vault, progress)
+    report.passed, report.unseen, report.logs = found.passed, found.unseen, found.logs
+    return found.olds
 
 
-def _bytes(old: _Old, buckets: set[tuple[str, str]]) -> int:
-    """What there is to do at most. The contents of a bucket count with the first of its lists, others share them."""
-    manifest, bucket = old.manifest, (old.manifest.source, old.manifest.database)
-    size = manifest.stored_bytes
-    if manifest.dump_format == DUMP_FORMAT and bucket not in buckets:
-        buckets.add(bucket)
-        size += int(manifest.contents["bytes"])
-    return size
-
-
-def _todo(vault: Vault, report: Report, progress: Progress) -> list[_Old]:
-    """What other keys than the current one wrote and nothing has superseded yet, newest first."""
-    found: dict[tuple[str, str, str], _Old] = {}
-    made: dict[tuple[str, str, str, str], list[Known]] = {}
-    for location in vault.locations():
-        try:
-            known = list(manifests(vault, location, {}, progress))
-            over = _over(vault, location)
-        except BackupError as error:
-            if location == LOCAL:
-                raise
-            report.unseen[location] = error
-            continue
-        for entry, manifest in known:
-            origin = manifest.origin
-            if entry.name.log:
-                continue
-            if manifest.key_ids != {vault.keys.current}:
-                if entry.key not in over:
-                    old = found.setdefault((manifest.source, manifest.tier, manifest.file), _Old(manifest))
-                    old.places[location] = entry
-            elif origin is not None and origin.key_id:
-                whose = (location, manifest.source, manifest.tier, origin.file)
-                made.setdefault(whose, []).append((entry, manifest))
-    for (location, *identity), copies in made.items():
-        old_one = found.get((identity[0], identity[1], identity[2]))
-        whole = [each for each in copies if each[0].key not in _broken(vault, location)]
-        if old_one is not None and whole:
-            old_one.new[location] = whole[0]
-    return sorted(found.values(), key=lambda each: each.manifest.taken_at, reverse=True)
-
-
-def _over(vault: Vault, location: str) -> set[str]:
-    """Keys of what is superseded, expired or broken by the names of its marks: not worth the work."""
-    claims = all_claims(vault, location)
-    return {key for key, said in claims.items() if said.superseded or said.expired == EXPIRED or said.claim == "broken"}
-
-
-def _broken(vault: Vault, location: str) -> set[str]:
-    return {key for key, said in all_claims(vault, location).items() if said.claim == "broken"}
-
-
-def _replace(site: Site, old: _Old, progress: Progress) -> Replaced:
+def _replace(site: Site, old: Old, progress: Progress) -> Replaced:
     """Every step of one backup, in the order that loses nothing."""
     vault = site.vault
     with vault.lock(old.manifest.source, old.manifest.database):
@@ -204,7 +161,7 @@ def _carry_words(vault: Vault, old: Entry, new: Entry) -> None:
     marks.carry((store, layout, old), (store, layout, new), vault.keys, CARRIED)
 
 
-def _written(vault: Vault, old: _Old, home: str, progress: Progress) -> Known:
+def _written(vault: Vault, old: Old, home: str, progress: Progress) -> Known:
     """The new backup, published where the old one stands; its name is free at every place that is to have it."""
     store, layout = vault.store(home), vault.layout(home)
     source, tier = old.manifest.source, old.manifest.tier
@@ -236,7 +193,7 @@ def _written(vault: Vault, old: _Old, home: str, progress: Progress) -> Known:
     return entry, vault.catalog(home).load(entry)
 
 
-def _free_name(vault: Vault, old: _Old) -> tuple[BackupName, Journal]:
+def _free_name(vault: Vault, old: Old) -> tuple[BackupName, Journal]:
     """A name that is free in every place that has the old backup, and the journal that holds it here."""
     some = next(iter(old.places.values())) if old.places else next(iter(old.new.values()))[0]
     wanted = some.name
@@ -257,7 +214,7 @@ def _is_taken(vault: Vault, location: str, manifest: Manifest, name: BackupName)
 
 
 def _encoded(
-    vault: Vault, old: _Old, home: str, part: StoredFile, target: Entry, store: Store,
+    vault: Vault, old: Old, home: str, part: StoredFile, target: Entry, store: Store,
     staged_parts: contextlib.ExitStack, anew: Anew | None, progress: Progress,
 ) -> tuple[StagedWrite, StoredFile]:  # fmt: skip
     """One part, opened with its own key (every byte checked before) and written with the current one; staged."""

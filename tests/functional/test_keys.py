@@ -170,6 +170,66 @@ def test_what_only_a_replica_has_is_written_anew_there_and_what_is_damaged_is_to
         assert_nothing_stray(site, "local")
 
 
+def test_what_is_passed_over_is_named_and_does_not_hold_up_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = "fake-lost-passphrase-of-a-test-" + "l" * 16
+    with Site(config(tmp_path / "v", keys={**BOTH, "lost": lost}, current="lost")) as site:
+        of_lost = made(site.vault, names.now() - 9 * DAY)
+    with Site(config(tmp_path / "v")) as site:
+        olds = [made(site.vault, names.now() - days * DAY) for days in range(1, 7)]
+        for damaged in olds[:2]:
+            flip(tmp_path / "v" / damaged.key, 60)
+        site.vault.mark(olds[2], "broken", reason="of a test")
+        unsigned = tmp_path / "v" / olds[3].manifest_key
+        unsigned.write_text(unsigned.read_text().replace('"tier": "daily"', '"tier": "weekly"'))
+    monkeypatch.setenv("OLD_KEY", OLD)
+    monkeypatch.setenv("NEW_KEY", NEW)
+    path = tmp_path / "shop.yaml"
+    path.write_text(SITE.format(root=tmp_path / "v").replace("current: main", "current: k20260301"))
+    again = ["key", "rotate", "-f", str(path), "--re-encrypt", "--count", "1"]
+    passed = {f"local: {each.key}" for each in (of_lost, olds[2], olds[3])}
+    for sound, left in ((olds[4], 3), (olds[5], 2), (None, 2)):
+        assert backups([*again, "--json"]) == 3
+        told = json.loads(capsys.readouterr().out)["re_encryption"]
+        assert [each["old"] for each in told["done"]] == ([sound.file] if sound else [])
+        assert (told["left"], told["left_bytes"] > 0, set(told["passed_over"])) == (left, True, passed)
+    assert set(told["failed"]) == {each.file for each in olds[:2]}
+    for each in olds[:2]:
+        (tmp_path / "v" / each.manifest_key).unlink()
+    assert backups(again) == 3
+    shown = capsys.readouterr()
+    assert "nothing is left" not in shown.out and "3 could not be done" in shown.out
+    assert f"{olds[2].file} is marked as broken in local" in " ".join(shown.err.split())
+
+
+def test_a_place_that_cannot_be_asked_is_told_of_after_re_encryption_too(tmp_path: Path) -> None:
+    """Its copies keep the old key, and nothing may say that none is left."""
+    nowhere = {
+        "name": "away", "bucket": "vault", "endpoint_url": "http://127.0.0.1:1", "region": "us-east-1",
+        "access_key": "fake-access-key", "secret_key": "fake-secret-key", "addressing": "path",
+    }  # fmt: skip
+    with Site(config(tmp_path / "v", nowhere)) as site:
+        made(site.vault, names.now() - DAY)
+    with Site(rotated(config(tmp_path / "v", nowhere))) as site:
+        report = re_encrypt(site)
+        assert (len(report.done), report.left, list(report.unseen)) == (1, 0, ["away"])
+        assert list(report.problems) == ["away could not be asked"] and report.standing == "away could not be asked"
+
+
+def test_what_was_superseded_by_a_backup_that_broke_is_encrypted_anew_again(tmp_path: Path) -> None:
+    configured = config(tmp_path)
+    with Site(configured) as site:
+        old = made(site.vault, names.now() - DAY)
+    with Site(rotated(configured)) as site:
+        (first,) = re_encrypt(site).done
+        assert re_encrypt(site).done == []
+        new = next(each for each in site.vault.catalog().entries() if each.file == first.new)
+        site.vault.mark(new, "broken", reason="of a test")
+        (second,) = re_encrypt(site).done
+        assert (second.old, second.new != first.new) == (old.file, True)
+
+
 def test_a_superseded_backup_stays_where_its_new_one_is_not_whole(tmp_path: Path) -> None:
     configured = config(tmp_path)
     with Site(configured) as site:
