@@ -13,6 +13,7 @@ from engine.backup import backup_one
 from engine.cold.move import move_all
 from engine.site import Site as Opened
 from engine.site import Target
+from tests.functional.bucket_machine import SOURCE, holds, put, source
 from tests.functional.test_cold import slow_thaws
 from tests.functional.vault_helpers import replica
 from tests.integration.installation import Installation, until
@@ -64,6 +65,35 @@ def test_a_key_is_rotated_and_a_restore_from_cold_storage_comes_back_by_itself(
     assert [each.read_text() for each in into.rglob("app.conf")] == ["colour = blue\n"]
     said = [each["message"] for each in _states(prefect, run_id) if each["name"] == "AwaitingThaw"]
     assert "3 to 5 hours (standard retrieval" in said[0]
+
+
+def test_the_restore_of_a_bucket_waits_for_its_list_and_goes_on_by_itself(
+    prefect: Installation, moto_s3: S3Server
+) -> None:
+    """No rule of ours moves a list to cold storage; one of the bucket's own may."""
+    site = prefect.site("coldlist")
+    for server in ("mysql", "postgres"):
+        del site.document[server]
+    bucket = moto_s3.new_bucket("media")
+    put(moto_s3, bucket, {"a.txt": b"good"})
+    site.document["buckets"] = source(moto_s3, bucket)
+    site.document["vault"]["replicas"] = [replica(moto_s3, "cold")]
+    site.write()
+    done = prefect.apply(site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Opened(site_file.load(site.file, {**site.env})) as opened:
+        opened.vault.replicate(backup_one(opened, Target(SOURCE, bucket), tier="daily").entry, "cold")
+        (cold,) = opened.vault.catalog("cold").entries()
+        assert opened.vault.store("cold").freeze(cold.key, "GLACIER")
+        for _ in range(6):
+            opened.vault.store("cold").stat(cold.key)
+    with slow_thaws(moto_s3, 6):
+        into = f"{bucket}-back"
+        run_id = prefect.api.start(f"restore-bucket/{site.name}", location="cold", into=into)
+        until(lambda: _names(prefect, run_id).count("AwaitingThaw") >= 1, "the run to wait for its thaw")
+        run = prefect.api.wait(run_id, timeout=480)
+    assert run.state == "COMPLETED", run.message
+    assert holds(moto_s3, into) == holds(moto_s3, bucket)
 
 
 def _states(prefect: Installation, run_id: str) -> list[dict[str, str]]:
