@@ -15,6 +15,7 @@ from engine.config import SiteConfig
 from engine.drill.run import DrillRequest, drill
 from engine.drill.verdict import PROVEN
 from engine.errors import ConfirmationNeeded, CredentialsRefused, MissingGrant, RestoreRefused, Unreachable, WrongKey
+from engine.journal import Journal
 from engine.n8n.instance import Instance
 from engine.n8n.plan import N8nRequest, make_plan
 from engine.n8n.restore import run
@@ -179,6 +180,22 @@ def _refused_before_anything_is_imported(filled: Filled, folder: Path, monkeypat
             patched.setattr(Instance, "version", lambda self: "1.9.3")
             with pytest.raises(RestoreRefused, match="is n8n 1.9.3, older than"):
                 make_plan(site, N8nRequest("n8n", into="trial"))
+
+
+def test_what_a_dead_restore_left_inactive_is_active_after_the_next_sweep(filled: Filled, tmp_path: Path) -> None:
+    """Unless it had come in, as it was to be: inactive."""
+    caller, n8n = filled.ids["caller"], filled.n8n
+    version = n8n.api("GET", f"/workflows/{caller}")["versionId"]
+    with site_of(tmp_path / "v", {"name": "n8n", **n8n.document}) as site:
+        for halted, activate, active in ((version, False, True), ("another", False, False), ("another", True, True)):
+            n8n.api("POST", f"/workflows/{caller}/deactivate")
+            Journal.create(
+                site.journals, "n8n-restore", source="n8n", database="n8n", halted={caller: halted}, activate=activate
+            ).release()
+            swept = site.sweep()
+            assert swept.problems == [] and ("caller" in filled.active()) is active
+            assert any("'caller' of n8n active again" in line for line in swept.done) is active
+            assert site.sweep().done == []
 
 
 @pytest.mark.soak(sample=False)
