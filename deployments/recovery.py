@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from deployments import site_file, yaml_lines
 from deployments.environment import fill, read_dotenv_text
 from engine import sealed
@@ -77,7 +79,18 @@ class Bucket:
                 "file with -f",
             )
         filled = {name: value for name, value in values.items() if value}
-        return cls(ObjectStoreConfig.model_validate({"name": "recovered", "addressing": addressing, **filled}), prefix)
+        try:
+            return cls(
+                ObjectStoreConfig.model_validate({"name": "recovered", "addressing": addressing, **filled}), prefix
+            )
+        except ValidationError as error:
+            wrong = error.errors(include_input=False, include_url=False)[0]
+            raise ConfigError(
+                f"The bucket's place is not right: {wrong['msg'].removeprefix('Value error, ')}.",
+                kept="nothing was changed",
+                remedy="correct BACKUPS_BUCKET, BACKUPS_ENDPOINT or BACKUPS_REGION, or --bucket, --endpoint, --region",
+            ) from None
+        return cls(config, prefix)
 
 
 _NEEDED = ("bucket", "access_key", "secret_key")

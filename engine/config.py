@@ -6,11 +6,11 @@ an older release still load. Unknown fields are refused.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from engine.addresses import bare, require_http
 from engine.alert_config import AlertConfig as AlertConfig
 from engine.durations import seconds_of
 from engine.errors import ConfigError
@@ -193,13 +193,11 @@ class HealthCheck(Model):
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: str) -> str:
-        if not re.match(r"https?://[^/\s]", url):
-            raise ValueError(f"the address {url!r} is not of the form http://HOST/...")
-        return url
+        return require_http(url, "url")
 
     @property
     def shown(self) -> str:
-        return self.name or self.url
+        return self.name or bare(self.url)
 
 
 class SiteConfig(Model):

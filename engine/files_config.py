@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from engine.addresses import require_http
 from engine.store_config import Model
 
 
@@ -108,6 +109,11 @@ class BucketsConfig(Model):
     threads: int = Field(8, ge=1, le=64, description="Objects copied side by side.")
     floor_bytes: int = Field(0, ge=0, description="A stored list of objects smaller than this fails verification.")
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        return require_http(url, "endpoint_url") if url else None
+
     @field_validator("buckets")
     @classmethod
     def _names(cls, buckets: list[str]) -> list[str]:
@@ -142,6 +148,19 @@ class N8nConfig(Model):
     verify_tls: bool = Field(True, description="Check the certificate of the URL.")
     floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
     timeout_seconds: float = Field(1800, gt=0, description="An export or import that takes longer is stopped.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        return require_http(url, "url")
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key else ""
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("api_key holds a line end or a letter that no API key of n8n has")
+        return key
 
     @property
     def databases(self) -> list[str]:

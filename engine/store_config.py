@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from engine.addresses import require_http
 from engine.cold.classes import COLD_CLASSES
 from engine.durations import seconds_of
 from engine.pacing import rate_of
@@ -79,6 +80,18 @@ class ObjectStoreConfig(Model):
     server_side_encryption: str | None = Field(None, description="AES256 or aws:kms; empty for none.")
     threads: int = Field(2, ge=1, le=16, description="Parts uploaded side by side.")
     verify_tls: bool = Field(True, description="Check the endpoint's certificate.")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_is_http(cls, url: str | None) -> str | None:
+        return require_http(url, "endpoint_url") if url else None
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket_is_a_name(cls, bucket: str) -> str:
+        if "/" in bucket or ":" in bucket:
+            raise ValueError("bucket is the bucket's name alone, with no address and no folder (see path)")
+        return bucket
 
     @field_validator("bandwidth")
     @classmethod

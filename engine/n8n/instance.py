@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from engine.addresses import bare
 from engine.config import N8nConfig
 from engine.errors import (
     BackupError,
@@ -56,7 +57,7 @@ class Instance:
 
     def where(self) -> str:
         """For people."""
-        return self.config.url
+        return bare(self.config.url)
 
     # The API
 
@@ -91,7 +92,7 @@ class Instance:
                 f"{self.config.name} has no API key.",
                 remedy="make one in n8n under Settings, n8n API, and set api_key of this source",
             )
-        url = f"{self.where().rstrip('/')}/api/v1{path}"
+        url = f"{self.config.url.rstrip('/')}/api/v1{path}"
         headers = {"X-N8N-API-KEY": self.config.api_key.get_secret_value()}
         try:
             answer = httpx.request(
@@ -104,8 +105,18 @@ class Instance:
                 remedy=f"is it running? correct url of {self.config.name}",
             ) from None
         if answer.status_code < 300:
-            return answer.json() if answer.content else {}
+            return self._read(answer)
         raise self._refused(answer, path, scope)
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json() if answer.content else {}
+        except ValueError:
+            raise ToolFailed(
+                f"What answers at {self.where()} is not n8n's API: no JSON.",
+                kept="nothing was changed",
+                remedy=f"correct url of {self.config.name}: without the path of a page",
+            ) from None
 
     def _refused(self, answer: httpx.Response, path: str, scope: str) -> BackupError:
         name = self.config.name

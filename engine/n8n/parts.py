@@ -100,7 +100,7 @@ def opened(credential: Item, key: str) -> Any:
             f"The encryption key does not open {name}.",
             kept="nothing was imported",
             remedy="give n8n the key that these credentials were made with (N8N_ENCRYPTION_KEY); it is in the backup: "
-            "backups decrypt --role key",
+            "backups decrypt latest --source n8n --role key",
         ) from None
 
 

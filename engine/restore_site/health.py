@@ -25,7 +25,7 @@ def check_all(work: Work) -> Done:
     good: list[str] = []
     wrong: list[str] = []
     for check in work.site.config.health:
-        work.tell(f"asking {check.url}")
+        work.tell(f"asking {check.shown}")
         told = ask(check)
         (wrong if told else good).append(f"{check.shown}: {told}" if told else check.shown)
     if wrong:

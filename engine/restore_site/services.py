@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx
 
 from engine import stopping
+from engine.addresses import bare
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.plan import BucketRequest
 from engine.buckets.plan import make_plan as plan_bucket
@@ -33,7 +34,8 @@ def restore_bucket(work: Work, piece: Piece) -> Done:
     config = work.site.config.source(target.source)
     assert isinstance(config, BucketsConfig)
     started = serve(work, config.endpoint_url)
-    _await(lambda: Endpoint.of(config, target.database).exists(), f"waiting for {config.endpoint_url or 'S3'}")
+    where = bare(config.endpoint_url) if config.endpoint_url else "S3"
+    _await(lambda: Endpoint.of(config, target.database).exists(), f"waiting for {where}")
     request = BucketRequest(target.database, target.source, manifest.file, work.request.location, into=target.database)
     plan = plan_bucket(work.site, request, progress=work.progress)
     work.state.record(work.key, bucket=target.database)
@@ -68,7 +70,7 @@ def restore_n8n(work: Work, piece: Piece) -> Done:
     assert isinstance(config, N8nConfig)
     have_running(work, config)
     started = serve(work, config.url)
-    _await(lambda: _ready(config), f"waiting for n8n at {config.url}")
+    _await(lambda: _ready(config), f"waiting for n8n at {bare(config.url)}")
     request = N8nRequest(target.source, manifest.file, work.request.location, activate=True)
     plan = plan_n8n(work.site, request)
     left: list[str] = []
@@ -93,13 +95,13 @@ def _by_command(work: Work, config: N8nConfig, restoring: N8nRestore, why: Backu
     """Make active without the API, whose key a new n8n does not know: by its command, which it heeds when it is started
     again. What is left for a person."""
     restoring.activate_by_command()
-    left = [f"n8n at {config.url}: {why.message} Its next backup needs one: {why.remedy}"]
+    left = [f"n8n at {bare(config.url)}: {why.message} Its next backup needs one: {why.remedy}"]
     if restoring.instance.contained:  # also when an earlier run died before it came to this
         restart(work, config)
-        _await(lambda: _ready(config), f"waiting for n8n at {config.url}")
+        _await(lambda: _ready(config), f"waiting for n8n at {bare(config.url)}")
     else:
         active = len(restoring.plan.activated)
-        left.append(f"start n8n at {config.url} again: {active} workflows that were active are so from then on")
+        left.append(f"start n8n at {bare(config.url)} again: {active} workflows that were active are so from then on")
     return left
 
 
@@ -109,12 +111,12 @@ def _ready(config: N8nConfig) -> None:
         answer = httpx.get(f"{config.url.rstrip('/')}/healthz/readiness", timeout=10, verify=config.verify_tls)
     except httpx.HTTPError as error:
         raise Unreachable(
-            f"n8n does not answer at {config.url} ({type(error).__name__}).",
+            f"n8n does not answer at {bare(config.url)} ({type(error).__name__}).",
             kept="all that was restored so far; run again, and it goes on from here",
             remedy=f"is it running? correct url of {config.name}",
         ) from None
     if answer.status_code != 200:
-        raise Unreachable(f"n8n at {config.url} is not ready ({answer.status_code}).", remedy="see its log")
+        raise Unreachable(f"n8n at {bare(config.url)} is not ready ({answer.status_code}).", remedy="see its log")
 
 
 def _await(ask: Callable[[], object], what: str) -> None:

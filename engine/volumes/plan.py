@@ -349,7 +349,8 @@ def _read(members: Iterable[Member], asked: tuple[str, ...], manifest: Manifest)
         raise UnknownName(
             f"Backup {manifest.file} of {manifest.database} has no {', '.join(map(shown, sorted(missing)))}.",
             kept=_KEPT,
-            remedy="its listing names all it has: backups decrypt --role listing",
+            remedy="its listing names all it has: backups decrypt latest --source SOURCE --database VOLUME --role "
+            "listing",
         )
     return chosen
 

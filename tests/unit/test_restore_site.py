@@ -200,7 +200,7 @@ def test_an_address_is_asked_until_it_answers_as_it_should() -> None:
         assert "does not contain 'ok'" in ask(HealthCheck(url=url, contains="ok", seconds=0.01))
         assert ask(HealthCheck(url=url, status=204, seconds=0.01)) == "it answers 200"
     assert "no answer (ConnectError)" in ask(HealthCheck(url=url, seconds=0.01))
-    with pytest.raises(ValueError, match="is not of the form http://HOST"):
+    with pytest.raises(ValueError, match="is not of the form https://HOST"):
         HealthCheck(url="ftp://x")
 
 
