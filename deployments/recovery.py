@@ -80,9 +80,7 @@ class Bucket:
             )
         filled = {name: value for name, value in values.items() if value}
         try:
-            return cls(
-                ObjectStoreConfig.model_validate({"name": "recovered", "addressing": addressing, **filled}), prefix
-            )
+            config = ObjectStoreConfig.model_validate({"name": "recovered", "addressing": addressing, **filled})
         except ValidationError as error:
             wrong = error.errors(include_input=False, include_url=False)[0]
             raise ConfigError(

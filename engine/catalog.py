@@ -166,7 +166,7 @@ class Catalog:
         self, source: str | None, database: str | None, tier: str | None
     ) -> Iterator[tuple[Entry, Place, datetime]]:
         for prefix in self._layout.prefixes(source, tier):
-            for key, size, written in _with_manifest(self._store, prefix):
+            for key, size, written in with_manifest(self._store, prefix):
                 place = self._layout.place(key)
                 if place is None or (database is not None and not place.name.is_of(database)):
                     continue
@@ -213,7 +213,7 @@ class Catalog:
         )
 
 
-def _with_manifest(store: Store, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+def with_manifest(store: Store, prefix: str) -> Iterator[tuple[str, int, datetime]]:
     """Keys, sizes and manifest times of the objects below a prefix that have a manifest beside them.
 
     Listings come in key order and a manifest's key is the data's and ``.json``: so only the objects

@@ -102,10 +102,16 @@ def list_(run: Run) -> Outcome:
     run.out.table(["key", "is", "made", "opens", "in"], rows)
     if warning:
         run.warn(warning)
+    if found.strangers:
+        run.warn(
+            f"{len(found.strangers):,} of these are of sources that the site file does not name, or under a path that "
+            f"it does not lead to ({', '.join(sorted(set(found.strangers.values())))}): nothing lists, re-encrypts or "
+            "removes them, but they need their keys"
+        )
     errors = [run.refuse(error, about=f"{where} could not be asked: ") for where, error in found.unseen.items()]
     broken = [run.refuse(error, about=f"{key}: ") for key, error in found.unreadable.items()]
     code = exits.INTEGRITY if broken else exits.PARTIAL if errors else exits.OK
-    return Outcome({"keys": facts}, code, [*broken, *errors])
+    return Outcome({"keys": facts, "strangers": found.strangers}, code, [*broken, *errors])
 
 
 def rotate(

@@ -11,7 +11,7 @@ from engine.buckets.disk_map import DiskMap
 from engine.buckets.record import REWRITTEN, Record
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound
-from engine.keyring.uses import require_keys
+from engine.keyring.needed import require_keys
 from engine.manifest import Manifest
 from engine.names import iso
 from engine.progress import Progress

@@ -12,7 +12,7 @@ from engine.catalog import Entry
 from engine.codec import Encoder, KeyRing, decode, peek
 from engine.config import MIN_KEY_LENGTH
 from engine.errors import BackupError, ConfigError, IntegrityError, UnknownName, WrongKey, nearest
-from engine.keyring.uses import require_keys
+from engine.keyring.needed import require_keys
 from engine.manifest import Manifest, StoredFile
 from engine.signed import seal, unseal
 from engine.vault import LOCAL, Vault

@@ -59,7 +59,7 @@ class Report:
         left: How many are still to be done, those that failed among them, and ``left_bytes`` of how many bytes at most.
         failed: By file, why it could not be done.
         passed: By place and key, what was passed over since it does not hold: a manifest that cannot be read, or whose
-            key the ring lacks; what is marked as broken.
+            key the ring lacks; what is marked as broken; what the site file does not lead to.
         unseen: Places that could not be asked.
         logs: How many logs keep an older key until they go by their age.
     """

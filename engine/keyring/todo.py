@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from engine.buckets.record import DUMP_FORMAT
 from engine.catalog import Entry
-from engine.errors import BackupError, IntegrityError
+from engine.errors import BackupError, ConfigError, IntegrityError
+from engine.keyring.strangers import strangers
 from engine.keyring.uses import Known, manifests
 from engine.manifest import Manifest
 from engine.progress import Progress
@@ -90,6 +91,10 @@ def _look_at(
             passed[f"{location}: {entry.key}"] = _is_broken(entry)
         else:
             found.setdefault(identity, Old(manifest)).places[location] = entry
+    for each in strangers(vault, location):
+        error = each.error if each.manifest is None else _is_strange(each.manifest, location, current)
+        if error is not None:
+            passed[each.about] = error
     todo.passed |= passed
 
 
@@ -97,6 +102,18 @@ def _origin(manifest: Manifest) -> Identity | None:
     """Of what was encrypted anew: of which backup it is the new one."""
     origin = manifest.origin
     return (manifest.source, manifest.tier, origin.file) if origin is not None and origin.key_id else None
+
+
+def _is_strange(manifest: Manifest, location: str, current: set[str]) -> ConfigError | None:
+    if manifest.key_ids == current:
+        return None
+    return ConfigError(
+        f"{manifest.file} in {location} is of the source {manifest.source!r}, which the site file does not name, or "
+        "under a path that it does not lead to.",
+        kept=f"it stays as it is, and needs {', '.join(sorted(manifest.key_ids))}",
+        remedy=f"put {manifest.source} back into the site file (its path, too) and run this again; "
+        "or remove its files, where nobody needs them any more",
+    )
 
 
 def _is_broken(entry: Entry) -> IntegrityError:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.catalog import Entry
-from engine.codec import KeyRing
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
+from engine.keyring.needed import require_keys
+from engine.keyring.strangers import strangers
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.vault import LOCAL, Vault
@@ -37,11 +38,14 @@ class Uses:
     Attributes:
         unseen: Places that could not be asked.
         unreadable: Backups whose manifest does not hold, or whose key the ring has not.
+        strangers: Of those that were counted, backups that the site file does not lead to: their source's name by
+            place and key.
     """
 
     by_key: dict[str, Use] = field(default_factory=dict)
     unseen: dict[str, BackupError] = field(default_factory=dict)
     unreadable: dict[str, BackupError] = field(default_factory=dict)
+    strangers: dict[str, str] = field(default_factory=dict)
 
 
 def uses(vault: Vault, progress: Progress = silent) -> Uses:
@@ -50,19 +54,31 @@ def uses(vault: Vault, progress: Progress = silent) -> Uses:
     seen: set[tuple[str, str, str]] = set()
     for location in vault.locations():
         try:
-            for entry, manifest in manifests(vault, location, found.unreadable, progress):
-                identity = (manifest.source, manifest.tier, entry.file)
+            for about, manifest in _all(vault, location, found, progress):
+                identity = (manifest.source, manifest.tier, manifest.file)
                 _count(found, location, manifest, is_new=identity not in seen)
                 seen.add(identity)
                 try:
                     require_keys(vault.keys, manifest)
                 except WrongKey as error:
-                    found.unreadable[f"{location}: {entry.key}"] = error
+                    found.unreadable[about] = error
         except BackupError as error:
             if location == LOCAL:
                 raise
             found.unseen[location] = error
     return found
+
+
+def _all(vault: Vault, location: str, found: Uses, progress: Progress) -> Iterator[tuple[str, Manifest]]:
+    """Every manifest of a place: of what the site file leads to, and of what it does not."""
+    for entry, manifest in manifests(vault, location, found.unreadable, progress):
+        yield f"{location}: {entry.key}", manifest
+    for each in strangers(vault, location):
+        if each.manifest is not None:
+            found.strangers[each.about] = each.manifest.source
+            yield each.about, each.manifest
+        elif each.error is not None:
+            found.unreadable[each.about] = each.error
 
 
 def _count(found: Uses, location: str, manifest: Manifest, *, is_new: bool) -> None:
@@ -73,18 +89,6 @@ def _count(found: Uses, location: str, manifest: Manifest, *, is_new: bool) -> N
             use.count += 1
             use.bytes += sum(part.size for part in manifest.files if part.cipher.key_id == key_id)
             use.leaning += key_id in manifest.contents.get("keys", ()) and manifest.dump_format == "bucket"
-
-
-def require_keys(keys: KeyRing, manifest: Manifest) -> None:
-    """The ring has every key that a restore of this backup needs. Raises WrongKey."""
-    lacking = sorted(manifest.key_ids.difference(keys.ids))
-    if lacking:
-        ids = ", ".join(repr(each) for each in lacking)
-        raise WrongKey(
-            f"{manifest.file} names contents that were written with {ids}, which the key ring does not have.",
-            kept="nothing was changed",
-            remedy=f"put {ids} back into the ring: without it these objects cannot be restored",
-        )
 
 
 def manifests(

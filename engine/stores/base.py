@@ -146,6 +146,11 @@ class Store(Protocol):
         """
         ...
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Names of the folders right below ``prefix``, which is empty or ends with a slash; what is in them is not
+        listed. Raises as ``list``."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is success."""
         ...

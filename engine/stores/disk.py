@@ -69,6 +69,10 @@ class DiskStore(LocalStore):
         self.require()
         return super().list(prefix)
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        self.require()
+        return super().folders(prefix)
+
     def delete(self, key: str) -> None:
         self.require()
         super().delete(key)

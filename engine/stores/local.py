@@ -108,6 +108,13 @@ class LocalStore:
             with speaking_of("list", self.root, self.root):
                 yield from self._walk(self.root, "", prefix, ())
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        folder = self.root / prefix
+        if folder.is_dir():
+            with speaking_of("list", folder, self.root):
+                named = self._names(folder, "", top=not prefix)
+            yield from (name.removesuffix("/") for name in named if name.endswith("/"))
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with speaking_of("delete", path, self.root):

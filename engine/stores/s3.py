@@ -106,13 +106,19 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         previous = ""
-        for item in self._pages(prefix):
+        for item in self._pages(prefix, "Contents"):
             key = item["Key"]
             if key <= previous:
                 raise StoreError(f"{self._place} lists out of order: {key!r} after {previous!r}.")
             previous = key
             if is_visible(key):
                 yield ObjectInfo(key, item["Size"], item["LastModified"].astimezone(UTC))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        for item in self._pages(prefix, "CommonPrefixes", Delimiter="/"):
+            name = str(item["Prefix"])[len(prefix) :].rstrip("/")
+            if name and is_visible(f"{prefix}{name}"):
+                yield name
 
     def delete(self, key: str) -> None:
         self._bucket.delete(check_key(key))
@@ -163,15 +169,15 @@ class S3Store:
     def _same(self, key: str, data: bytes) -> bool:
         return not data or self._bucket.range(key, 0, len(data)) == data
 
-    def _pages(self, prefix: str) -> Iterator[Any]:
-        """Every page of a listing; boto's own paginator ends quietly when a page names no next one."""
+    def _pages(self, prefix: str, what: str, **options: str) -> Iterator[Any]:
+        """What every page of a listing holds; boto's own paginator ends quietly when a page names no next one."""
         more: dict[str, Any] = {}
         while True:
             with speaking_of(f"list {prefix!r}", self._place):
                 answer = self._bucket.client.list_objects_v2(
-                    Bucket=self._place.bucket, Prefix=prefix, MaxKeys=self._page, **more
+                    Bucket=self._place.bucket, Prefix=prefix, MaxKeys=self._page, **options, **more
                 )
-            yield from answer.get("Contents", [])
+            yield from answer.get(what, [])
             if not answer.get("IsTruncated"):
                 return
             token = answer.get("NextContinuationToken")

@@ -30,9 +30,10 @@ from engine.promotion import promote
 from engine.prune import prune
 from engine.prune.contents import claims_of
 from engine.site import Site
+from engine.source import Facts
 from engine.vault import Vault
 from tasks.base import SiteHandle
-from tests.functional.test_archives import Dying, assert_nothing_stray, dump, made
+from tests.functional.test_archives import SERVER, Dying, assert_nothing_stray, dump, made
 from tests.functional.vault_helpers import files, flip, replica
 from tests.servers.s3 import S3Server
 from tests.soak import trials
@@ -201,6 +202,46 @@ def test_what_is_passed_over_is_named_and_does_not_hold_up_the_rest(
     shown = capsys.readouterr()
     assert "nothing is left" not in shown.out and "3 could not be done" in shown.out
     assert f"{olds[2].file} is marked as broken in local" in " ".join(shown.err.split())
+
+
+def test_backups_of_a_source_that_the_site_file_no_longer_names_need_their_key_and_are_told_of(
+    tmp_path: Path, moto_s3: S3Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, there = tmp_path / "v", replica(moto_s3, "copy")
+    for site_name in ("shop", "other"):  # another site in the same root, of another ring
+        vault = {"root": str(root), "keys": {"current": "main", "keys": {"main": OLD}}}
+        if site_name == "other":
+            vault["keys"] = {"current": "theirs", "keys": {"theirs": "fake-passphrase-of-another-site-" + "t" * 8}}
+        else:
+            vault["replicas"] = [there]
+        named = [{"name": "mysql", "databases": ["app"]}, {"name": "crm", "databases": ["app"]}]
+        both = SiteConfig.model_validate({"site": site_name, "vault": vault, "mysql": named})
+        with Site(both) as site:
+            with site.vault.begin(source="crm", kind="mysql", tier="manual", database="app", ext="sql") as writer:
+                writer.data().write(dump(5))
+                gone, _ = writer.publish(Facts(server=SERVER, rows={"t": 5}))
+            for location in site.vault.locations()[1:]:
+                site.vault.replicate(gone, location)
+    with Site(rotated(config(root, there))) as site:
+        made(site.vault, names.now() - DAY)
+        found = uses(site.vault)
+        assert (found.by_key["main"].count, found.by_key["main"].locations) == (1, {"local", "copy"})
+        keys = [next(info.key for info in site.vault.store(each).list("shop/crm/")) for each in ("local", "copy")]
+        assert found.strangers == {f"local: {keys[0]}": "crm", f"copy: {keys[1]}": "crm"}
+        assert found.unreadable == {} and "theirs" not in found.by_key
+        report = re_encrypt(site)
+        assert (report.done, report.left, set(report.passed)) == ([], 0, set(found.strangers))
+        assert "'crm', which the site file does not name" in report.passed[f"local: {keys[0]}"].message
+    monkeypatch.setenv("OLD_KEY", OLD)
+    monkeypatch.setenv("NEW_KEY", NEW)
+    path = tmp_path / "shop.yaml"
+    path.write_text(SITE.format(root=root).replace("current: main", "current: k20260301"))
+    assert backups(["key", "list", "-f", str(path)]) == 0
+    assert "1 of these are of sources that the site file does not name" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("OLD_KEY", OLD + "another")
+    assert backups(["key", "list", "-f", str(path)]) == 5
+    with Site(config(root, keys={"k20260301": NEW}, current="k20260301")) as site:
+        assert [type(each) for each in uses(site.vault).unreadable.values()] == [WrongKey], "never: nothing needs it"
 
 
 def test_a_place_that_cannot_be_asked_is_told_of_after_re_encryption_too(tmp_path: Path) -> None:

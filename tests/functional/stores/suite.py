@@ -230,6 +230,13 @@ class StoreSuite:
             store.put(key, b"x")
         assert [info.key for info in store.list(prefix)] == sorted(key for key in ODD_KEYS if key.startswith(prefix))
 
+    def test_folders_are_named_without_what_is_in_them(self, store: Store) -> None:
+        for key in ("shop/daily/a.json", "shop/daily/b/c.json", "shop/contents/x", "shop/top.json", "other/d"):
+            store.put(key, b"x")
+        assert sorted(store.folders()) == ["other", "shop"]
+        assert sorted(store.folders("shop/")) == ["contents", "daily"]
+        assert sorted(store.folders("shop/daily/")) == ["b"] and list(store.folders("none/")) == []
+
     def test_a_long_listing_comes_whole_and_in_order(self, store: Store) -> None:
         keys = [
             f"site/{tier}/{day:02}/f{n}.json"
