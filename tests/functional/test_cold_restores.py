@@ -176,6 +176,7 @@ def test_what_stands_warm_in_any_place_is_taken_from_there_and_nothing_is_asked_
         assert states(site, point) == cold
 
 
+@pytest.mark.sampled
 def test_the_backup_that_an_archive_was_made_from_is_taken_while_it_stands_warm(
     tmp_path: Path, moto_s3: S3Server
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_snapshot_of_a_bucket_whose_list_has_gone_cold_is_thawed_and_put_back(
         assert done["written"] == 2 and holds(moto_s3, "media-back") == holds(moto_s3, shop.bucket)
 
 
+@pytest.mark.sampled
 def test_an_n8n_in_cold_storage_is_asked_for_before_any_n8n_is_spoken_to(
     tmp_path: Path, moto_s3: S3Server, backups: Command
 ) -> None:

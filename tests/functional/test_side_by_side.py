@@ -122,6 +122,7 @@ def test_one_that_is_damaged_here_holds_up_no_other(tmp_path: Path, disk: Path) 
         assert status(site).rows[0].lacking == {"copy": 1}
 
 
+@pytest.mark.sampled
 def test_a_place_that_refuses_the_key_is_asked_no_further(tmp_path: Path, rclone_s3: S3Server) -> None:
     place = replica(rclone_s3, "copy")
     with Site(config(tmp_path / "v", place)) as site:
@@ -132,6 +133,7 @@ def test_a_place_that_refuses_the_key_is_asked_no_further(tmp_path: Path, rclone
     assert len(brought.failed) <= 2 and len(brought.missing) == 5
 
 
+@pytest.mark.sampled
 def test_two_snapshots_of_a_bucket_are_no_hindrance_to_each_other(tmp_path: Path, moto_s3: S3Server) -> None:
     with machine(moto_s3, tmp_path / "v", moto_s3) as shop:
         for number in range(3):
