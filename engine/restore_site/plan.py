@@ -20,6 +20,7 @@ from engine.processes.place import PROJECT, docker_client
 from engine.restore_site import containers, databases, health
 from engine.restore_site.kinds import KINDS, SERVERS
 from engine.restore_site.points import Expected, Piece, Point, expected_of, search
+from engine.restore_site.standing import overwritten
 from engine.restore_site.state import State
 from engine.restore_site.work import Stage, Step
 from engine.scratch.boxed import engine_errors
@@ -174,6 +175,7 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
     notes += point.doubts + _passed(point, request)
     left += _unnamed(point, request)
     notes += _moments(site, request, point)
+    notes += overwritten(site, point, state)
     living = list(_living(site, point, state))
     return SitePlan(site.name, request, point, steps, state, living, notes, left, later)
 
