@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import (
     BucketsConfig,
+    ConfigFilesConfig,
     FilesConfig,
     ImagesConfig,
     MySQLConfig,
@@ -80,7 +82,7 @@ class Site:
         if not isinstance(config, FilesConfig):
             return self.source(name)
         if name not in self._files:
-            self._files[name] = open_files(config, self.vault, self.name)
+            self._files[name] = open_files(config, self.vault, self.name, self.config.config)
         return self._files[name]
 
     def targets(self, source: str | None = None, database: str | None = None) -> list[Target]:
@@ -153,8 +155,12 @@ def open_source(config: ServerSource, site: str) -> DatabaseSource:
     return PostgresSource(config, site=site)
 
 
-def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
-    """The engine object for what is configured and no server; connects when first asked something."""
+def open_files(config: FilesConfig, vault: Vault, site: str, files: Sequence[ConfigFilesConfig] = ()) -> FileSource:
+    """The engine object for what is configured and no server; connects when first asked something.
+
+    Args:
+        files: What else of the host is backed up.
+    """
     if isinstance(config, BucketsConfig):
         from engine.buckets.source import BucketsSource
 
@@ -170,7 +176,7 @@ def open_files(config: FilesConfig, vault: Vault, site: str) -> FileSource:
     if isinstance(config, ImagesConfig):
         from engine.images.source import ImagesSource
 
-        return ImagesSource(config, site=site, vault=vault)
+        return ImagesSource(config, site=site, vault=vault, files=files)
     from engine.config_files import ConfigFilesSource
 
     return ConfigFilesSource(config, vault=vault.root)

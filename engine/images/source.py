@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,9 @@ import docker.errors
 
 from engine import names
 from engine.catalog import Entry
-from engine.config import ImagesConfig, VolumesConfig
+from engine.config import ConfigFilesConfig, ImagesConfig, VolumesConfig
 from engine.errors import IntegrityError, NotFound, WrongKey
-from engine.images import record, saved
+from engine.images import binds, record, saved
 from engine.images.look import look
 from engine.images.record import Image, Record
 from engine.journal import Journal
@@ -35,15 +35,19 @@ class ImagesSource:
         config: Which.
         site: Names the compose project where the config does not.
         vault: Where images are stored, each once.
+        files: What of the host is backed up: of what else containers have there, a person is told.
     """
 
     kind = record.KIND
 
-    def __init__(self, config: ImagesConfig, *, site: str, vault: Vault) -> None:
+    def __init__(
+        self, config: ImagesConfig, *, site: str, vault: Vault, files: Sequence[ConfigFilesConfig] = ()
+    ) -> None:
         self.name = config.name
         self.engine = engine_for(config, site)
         self._config = config
         self._vault = vault
+        self._files = files
 
     def databases(self) -> list[str]:
         """One record, called like the source."""
@@ -60,7 +64,7 @@ class ImagesSource:
         """
         found, missing = self._look()
         new = [each for each in self._wanted(found) if self._stored(each) is None]
-        return Preflight(self.engine.server(), sum(each.size for each in new), missing)
+        return Preflight(self.engine.server(), sum(each.size for each in new), [*missing, *self._uncovered(found)])
 
     def capture(self, database: str, parts: Parts, progress: Progress) -> Facts:
         """Store every image that is not in the vault yet, then the record that needs them. See
@@ -92,6 +96,11 @@ class ImagesSource:
     def _look(self) -> tuple[Record, list[str]]:
         locks = self._vault.state / "locks"
         return look(self.engine.client, self.engine.project, self._config.containers, locks)
+
+    def _uncovered(self, found: Record) -> list[str]:
+        covered = [(each.paths, each.exclude) for each in self._files]
+        paths = binds.told(found, covered, [str(self._vault.root)])
+        return [f"bound into a container from the host, and in no backup: {each}" for each in paths]
 
     def _wanted(self, found: Record) -> list[Image]:
         return [each for each in found.images if self._is_wanted(each)]

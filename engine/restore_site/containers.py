@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from engine.config import N8nConfig, ServerConfig
 from engine.errors import BackupError, Cancelled, RestoreRefused, Thawing, ToolFailed, UnknownName
-from engine.images import recreate
+from engine.images import binds, recreate
 from engine.images.load import bring_back, needed
 from engine.images.record import Container, Record
 from engine.processes.place import docker_client
@@ -83,6 +83,7 @@ def make(work: Work, source: str) -> Done:
             f"these volumes are in no backup and were made empty: {', '.join(empty)} (that of a database server is "
             "filled by restoring its databases)"
         )
+    left += _bound(work, record)
     return Done(f"{_count(len(record.containers), 'container')} made as they were", counts, left=left)
 
 
@@ -97,6 +98,19 @@ def _make_volumes(work: Work, client: Any, record: Record) -> list[str]:
             work.state.record(work.key, empty=empty)
             recreate.make_volume(client, volume)
     return empty
+
+
+def _bound(work: Work, record: Record) -> list[str]:
+    """Directories of the host that containers have, and nobody has brought back."""
+    contents = [piece.manifest.contents for piece in work.point.pieces.values() if piece.manifest.kind == "config"]
+    covered = [(each.get("paths", []), each.get("exclude", [])) for each in contents]
+    paths = binds.told(record, covered, [str(work.site.vault.root)])
+    if not paths:
+        return []
+    return [
+        f"these are bound into containers from the host, and are not restored: {', '.join(paths)}; where nothing "
+        "stands there, the engine makes an empty directory (that of a database server is filled by its databases)"
+    ]
 
 
 def start_all(work: Work, source: str) -> Done:

@@ -52,7 +52,8 @@ def _run(box: Box, service: str = "app", **more: Any) -> Any:
 
 def _open(box: Box, *volumes: str, **more: Any) -> Site:
     with _site(box) as images:
-        body = images.config.model_dump() | {"volumes": {**box.document, "volumes": list(volumes)}, **more}
+        named = {"volumes": {**box.document, "volumes": list(volumes)}} if volumes else {}
+        body = images.config.model_dump() | named | more
         body["vault"]["keys"] = {"current": "main", "keys": {"main": images.config.vault.keys.keys["main"]}}
         return Site(type(images.config).model_validate(body))
 
@@ -120,3 +121,24 @@ def test_volumes_stay_as_they_were_restored_and_those_of_no_name_are_had_again(b
     assert any(f"were made empty: {box.real('unsaved')} (" in each for each in done.done["images: containers"].left)
     box.client.containers.get(again.id).remove(force=True)
     box.client.volumes.get(anonymous).remove(force=True)
+
+
+def test_what_containers_have_of_the_host_and_no_backup_has_is_told_at_backup_and_at_restore(
+    box: Box, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / name for name in ("served", "settings", "cache")}
+    for each in places.values():
+        each.mkdir()
+    app = _run(
+        box, volumes={str(path): {"bind": f"/of-{name}", "mode": "ro"} for name, path in places.items()} |
+        {"/etc/localtime": {"bind": "/etc/localtime", "mode": "ro"}},
+    )  # fmt: skip
+    kept = {"paths": [str(places["settings"]), str(places["cache"])], "exclude": [str(places["cache"])]}
+    (places["settings"] / "file").write_text("kept")
+    told = [f"{places[name]} ({app.name})" for name in ("cache", "served")]
+    with _open(box, config=kept) as site:
+        assert _back_up(site) == [f"bound into a container from the host, and in no backup: {each}" for each in told]
+        app.remove(force=True)
+        done = _restore(site)
+    (left,) = done.done["images: containers"].left
+    assert f"are not restored: {', '.join(told)}; where" in left
