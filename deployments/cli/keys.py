@@ -246,9 +246,14 @@ def escrow(
 
 
 def _refuse_beside(site: Site, path: Path) -> None:
-    if path.resolve().is_relative_to(site.vault.root):
+    places = {"the vault": site.vault.root}
+    places |= {
+        f"the replica {each.name}": Path(each.directory) for each in site.config.vault.replicas if each.directory
+    }
+    inside = next((what for what, root in places.items() if path.resolve().is_relative_to(root.resolve())), None)
+    if inside is not None:
         raise ConfigError(
-            f"{path} is inside of the vault: whoever has the backups would have their keys beside them.",
+            f"{path} is inside of {inside}: whoever has the backups would have their keys beside them.",
             kept="nothing was written",
             remedy="write it to a medium that is taken away",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from engine.stores.local_errors import speaking_of
 ITERATIONS = 600_000
 SHORTEST = 16
 """Characters of the passphrase."""
+LONGEST = 500
+"""Bytes of the passphrase. openssl asks for 512 at most; from a file it takes one line of up to 1023."""
 _KEY = "escrow"
 OPEN_COMMAND = f"openssl enc -d -aes-256-cbc -pbkdf2 -iter {ITERATIONS} -in"
 
@@ -40,11 +43,13 @@ def seal_ring(path: Path, site: str, keys: KeyRing, passphrase: str) -> Escrow:
     """Write the ring into a new file (mode 0600), read it again, and give what it holds.
 
     Raises:
-        ConfigError: The passphrase is too short, or something stands there already.
+        ConfigError: The passphrase is too short, or one that openssl could not be given; or something stands there
+            already.
     """
-    if len(passphrase) < SHORTEST:
+    fault = _fault(passphrase)
+    if fault:
         raise ConfigError(
-            f"The passphrase has {len(passphrase)} characters, fewer than {SHORTEST}.",
+            f"The passphrase {fault}.",
             kept="nothing was written",
             remedy="take six random words, and keep them apart from the file",
         )
@@ -63,6 +68,16 @@ def seal_ring(path: Path, site: str, keys: KeyRing, passphrase: str) -> Escrow:
             file.flush()
             os.fsync(file.fileno())
     return open_ring(path, passphrase)
+
+
+def _fault(passphrase: str) -> str:
+    """Why a passphrase is none that a person can give openssl, on a terminal or as the line of a file; or nothing."""
+    if len(passphrase) < SHORTEST:
+        return f"has {len(passphrase)} characters, fewer than {SHORTEST}"
+    if any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in passphrase):
+        return "has a line end or another control character: openssl reads one line of text"
+    size = len(passphrase.encode())
+    return f"has {size:,} bytes, more than the {LONGEST} that openssl surely asks for" if size > LONGEST else ""
 
 
 def open_ring(path: Path, passphrase: str) -> Escrow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pty
 import shutil
 import stat
 import subprocess
@@ -342,8 +343,16 @@ def test_the_sealed_ring_opens_with_openssl_alone_and_says_when_it_is_behind(tmp
     path, word = tmp_path / "ring.enc", "fake passphrase of six words"
     with Site(config(tmp_path / "v")) as site:
         keys = site.vault.keys
-        with pytest.raises(ConfigError, match="fewer than 16"):
-            seal_ring(path, "shop", keys, "short")
+        for bad, why in (
+            ("short", "fewer than 16"),
+            ("line one is long\nline two is long", "one line"),
+            ("a tab\tor a bell\x07 and more", "control character"),
+            ("bytes that are no text \udcff\udcfe", "control character"),
+            ("ä" * 251, "502 bytes"),
+        ):
+            with pytest.raises(ConfigError, match=why):
+                seal_ring(path, "shop", keys, bad)
+        assert not path.exists()
         seal_ring(path, "shop", keys, word)
         with pytest.raises(ConfigError, match="there already"):
             seal_ring(path, "shop", keys, word)
@@ -351,12 +360,63 @@ def test_the_sealed_ring_opens_with_openssl_alone_and_says_when_it_is_behind(tmp
     command = [*OPEN_COMMAND.split(), str(path), "-pass", "env:WORD"]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "WORD": word})
     assert json.loads(done.stdout)["keys"] == BOTH
+    assert json.loads(_typed([*OPEN_COMMAND.split(), str(path)], word))["keys"] == BOTH
+    long = " " + "ü" * 249 + " "  # as long as may be, with a space at each end
+    with Site(config(tmp_path / "v")) as site:
+        seal_ring(tmp_path / "long.enc", "shop", site.vault.keys, long)
+    assert json.loads(_typed([*OPEN_COMMAND.split(), str(tmp_path / "long.enc")], long))["keys"] == BOTH
     assert open_ring(path, word).keys.passphrase("main") == OLD
     with pytest.raises(WrongKey, match="does not open"):
         open_ring(path, word + "x")
     flip(path, len(path.read_bytes()) - 20)
     with pytest.raises(WrongKey, match="damaged"):
         open_ring(path, word)
+
+
+def _typed(command: list[str], word: str) -> str:
+    """What a program prints that asks for a passphrase on a terminal; without what it says while it asks."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvp(command[0], command)
+    shown, given = b"", False
+    while True:
+        try:
+            some = os.read(terminal, 65536)
+        except OSError:  # so a terminal ends on Linux
+            break
+        shown += some
+        if not some:
+            break
+        if not given and b"password" in shown:
+            given = True
+            os.write(terminal, word.encode() + b"\n")
+    os.waitpid(child, 0)
+    os.close(terminal)
+    return shown[shown.find(b"{") :].decode()
+
+
+def test_an_escrow_file_is_refused_in_every_directory_that_holds_backups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OLD_KEY", OLD)
+    monkeypatch.setenv("NEW_KEY", NEW)
+    monkeypatch.setenv("BACKUPS_ESCROW_PASSPHRASE", "fake passphrase of six words")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "v").symlink_to(tmp_path / "real")
+    disk = tmp_path / "disk"
+    (disk / "shop").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(disk)
+    path = tmp_path / "shop.yaml"
+    told = SITE.format(root=tmp_path / "v").replace("mysql:", f"  replicas: [{{name: usb, directory: {disk}}}]\nmysql:")
+    path.write_text(told)
+    for inside, what in (
+        ("v/x.enc", "the vault"), ("real/x.enc", "the vault"), ("disk/x.enc", "the replica usb"),
+        ("link/shop/x.enc", "the replica usb"),
+    ):  # fmt: skip
+        assert backups(["key", "escrow", "-f", str(path), "-o", str(tmp_path / inside)]) == 2
+        assert f"is inside of {what}" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / inside).exists()
+    assert backups(["key", "escrow", "-f", str(path), "-o", str(tmp_path / "beside.enc")]) == 0
 
 
 def test_a_new_key_is_long_free_of_odd_characters_and_called_after_its_day(tmp_path: Path) -> None:
