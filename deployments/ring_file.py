@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from deployments.yaml_lines import parse
 from engine.errors import ConfigError
 
 _AT = ("vault", "keys", "current")
+_BEFORE_VALUE = re.compile(r"(?:[&!]\S*\s+)*")
+"""Anchors and tags, which a node begins with."""
 
 
 def set_current(path: Path, key_id: str) -> bool:
@@ -20,22 +25,41 @@ def set_current(path: Path, key_id: str) -> bool:
     Raises:
         ConfigError: The file does not name it in a way that can be exchanged; it was not touched.
     """
-    text = path.read_text(encoding="utf-8")
+    with path.open(encoding="utf-8", newline="") as file:  # line ends stay as they are
+        text = file.read()
     node = _node(yaml.compose(text, yaml.SafeLoader))
     if node is None or "${" in node.value:
         where = f" (line {node.start_mark.line + 1})" if node is not None else ""
-        raise ConfigError(
-            f"{path} does not name its current key in plain text{where}.",
-            kept="the file was not touched",
-            remedy=f"write it there yourself, below vault.keys: current: {key_id}",
-        )
+        raise _by_hand(f"{path} does not name its current key in plain text{where}.", key_id)
     if node.value == key_id:
         return False
-    quote = {"'": "'", '"': '"'}.get(node.style or "", "")
-    changed = text[: node.start_mark.index] + f"{quote}{key_id}{quote}" + text[node.end_mark.index :]
-    _refuse_other_changes(path, text, changed, key_id)
-    _replace(path, changed)
+    if node.style in ("|", ">"):
+        raise _by_hand(f"{path} names its current key in a text block (line {node.start_mark.line + 1}).", key_id)
+    _replace(path, _exchanged(path, text, node, key_id))
     return True
+
+
+def _exchanged(path: Path, text: str, node: yaml.ScalarNode, key_id: str) -> str:
+    """The text with the id in the place of the node's value, in quotes where it had some or needs some."""
+    before, now, after = (
+        text[: node.start_mark.index],
+        text[node.start_mark.index : node.end_mark.index],
+        text[node.end_mark.index :],
+    )
+    kept = _BEFORE_VALUE.match(now)
+    before += kept[0] if kept else ""
+    single = "'" + key_id.replace("'", "''") + "'"
+    own = {'"': json.dumps(key_id, ensure_ascii=False), "'": single}.get(node.style or "", key_id)
+    wanted = parse(text, str(path)).data
+    wanted["vault"]["keys"]["current"] = key_id
+    for value in (own, single):
+        changed = f"{before}{value}{after}"
+        with contextlib.suppress(ConfigError):
+            if parse(changed, str(path)).data == wanted:
+                return changed
+    raise _by_hand(
+        f"{path} cannot be changed safely: its current key is shared with another setting (an alias?).", key_id
+    )
 
 
 def _node(node: yaml.Node | None) -> yaml.ScalarNode | None:
@@ -46,19 +70,12 @@ def _node(node: yaml.Node | None) -> yaml.ScalarNode | None:
     return node if isinstance(node, yaml.ScalarNode) else None
 
 
-def _refuse_other_changes(path: Path, before: str, after: str, key_id: str) -> None:
-    wanted = parse(before, str(path)).data
-    wanted["vault"]["keys"]["current"] = key_id
-    try:
-        same = parse(after, str(path)).data == wanted
-    except ConfigError:
-        same = False
-    if not same:
-        raise ConfigError(
-            f"{path} cannot be changed safely: its current key is shared with another setting (an alias?).",
-            kept="the file was not touched",
-            remedy=f"write it there yourself, below vault.keys: current: {key_id}",
-        )
+def _by_hand(why: str, key_id: str) -> ConfigError:
+    return ConfigError(
+        why,
+        kept="the file was not touched",
+        remedy=f"write it there yourself, below vault.keys: current: {key_id}",
+    )
 
 
 def _replace(path: Path, text: str) -> None:
@@ -66,7 +83,7 @@ def _replace(path: Path, text: str) -> None:
     path = path.resolve()
     handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

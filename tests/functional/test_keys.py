@@ -517,8 +517,39 @@ def test_a_site_file_that_names_its_key_otherwise_is_left_alone(tmp_path: Path) 
         'vault: {keys: {current: "${K}", a: b}}\n',
         "vault: {keys: {a: b}}\n",
         "x: &x a\nvault: {keys: {current: *x}}\n",
+        "vault: {keys: {current: &x a, path: *x}}\n",
+        "vault:\n  keys:\n    current: >-\n      a\n    a: b\n",
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match="current: new"):
             set_current(path, "new")
         assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("before", "key_id", "after"),
+    [
+        ("current: main  # ours", "k2", "current: k2  # ours"),
+        ("current: main", "k: 2", "current: 'k: 2'"),
+        ("current: main", "it's #1", "current: 'it''s #1'"),
+        ("current: main", "a #b", "current: 'a #b'"),
+        ("current: main", "null", "current: 'null'"),
+        ("current: 'main'", "it's", "current: 'it''s'"),
+        ('current: "main"', 'a "b" \\', 'current: "a \\"b\\" \\\\"'),
+        ("current: &c main", "k2", "current: &c k2"),
+        ("current: !!str main", "k2", "current: !!str k2"),
+    ],
+)
+@pytest.mark.parametrize(("start", "end"), [("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")])
+def test_one_value_of_a_site_file_is_exchanged_and_every_other_byte_stays(
+    tmp_path: Path, before: str, key_id: str, after: str, start: str, end: str
+) -> None:
+    from deployments.ring_file import set_current
+
+    path = tmp_path / "shop.yaml"
+    rest = ["vault:", "  keys:", "    {}", "    ünïcode: 'x'", "mysql: {{databases: [app]}}", ""]
+    text = start + end.join(rest)
+    path.write_bytes(text.format(before).encode())
+    assert set_current(path, key_id)
+    assert path.read_bytes() == text.format(after).encode()
+    assert not set_current(path, key_id)
