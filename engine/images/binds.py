@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from engine.config_files.source import shown
-from engine.images.record import Container, Record
+from engine.images.record import Record
 
 _OF_THE_SYSTEM = (
     "/bin", "/boot", "/dev", "/etc/group", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/machine-id",
@@ -30,7 +31,7 @@ def uncovered(record: Record, covered: Iterable[Covered], spare: Iterable[str] =
     left = (*_OF_THE_SYSTEM, *spare)
     found: dict[str, list[str]] = {}
     for container in record.containers:
-        for path in bound(container):
+        for path in bound(container.host):
             if path == "/" or path.endswith(".sock") or any(_below(path, each) for each in left):
                 continue
             if not any(_has(paths, without, path) for paths, without in known):
@@ -43,10 +44,10 @@ def told(record: Record, covered: Iterable[Covered], spare: Iterable[str] = ()) 
     return [f"{shown(path)} ({', '.join(names)})" for path, names in uncovered(record, covered, spare).items()]
 
 
-def bound(container: Container) -> list[str]:
-    """Paths of the host that a container has."""
-    found = [str(each).partition(":")[0] for each in container.host.get("Binds") or []]
-    found += [str(each["Source"]) for each in container.host.get("Mounts") or [] if each.get("Type") == "bind"]
+def bound(host: Mapping[str, Any]) -> list[str]:
+    """Paths of the host that a container has, by its ``HostConfig``."""
+    found = [str(each).partition(":")[0] for each in host.get("Binds") or []]
+    found += [str(each["Source"]) for each in host.get("Mounts") or [] if each.get("Type") == "bind"]
     return sorted({posixpath.normpath(each) for each in found if each.startswith("/")})
 
 

@@ -5,13 +5,15 @@ They get the labels that compose gave them: a later ``docker compose up`` knows 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import docker.errors
 
 from engine.errors import BackupError, ToolFailed
+from engine.images.binds import bound
 from engine.images.record import Container, Record
+from engine.processes.place import PROJECT
 from engine.scratch.boxed import engine_errors
 
 
@@ -80,6 +82,37 @@ def make_container(client: Any, wanted: Container, record: Record, filled: Colle
             if name != first:
                 client.api.connect_container_to_network(made["Id"], name, **_connection(wanted, name))
         return client.containers.get(made["Id"])
+
+
+def of_name(client: Any, name: str) -> Any | None:
+    """The container of that name, running or not."""
+    with engine_errors(f"Looking for container {name}"):
+        return next((each for each in client.containers.list(all=True, ignore_removed=True) if each.name == name), None)
+
+
+def is_strange(there: Any, project: str, labels: Mapping[str, Any]) -> bool:
+    """Has a container only the name of a recorded one, and is of no or another compose project?
+
+    Args:
+        project, labels: Of the recorded one.
+    """
+    return bool(project and labels.get(PROJECT) == project and there.labels.get(PROJECT) != project)
+
+
+def differing(there: Any, wanted: Container) -> list[str]:
+    """In what a container that stands there is another than the recorded one, in words."""
+    config, host = there.attrs["Config"], there.attrs["HostConfig"]
+    mounts = there.attrs.get("Mounts") or []
+    volumes = {str(each["Destination"]): str(each["Name"]) for each in mounts if each.get("Type") == "volume"}
+    pairs = {
+        "image": (there.attrs["Image"], wanted.image),
+        "command": [[each.get("Entrypoint"), each.get("Cmd")] for each in (config, wanted.config)],
+        "environment": [sorted(each.get("Env") or []) for each in (config, wanted.config)],
+        "volumes": (volumes, wanted.volumes),
+        "directories of the host": [bound(each) for each in (host, wanted.host)],
+        "ports": [each.get("PortBindings") or {} for each in (host, wanted.host)],
+    }
+    return [what for what, (now, then) in pairs.items() if now != then]
 
 
 def start(container: Any) -> None:

@@ -63,11 +63,16 @@ def make(work: Work, source: str) -> Done:
         recreate.make_network(client, network, record)
     empty = _make_volumes(work, client, record)
     filled = {str(each["Name"]) for each in record.volumes} - set(empty)
-    failed = []
-    work.state.made(*(f"container {each.name}" for each in record.containers))
+    failed, left, kept = [], [], 0
     for wanted in record.containers:
         try:
-            recreate.make_container(client, wanted, record, filled)
+            there = recreate.of_name(client, wanted.name)
+            if there is None:
+                work.state.made(f"container {wanted.name}")
+                recreate.make_container(client, wanted, record, filled)
+            elif not work.state.is_ours(f"container {wanted.name}"):
+                left += _kept(work, source, there, wanted)
+                kept += 1
         except BackupError as error:
             failed.append(f"{wanted.name} ({error.message})")
     if failed:
@@ -77,14 +82,44 @@ def make(work: Work, source: str) -> Done:
             remedy="make them by hand (docker compose up --no-start SERVICE), and run this again",
         )
     counts = {"containers": len(record.containers), "networks": len(record.networks)}
-    left = []
     if empty:
         left.append(
             f"these volumes are in no backup and were made empty: {', '.join(empty)} (that of a database server is "
             "filled by restoring its databases)"
         )
     left += _bound(work, record)
-    return Done(f"{_count(len(record.containers), 'container')} made as they were", counts, left=left)
+    said = f"{_count(len(record.containers) - kept, 'container')} made as they were"
+    return Done(f"{said}, {kept} stood there and were kept" if kept else said, counts, left=left)
+
+
+def _kept(work: Work, source: str, there: Any, wanted: Container) -> list[str]:
+    """A container that stands there already stays as it is: what is in it is nowhere else. In what it is another than
+    the recorded one, for a person.
+
+    Raises:
+        RestoreRefused: It is not of this machine.
+    """
+    project = work.record(source).project
+    if recreate.is_strange(there, project, wanted.config.get("Labels") or {}):
+        raise stranger(wanted.name, project)
+    work.state.made(f"kept container {wanted.name}")
+    other = recreate.differing(there, wanted)
+    if not other:
+        return []
+    return [
+        f"container {wanted.name} stood there already and was kept, though it is not as it was recorded "
+        f"({', '.join(other)}); to have it as it was: docker rm -f {wanted.name}, then: backups restore-site --only "
+        f"{source}"
+    ]
+
+
+def stranger(name: str, project: str) -> RestoreRefused:
+    """A container of that name is none of the machine's."""
+    return RestoreRefused(
+        f"There is a container {name} here, which is not of the compose project {project}.",
+        kept="it was not touched",
+        remedy=f"is it the right host? If it is not needed: docker rename {name} {name}-other (or remove it)",
+    )
 
 
 def _make_volumes(work: Work, client: Any, record: Record) -> list[str]:

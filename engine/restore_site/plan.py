@@ -117,7 +117,9 @@ class SitePlan:
         if self.living:
             lines.append("THIS MACHINE IS IN USE. There is already:")
             lines += [f"  {each}" for each in self.living]
-            lines.append("What is there is replaced; its previous data is kept beside.")
+            lines.append(
+                "What is there is replaced; its previous data is kept beside. Containers are kept as they are."
+            )
         return lines + [f"Note: {note}" for note in self.notes] + [f"Left for a person: {each}" for each in self.left]
 
     def as_dict(self) -> dict[str, Any]:
@@ -142,7 +144,8 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
     """Find the recovery point, look at the machine, and say what restoring it means. Changes nothing.
 
     Raises:
-        RestoreRefused: No recovery point is complete; or an earlier restore of another one is not finished.
+        RestoreRefused: No recovery point is complete; or an earlier restore of another one is not finished; or somebody
+            else's container has the name of one of the machine's.
         ConfigError: Nothing is left to restore.
         UnknownName, ConfigError: See ``points.search`` and ``points.expected_of``; a time that is none.
         Unreachable: No Docker engine answers, and one is needed. WrongKey, and what the stores raise.
@@ -350,10 +353,17 @@ def _living(site: Site, point: Point, state: State | None) -> Iterator[str]:
         if not point.of(config.name):
             continue
         with contextlib.closing(engine_for(config, site.name)) as engine, engine_errors("Looking at the containers"):
+            (piece,) = point.of(config.name)
+            ran_on = {each["container"]: each["id"] for each in piece.manifest.contents.get("ran_on", ())}
             for each in engine.client.containers.list(all=True, ignore_removed=True):
                 mine = each.labels.get(PROJECT) == engine.project and each.labels.get(ONE_OFF) != "True"
-                if (mine or each.name in config.containers) and not ours(f"container {each.name}"):
-                    yield f"container {each.name} ({each.status})"
+                if ours(f"container {each.name}") or ours(f"kept container {each.name}"):
+                    continue
+                if mine or each.name in config.containers:
+                    other = each.attrs["Image"] != ran_on.get(each.name, each.attrs["Image"])
+                    yield f"container {each.name} ({each.status}{', of another image than recorded' if other else ''})"
+                elif each.name in ran_on:
+                    raise containers.stranger(each.name, engine.project)
     for volumes in site.config.volumes:
         engine = engine_of(site, volumes)
         for piece in point.of(volumes.name):

@@ -13,6 +13,7 @@ import pytest
 
 from engine import names
 from engine.backup import backup_one
+from engine.errors import RestoreRefused
 from engine.restore_site.plan import SiteRequest, make_plan
 from engine.restore_site.run import SiteResult, run
 from engine.site import Site
@@ -142,3 +143,40 @@ def test_what_containers_have_of_the_host_and_no_backup_has_is_told_at_backup_an
         done = _restore(site)
     (left,) = done.done["images: containers"].left
     assert f"are not restored: {', '.join(told)}; where" in left
+
+
+def test_a_container_that_stands_there_is_told_from_the_restored_one(box: Box) -> None:
+    recorded = [_run(box), _run(box, "job", environment={"VERSION": "one"})]
+    names_of = [str(each.name) for each in recorded]
+    with _open(box) as site:
+        _back_up(site)
+        for each in recorded:
+            each.remove(force=True)
+        # somebody else's of the same name: nothing is begun, and it stays as it is
+        planned = make_plan(site, SiteRequest())
+        stranger = box.client.containers.create(f"{box.project}/app:1", ["sleep", "1"], name=names_of[0])
+        with pytest.raises(
+            RestoreRefused, match=f"a container {names_of[0]} here, which is not of the compose project"
+        ):
+            make_plan(site, SiteRequest())
+        late = run(site, planned, approved=True).failures["images: containers"]
+        assert "which is not of the compose project" in late.message
+        assert box.client.containers.get(names_of[0]).id == stranger.id
+        stranger.remove(force=True)
+        # what the first try made is ours; a later one of the machine's own is kept, and told where it is another
+        assert [each for each in make_plan(site, SiteRequest()).living if names_of[1] in each] == []
+        assert _restore(site).done["images: containers"].left == []
+        box.client.containers.get(names_of[1]).remove(force=True)
+        newer = _run(box, "job", environment={"VERSION": "two"})
+        plan = make_plan(site, SiteRequest())
+        assert plan.living == [f"container {name} (running)" for name in reversed(names_of)]
+        done = run(site, plan, approved=True)
+        made = done.done["images: containers"]
+        assert made.said == "0 containers made as they were, 2 stood there and were kept"
+        (left,) = made.left
+        assert f"container {newer.name} stood there already" in left and "(environment, volumes)" in left
+        assert left.endswith(f"docker rm -f {newer.name}, then: backups restore-site --only images")
+        newer.remove(force=True)
+        box.client.containers.run("backup-flows/busybox:1", OBEYS, name=names_of[1], labels=newer.labels, detach=True)
+        living = make_plan(site, SiteRequest()).living
+        assert f"container {names_of[1]} (running, of another image than recorded)" in living
