@@ -131,8 +131,11 @@ def start(container: Any) -> None:
 
 
 def _config(wanted: Container) -> dict[str, Any]:
-    """What the container was made with. Its host name is left out where the engine had chosen it."""
-    config = {name: value for name, value in wanted.config.items() if name != "MacAddress"}
+    """What the container was made with. Its host name is left out where the engine had chosen it; of one in another's
+    network all that it has from there, which the engine tells as its own and takes from nobody."""
+    joined = str(wanted.host.get("NetworkMode") or "").startswith("container:")
+    left_out = ("MacAddress", *(("Hostname", "Domainname", "ExposedPorts") if joined else ()))
+    config = {name: value for name, value in wanted.config.items() if name not in left_out}
     if config.get("Hostname") == wanted.id[:12]:
         del config["Hostname"]
     config["Image"] = wanted.image

@@ -180,3 +180,18 @@ def test_a_container_that_stands_there_is_told_from_the_restored_one(box: Box) -
         box.client.containers.run("backup-flows/busybox:1", OBEYS, name=names_of[1], labels=newer.labels, detach=True)
         living = make_plan(site, SiteRequest()).living
         assert f"container {names_of[1]} (running, of another image than recorded)" in living
+
+
+def test_a_container_in_the_network_of_another_is_made_again(box: Box) -> None:
+    first = _run(box, "web", hostname="the-web", domainname="example.org", ports={"80/tcp": None})
+    side = _run(box, "side", network_mode=f"container:{first.id}")
+    with _open(box) as site:
+        _back_up(site)
+        for each in (side, first):
+            each.remove(force=True)
+        _restore(site)
+    again = box.client.containers.get(str(side.name))
+    assert again.attrs["HostConfig"]["NetworkMode"] in (
+        f"container:{first.name}", f"container:{box.client.containers.get(str(first.name)).id}"
+    )  # fmt: skip
+    assert again.exec_run(["hostname"]).output.decode().strip() == "the-web"
