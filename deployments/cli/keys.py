@@ -18,6 +18,7 @@ from engine.errors import BackupError, ConfigError, ConfirmationNeeded
 
 if TYPE_CHECKING:
     from engine.keyring.reencrypt import Report
+    from engine.keyring.uses import Use
     from engine.site import Site
 
 PASSPHRASE_FROM = "BACKUPS_ESCROW_PASSPHRASE"
@@ -91,13 +92,13 @@ def list_(run: Run) -> Outcome:
     for key_id in sorted({*ring.ids, *found.by_key}):
         use, since = found.by_key.get(key_id, Use()), date_in(key_id)
         state = "current" if key_id == ring.current else "kept" if key_id in ring.ids else "NOT IN THE RING"
-        needed = f"{use.count:,} backups, {size(use.bytes)}" if use.count else "nothing"
-        if use.leaning:
-            needed += f", and objects of {use.leaning:,} snapshots of buckets"
-        rows.append([key_id, state, f"{since:%Y-%m-%d}" if since else "", needed, ", ".join(sorted(use.locations))])
+        rows.append(
+            [key_id, state, f"{since:%Y-%m-%d}" if since else "", _needed(use), ", ".join(sorted(use.locations))]
+        )
         facts.append(
             {"id": key_id, "state": state, "since": f"{since:%Y-%m-%d}" if since else None, "backups": use.count,
-             "bytes": use.bytes, "leaning": use.leaning, "locations": sorted(use.locations)}
+             "bytes": use.bytes, "leaning": use.leaning, "site_files": use.site_files,
+             "locations": sorted(use.locations)}
         )  # fmt: skip
     run.out.table(["key", "is", "made", "opens", "in"], rows)
     if warning:
@@ -112,6 +113,13 @@ def list_(run: Run) -> Outcome:
     broken = [run.refuse(error, about=f"{key}: ") for key, error in found.unreadable.items()]
     code = exits.INTEGRITY if broken else exits.PARTIAL if errors else exits.OK
     return Outcome({"keys": facts, "strangers": found.strangers}, code, [*broken, *errors])
+
+
+def _needed(use: Use) -> str:
+    parts = [f"{use.count:,} backups, {size(use.bytes)}"] if use.count else []
+    parts += [f"objects of {use.leaning:,} snapshots of buckets"] if use.leaning else []
+    parts += [f"{use.site_files:,} sealed site files"] if use.site_files else []
+    return ", and ".join(parts) or "nothing"
 
 
 def rotate(

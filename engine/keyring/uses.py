@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from engine import sealed
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
 from engine.keyring.needed import require_keys
@@ -23,11 +24,13 @@ class Use:
     Attributes:
         bytes: Of files of backups; what the contents of buckets come to is not known without reading every list.
         leaning: How many of these are lists of buckets that name contents which this key wrote.
+        site_files: How many sealed site files, which tell what the machine was, need it as well.
     """
 
     count: int = 0
     bytes: int = 0
     leaning: int = 0
+    site_files: int = 0
     locations: set[str] = field(default_factory=set)
 
 
@@ -52,6 +55,7 @@ def uses(vault: Vault, progress: Progress = silent) -> Uses:
     """Read every manifest there is. Raises what the local root raises."""
     found = Uses()
     seen: set[tuple[str, str, str]] = set()
+    points: set[str] = set()
     for location in vault.locations():
         try:
             for about, manifest in _all(vault, location, found, progress):
@@ -62,6 +66,7 @@ def uses(vault: Vault, progress: Progress = silent) -> Uses:
                     require_keys(vault.keys, manifest)
                 except WrongKey as error:
                     found.unreadable[about] = error
+            _count_site_files(vault, location, found, points)
         except BackupError as error:
             if location == LOCAL:
                 raise
@@ -79,6 +84,22 @@ def _all(vault: Vault, location: str, found: Uses, progress: Progress) -> Iterat
             yield each.about, each.manifest
         elif each.error is not None:
             found.unreadable[each.about] = each.error
+
+
+def _count_site_files(vault: Vault, location: str, found: Uses, points: set[str]) -> None:
+    """Those of points that were not counted in another place."""
+    store = vault.store(location)
+    for each in sealed.listed(store, sealed.folder_of(vault.layout(location)), vault.site):
+        try:
+            use = found.by_key.setdefault(sealed.key_id_of(store.get(each.key)), Use())
+        except NotFound:
+            continue  # removed since
+        except IntegrityError as error:
+            found.unreadable[f"{location}: {each.key}"] = error
+            continue
+        use.locations.add(location)
+        use.site_files += each.point not in points
+        points.add(each.point)
 
 
 def _count(found: Uses, location: str, manifest: Manifest, *, is_new: bool) -> None:

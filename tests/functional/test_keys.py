@@ -30,6 +30,7 @@ from engine.pins import pin
 from engine.promotion import promote
 from engine.prune import prune
 from engine.prune.contents import claims_of
+from engine.sealed import seal_site
 from engine.site import Site
 from engine.source import Facts
 from engine.vault import Vault
@@ -243,6 +244,20 @@ def test_backups_of_a_source_that_the_site_file_no_longer_names_need_their_key_a
     assert backups(["key", "list", "-f", str(path)]) == 5
     with Site(config(root, keys={"k20260301": NEW}, current="k20260301")) as site:
         assert [type(each) for each in uses(site.vault).unreadable.values()] == [WrongKey], "never: nothing needs it"
+
+
+def test_a_sealed_site_file_counts_for_the_key_that_opens_it(tmp_path: Path) -> None:
+    point = "20260301_020000-0badcafe"
+    with Site(config(tmp_path)) as site:
+        made(site.vault, names.now() - DAY)
+        key = seal_site(site.vault, "site: shop\n", point)
+    with Site(rotated(config(tmp_path))) as site:
+        assert re_encrypt(site).left == 0
+        for day in (0, 1):
+            prune(site, now=names.now() + day * DAY)
+        use = uses(site.vault).by_key["main"]
+        assert (use.count, use.site_files) == (0, 1), "it alone says what the machine was, and needs the old key"
+        assert (tmp_path / key).is_file()
 
 
 def test_a_place_that_cannot_be_asked_is_told_of_after_re_encryption_too(tmp_path: Path) -> None:
