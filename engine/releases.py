@@ -12,7 +12,7 @@ from engine.errors import BackupError
 from engine.pins import say
 from engine.prune.contents import RELEASED, WITHHELD, claims_of
 from engine.site import Site
-from engine.snapshots import Part, Snapshot, choose, grouped, parts_at
+from engine.snapshots import Known, Snapshot, choose, grouped, parts_at, passed_over
 from engine.vault import LOCAL
 
 
@@ -24,30 +24,44 @@ class Outcome:
         older: Snapshots that may go now.
         marked: How many backups heard of it, by place.
         errors: Places that could not be told; a copy there stays until they are.
+        passed_over: Newer halves of snapshots that the name could have meant.
     """
 
     snapshot: Snapshot
     older: list[Snapshot] = field(default_factory=list)
     marked: dict[str, int] = field(default_factory=dict)
     errors: dict[str, BackupError] = field(default_factory=dict)
+    passed_over: list[Snapshot] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of it, each a sentence."""
+        told = [f"Snapshot {each.title} is newer, and half of one: {each.lacks}." for each in self.passed_over]
+        if self.snapshot.lacking:
+            told.append(
+                f"Snapshot {self.snapshot.title} is half of one: {self.snapshot.lacks}. Gone back with it, the "
+                "databases are of different times."
+            )
+        return told
 
 
 def release(site: Site, which: str) -> Outcome:
     """The deployment succeeded: its snapshot is the one to keep, older ones may go. Doing it again changes nothing.
 
     Args:
-        which: ``latest``, an id, a key, a release, or a file of it.
+        which: ``latest`` (the newest whole one), an id, a key, a release, or a file of it.
 
     Raises:
         UnknownName: No such snapshot. And what the local root raises.
     """
     found = _everywhere(site)
-    chosen = choose(site.name, which, found.snapshots())
+    known = found.snapshots()
+    chosen = choose(site.name, which, known)
 
     def is_over(snapshot: Snapshot) -> bool:
         return snapshot.id == chosen.id or (snapshot.taken_at, snapshot.id) < (chosen.taken_at, chosen.id)
 
-    outcome = Outcome(chosen, errors=found.errors)
+    outcome = Outcome(chosen, errors=found.errors, passed_over=passed_over(which, chosen, known))
     older: dict[str, Snapshot] = {}
     for location, parts in found.there.items():
         for snapshot in filter(is_over, grouped(parts)):
@@ -65,8 +79,9 @@ def withhold(site: Site, which: str) -> Outcome:
         UnknownName: No such snapshot. And what the local root raises.
     """
     found = _everywhere(site)
-    chosen = choose(site.name, which, found.snapshots())
-    outcome = Outcome(chosen, errors=found.errors)
+    known = found.snapshots()
+    chosen = choose(site.name, which, known)
+    outcome = Outcome(chosen, errors=found.errors, passed_over=passed_over(which, chosen, known))
     for location, parts in found.there.items():
         for snapshot in grouped(parts):
             if snapshot.id == chosen.id:
@@ -78,7 +93,7 @@ def withhold(site: Site, which: str) -> Outcome:
 class _Found:
     """What each place holds of snapshots, the local root first; and which could not be looked at."""
 
-    there: dict[str, list[Part]] = field(default_factory=dict)
+    there: dict[str, list[Known]] = field(default_factory=dict)
     errors: dict[str, BackupError] = field(default_factory=dict)
 
     def snapshots(self) -> list[Snapshot]:
@@ -102,7 +117,7 @@ def _mark(site: Site, outcome: Outcome, location: str, snapshot: Snapshot, kind:
     """Mark every part at one place that does not say so yet; how many there were. A place that fails is noted."""
     newly = 0
     try:
-        for entry, _ in snapshot.parts:
+        for entry, _ in (*snapshot.parts, *snapshot.others):
             said = claims_of(site.vault, entry)
             if said.release != kind:
                 say(site.vault, entry, kind, {"snapshot": snapshot.id, **facts}, said.release_at)

@@ -20,7 +20,7 @@ from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, Un
 from engine.locks import patiently
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
-from engine.prune.contents import RELEASED, WITHHELD, claims_of
+from engine.prune.contents import RELEASED, WITHHELD, Claims, claims_of
 from engine.retention.policy import PRE_DEPLOYMENT
 from engine.site import Site, Target
 from engine.status import verdict
@@ -28,12 +28,16 @@ from engine.vault import LOCAL, Vault
 
 DEPLOY = "deploy"
 """Where a manifest's contents say what the snapshot was taken for."""
+PARTS = "parts"
+"""There, too: every database that the snapshot was to have, as ``mysql/app``. Earlier releases did not say."""
 WAIT_SECONDS = 600.0
 """For a run that works on the same database. A backup of it or a restore; nothing else is waited for."""
 LATEST = "latest"
 _LONGEST = 200
 
 Part = tuple[Entry, Manifest]
+Known = tuple[Entry, Manifest, Claims]
+"""A part with what the names of its marks say."""
 State = Literal["waiting", "released", "failed"]
 """``waiting``: nobody has said how its deployment went."""
 
@@ -91,21 +95,32 @@ class Snapshot:
 
     Attributes:
         id: Its recovery point, or the file's name where it has none.
-        parts: A backup of each database, at the place where it was found first, the local root before others.
+        parts: A backup of each database, the best there is: at the place where it was found first, the local root
+            before others; of one that was encrypted anew, the new one.
+        others: What else stands of these: older files of what was encrypted anew or taken again, copies.
+        lacking: Databases that it was to have and of which it has no backup that is not known to be broken. Half a
+            snapshot brings databases back that are of different times.
     """
 
     id: str
     deploy: Deploy
     parts: list[Part] = field(default_factory=list)
+    others: list[Part] = field(default_factory=list)
+    lacking: list[Target] = field(default_factory=list)
 
     @property
     def taken_at(self) -> datetime:
         """When its first part was begun, UTC."""
-        return min(manifest.taken_at for _, manifest in self.parts)
+        return min(manifest.taken_at for _, manifest in (*self.parts, *self.others))
 
     @property
     def targets(self) -> list[Target]:
         return sorted(Target(manifest.source, manifest.database) for _, manifest in self.parts)
+
+    @property
+    def lacks(self) -> str:
+        """For people: what half a snapshot lacks; empty where it is whole."""
+        return f"it lacks {', '.join(map(str, self.lacking))}" if self.lacking else ""
 
     @property
     def title(self) -> str:
@@ -116,13 +131,15 @@ class Snapshot:
         """Is it meant by an id, a key, a release, or the name of one of its files?"""
         file = which.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
         return which in (self.id, self.deploy.key, self.deploy.release) or any(
-            file in (entry.file, entry.name.stem) for entry, _ in self.parts
+            file in (entry.file, entry.name.stem) for entry, _ in (*self.parts, *self.others)
         )
 
     def way_back(self, site_file: str) -> str:
-        """The one command line that puts every database back as it was."""
+        """The one command line that puts every database back as it was, of half a snapshot those that it has."""
         commands = []
         for entry, manifest in sorted(self.parts, key=lambda part: (part[1].source, part[1].database)):
+            if Target(manifest.source, manifest.database) in self.lacking:
+                continue  # broken
             what = ["--source", manifest.source, "--database", manifest.database, "--backup", manifest.file]
             place = [] if entry.location == LOCAL else ["--location", entry.location]
             into = ["--into", manifest.database, "--confirm", manifest.database]
@@ -135,18 +152,47 @@ def snapshots(vault: Vault) -> list[Snapshot]:
     return grouped(parts_at(vault, LOCAL))
 
 
-def grouped(parts: Iterable[Part]) -> list[Snapshot]:
-    """Parts put together by recovery point, newest snapshot first."""
-    found: dict[str, Snapshot] = {}
-    for entry, manifest in parts:
-        name = manifest.recovery_point or entry.name.stem
-        known = found.setdefault(name, Snapshot(name, Deploy.of(manifest)))
-        if manifest.file not in {each.file for _, each in known.parts if each.source == manifest.source}:
-            known.parts.append((entry, manifest))
-    return sorted(found.values(), key=lambda each: (each.taken_at, each.id), reverse=True)
+def grouped(parts: Iterable[Known]) -> list[Snapshot]:
+    """Parts put together by recovery point, newest snapshot first.
+
+    Args:
+        parts: Those of the local root before others.
+    """
+    found: dict[str, dict[Target, list[Known]]] = {}
+    for known in parts:
+        entry, manifest, _ = known
+        point = found.setdefault(manifest.recovery_point or entry.name.stem, {})
+        point.setdefault(Target(manifest.source, manifest.database), []).append(known)
+    made = [_put_together(name, targets) for name, targets in found.items()]
+    return sorted(made, key=lambda each: (each.taken_at, each.id), reverse=True)
 
 
-def parts_at(vault: Vault, location: str) -> Iterator[Part]:
+def _put_together(name: str, targets: dict[Target, list[Known]]) -> Snapshot:
+    """Of every database the best part; what lacks is told by any of them."""
+    every = [known for several in targets.values() for known in several]
+    places = list(dict.fromkeys(entry.location for entry, _, _ in every))
+
+    def worth(known: Known) -> tuple[object, ...]:
+        entry, manifest, said = known
+        here = -places.index(entry.location)
+        return said.claim != "broken", not said.superseded, here, said.claim == "good", manifest.taken_at
+
+    best = [max(several, key=worth) for several in targets.values()]
+    others = [(entry, manifest) for entry, manifest, said in every if (entry, manifest, said) not in best]
+    sound = {Target(manifest.source, manifest.database) for _, manifest, said in best if said.claim != "broken"}
+    wanted = set(targets).union(*(wanted_of(manifest) for _, manifest, _ in every))
+    parts = [(entry, manifest) for entry, manifest, _ in best]
+    return Snapshot(name, Deploy.of(every[0][1]), parts, others, sorted(wanted - sound))
+
+
+def wanted_of(manifest: Manifest) -> frozenset[Target]:
+    """Every database that the snapshot of this manifest was to have; none where it does not say."""
+    told = (manifest.contents.get(DEPLOY) or {}).get(PARTS, ())
+    named = (str(each).partition("/") for each in told)
+    return frozenset(Target(source, database) for source, _, database in named)
+
+
+def parts_at(vault: Vault, location: str) -> Iterator[Known]:
     """Every part of a snapshot that a place holds. One whose manifest does not hold is left out.
 
     Where a place's names leave the tier open, what the local root knows as of another tier is not read there.
@@ -167,7 +213,8 @@ def parts_at(vault: Vault, location: str) -> Iterator[Part]:
         except (IntegrityError, WrongKey, NotFound):
             continue
         if manifest.tier == PRE_DEPLOYMENT:
-            yield Entry(location, entry.key, entry.name, manifest.source, manifest.tier, entry.size), manifest
+            there = Entry(location, entry.key, entry.name, manifest.source, manifest.tier, entry.size)
+            yield there, manifest, claims_of(vault, there)
 
 
 def _of_other_tiers(vault: Vault, location: str) -> set[str]:
@@ -181,15 +228,23 @@ def _of_other_tiers(vault: Vault, location: str) -> set[str]:
 
 
 def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
-    """The snapshot that is meant, of several of one name the newest; ``latest`` is the newest of all.
+    """The snapshot that is meant, of several of one name the newest whole one; ``latest`` is the newest whole one of
+    all. Half a one is meant only by a name that no whole one has.
 
     Raises:
         UnknownName: There is none such; says what there is.
     """
-    wanted = which.strip()
-    found = next((each for each in known if wanted == LATEST or (wanted and each.is_called(wanted))), None)
-    if found is not None:
-        return found
+    meant = _meant(which, known)
+    whole = [each for each in meant if not each.lacking]
+    if whole or (meant and which.strip() != LATEST):
+        return (whole or meant)[0]
+    if meant:
+        newest = meant[0]
+        raise UnknownName(
+            f"Site {site} has no whole snapshot: {newest.title} is half of one, {newest.lacks}.",
+            kept="nothing was changed",
+            remedy=f"if that one is meant, name it: {newest.id}; take a whole one with: backups snapshot -f {site}",
+        )
     if not known:
         raise UnknownName(
             f"Site {site} has no snapshot from before a deployment.",
@@ -198,14 +253,24 @@ def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
         )
     called = [name for each in known for name in (each.id, each.deploy.key, each.deploy.release) if name]
     raise UnknownName(
-        f"Site {site} has no snapshot {wanted!r}.",
+        f"Site {site} has no snapshot {which.strip()!r}.",
         kept="nothing was changed",
-        remedy=nearest(wanted, called) + " See: backups snapshots",
+        remedy=nearest(which.strip(), called) + " See: backups snapshots",
     )
 
 
+def passed_over(which: str, chosen: Snapshot, known: list[Snapshot]) -> list[Snapshot]:
+    """Halves of snapshots that have the name as well and are newer than the whole one that was chosen."""
+    return [each for each in _meant(which, known) if each.lacking and each.taken_at > chosen.taken_at]
+
+
+def _meant(which: str, known: list[Snapshot]) -> list[Snapshot]:
+    wanted = which.strip()
+    return [each for each in known if wanted == LATEST or (wanted and each.is_called(wanted))]
+
+
 def state_of(vault: Vault, snapshot: Snapshot) -> State:
-    """How its deployment went, as the names of its marks say."""
+    """How its deployment went, as the names of the marks of its parts say."""
     words = {claims_of(vault, entry).release for entry, _ in snapshot.parts}
     if WITHHELD in words:
         return "failed"
@@ -253,6 +318,7 @@ def take(
     deploy: Deploy,
     recovery_point: str,
     *,
+    parts: Iterable[Target] = (),
     wait: float = WAIT_SECONDS,
     progress: Progress = silent,
     tell: Callable[[str], None] = lambda text: None,
@@ -260,6 +326,7 @@ def take(
     """Take and verify the snapshot of one database. A run that works on it is waited for.
 
     Args:
+        parts: Every database that the snapshot is to have: without one of them it is none.
         wait: Seconds, at most.
         tell: Hears who is waited for.
 
@@ -270,7 +337,7 @@ def take(
         begun = time.monotonic()
         entry, manifest = backup.capture(
             site, target, tier=PRE_DEPLOYMENT, label=deploy.label, recovery_point=recovery_point, progress=progress,
-            locked=True, about={DEPLOY: deploy.facts()},
+            locked=True, about={DEPLOY: {**deploy.facts(), PARTS: sorted(map(str, parts))}},
         )  # fmt: skip
     report = backup.verify(site, entry, progress=progress)
     return BackupResult(entry, manifest, report, time.monotonic() - begun)

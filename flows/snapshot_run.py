@@ -55,7 +55,7 @@ def _take_all(site: SiteHandle, targets: list[Target], deploy: Deploy, ledger: L
 
     def take(target: Target) -> None:
         try:
-            captured, report = snapshots.take(site, target, deploy, ledger.recovery_point)
+            captured, report = snapshots.take(site, target, deploy, ledger.recovery_point, targets)
         except BackupError as error:
             with speaking:
                 ledger.lost(str(target), error)
@@ -76,7 +76,7 @@ def end_deployment(site: str, snapshot: str, *, failed: bool) -> State[None]:
     """
     handle = SiteHandle(load_site(site))
     outcome = snapshots.judge(handle, snapshot, failed)
-    text = _failed(site, outcome) if failed else _released(outcome)
+    text = "\n".join([_failed(site, outcome) if failed else _released(outcome), *outcome.warnings])
     get_run_logger().info(text)
     if not outcome.errors:
         return Completed(message=text)

@@ -41,13 +41,16 @@ def prepare(site: SiteHandle, deploy: Deploy, source: str, database: str) -> Gro
 
 
 @step(name="snapshot", run_name="snapshot {site.name}/{target}")
-def take(site: SiteHandle, target: Target, deploy: Deploy, recovery_point: str) -> tuple[Captured, VerifyReport]:
-    """Dump and prove one database. What fails half-way leaves nothing."""
+def take(
+    site: SiteHandle, target: Target, deploy: Deploy, recovery_point: str, parts: list[Target]
+) -> tuple[Captured, VerifyReport]:
+    """Dump and prove one database of those that the snapshot is to have. What fails half-way leaves nothing."""
     log = get_run_logger()
     with site.open() as opened, told(f"snapshot {target}") as progress:
         made = snapshots.take(
-            opened, target, deploy, recovery_point, progress=progress, tell=lambda text: log.info("waiting: %s", text)
-        )
+            opened, target, deploy, recovery_point, parts=parts, progress=progress,
+            tell=lambda text: log.info("waiting: %s", text),
+        )  # fmt: skip
     manifest = made.manifest
     log.info(
         "%s: %s (%s stored) with %s, dumped and verified in %s: %s",
@@ -71,6 +74,8 @@ def judge(site: SiteHandle, snapshot: str, failed: bool) -> releases.Outcome:
     log = get_run_logger()
     for each in outcome.older:
         log.info("%s may go now, taken %s", each.title, names.iso(each.taken_at))
+    for warning in outcome.warnings:
+        log.warning("%s", warning)
     for place, error in outcome.errors.items():
         log.warning("%s was not told: %s", place, error.message)
     return outcome

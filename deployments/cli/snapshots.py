@@ -98,12 +98,14 @@ class _Snapshots:
         self.errors: list[BackupError] = []
         self.failed: list[dict[str, Any]] = []
         self._run, self._site, self._deploy = run, site, deploy
+        self._targets: list[Target] = []
         self._speaking = threading.Lock()
 
     def do(self, targets: list[Target]) -> None:
         """Servers side by side, each with a site of its own; one that fails does not stop the others."""
         from engine.abreast import abreast
 
+        self._targets = targets
         sources = dict.fromkeys(target.source for target in targets)
         with self._run.out.progress() as progress:
             self._progress = progress
@@ -118,7 +120,9 @@ class _Snapshots:
 
         try:
             with Site(self._site.config) as site:
-                result = take(site, target, self._deploy, self.id, progress=told, tell=self._run.out.tell)
+                result = take(
+                    site, target, self._deploy, self.id, parts=self._targets, progress=told, tell=self._run.out.tell
+                )
         except BackupError as error:
             with self._speaking:
                 self.errors.append(self._run.refuse(error, about=f"{target}: "))
@@ -146,8 +150,17 @@ def listed(run: Run) -> Outcome:
 
 def _row(snapshot: Snapshot, state: str) -> list[str]:
     deploy = snapshot.deploy
-    databases = ", ".join(map(str, snapshot.targets))
-    return [snapshot.id, state, moment(snapshot.taken_at), deploy.release, deploy.commit[:12], deploy.actor, databases]
+    held = [str(target) for target in snapshot.targets if target not in snapshot.lacking]
+    databases = ", ".join([*held, *(f"no {target}" for target in snapshot.lacking)])
+    return [
+        snapshot.id,
+        f"half, {state}" if snapshot.lacking else state,
+        moment(snapshot.taken_at),
+        deploy.release,
+        deploy.commit[:12],
+        deploy.actor,
+        databases,
+    ]
 
 
 def release(
@@ -174,6 +187,7 @@ def release(
         "snapshot": _facts(chosen, "failed" if failed else "released"),
         "older": [_facts(each, "released") for each in outcome.older],
         "marked": outcome.marked,
+        "warnings": outcome.warnings,
     }
     if failed:
         facts["way_back"] = chosen.way_back(str(run.site_path()))
@@ -182,6 +196,8 @@ def release(
         run.out.say(f"  {facts['way_back']}", style="cyan")
     else:
         _tell_released(run, outcome)
+    for warning in outcome.warnings:
+        run.warn(warning)
     errors = [run.refuse(error, about=f"{place} was not told: ") for place, error in outcome.errors.items()]
     return Outcome(facts, exits.PARTIAL if errors else exits.OK, errors)
 
@@ -203,6 +219,7 @@ def _facts(snapshot: Snapshot, state: str) -> dict[str, Any]:
         **snapshot.deploy.facts(),
         "state": state,
         "taken_at": names.iso(snapshot.taken_at),
+        "lacking": [str(target) for target in snapshot.lacking],
         "files": [
             {"source": manifest.source, "database": manifest.database, "file": manifest.file}
             for _, manifest in snapshot.parts

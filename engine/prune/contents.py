@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from engine import marks
+from engine import marks, names
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
 from engine.images.record import saved_images
@@ -215,6 +215,14 @@ class SignedEvidence:
         """See ``Evidence.point``."""
         manifest = self._manifest(item)
         return manifest.recovery_point if manifest is not None else ""
+
+    def parts(self, item: Item) -> frozenset[tuple[str, str]]:
+        """See ``Evidence.parts``."""
+        from engine.snapshots import wanted_of
+
+        manifest = self._manifest(item)
+        wanted = wanted_of(manifest) if manifest is not None else ()
+        return frozenset((each.source, names.encode(each.database)) for each in wanted)
 
     def anchor(self, item: Item) -> Anchor | None:
         """See ``Evidence.anchor``."""

@@ -87,6 +87,9 @@ class _Both:
     def point(self, item: Item) -> str:
         return self._of(item).point(item)
 
+    def parts(self, item: Item) -> frozenset[tuple[str, str]]:
+        return self._of(item).parts(item)
+
     def images(self, item: Item) -> frozenset[str] | None:
         return self._of(item).images(item)
 

@@ -18,6 +18,8 @@ from engine.recovery.window import Anchor
 from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy, Rule
 
 Claim = Literal["good", "broken", "unproven"]
+Sought = Literal["any", "whole", "none"]
+"""Of the snapshots of a database whose deployments were released, the newest first: what is still to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class Evidence(Protocol):
         """The recovery point that it is a part of; empty when of none, or when its manifest does not hold."""
         ...
 
+    def parts(self, item: Item) -> frozenset[tuple[str, str]]:
+        """Source and name (encoded as in file names) of every part that the snapshot of this one was to have; none
+        where its manifest does not say."""
+        ...
+
     def anchor(self, item: Item) -> Anchor | None:
         """Where logs can be replayed on it; None where they cannot, or its manifest does not hold."""
         ...
@@ -133,8 +140,9 @@ def judge(
     kept = {item.key: "its manifest cannot be read, so nobody can tell what it is" for item in unclear}
     gone: dict[str, str] = {}
     by_rule: set[str] = set()
+    snapshots = [each for each in items if each.tier == PRE_DEPLOYMENT]
     for group in series.values():
-        by_rule |= _judge_series(group, policy, now, evidence, kept, gone)
+        by_rule |= _judge_series(group, policy, now, evidence, kept, gone, snapshots)
     for key, reason in keep_together(items, policy, evidence, by_rule, frozenset(gone)).items():
         kept[key] = reason
         del gone[key]
@@ -210,9 +218,19 @@ def _by_what_decides(items: list[Item]) -> tuple[list[Item], list[Item], Groups,
 
 
 def _judge_series(
-    group: list[Item], policy: Policy, now: datetime, evidence: Evidence, kept: dict[str, str], gone: dict[str, str]
+    group: list[Item],
+    policy: Policy,
+    now: datetime,
+    evidence: Evidence,
+    kept: dict[str, str],
+    gone: dict[str, str],
+    snapshots: list[Item],
 ) -> set[str]:
-    """The backups of one database (or the bases of one server), newest first; gives the keys that a rule keeps."""
+    """The backups of one database (or the bases of one server), newest first; gives the keys that a rule keeps.
+
+    Args:
+        snapshots: Every part of a snapshot that is here, of whatever database.
+    """
     by_rule: set[str] = set()
     tiers: dict[str, list[Item]] = {}
     for item in group:
@@ -221,14 +239,15 @@ def _judge_series(
     for tier, series in tiers.items():
         rule = policy.of(str(series[0].source), tier)
         counted = 0
-        newest_released = True
+        sought: Sought = "any"
         for item in series:
             reason = _by_policy(item, rule, now, counted, evidence)
             if reason:
                 by_rule.add(item.key)
             if tier == PRE_DEPLOYMENT and (not reason or item.pinned):
-                released, newest_released = _by_release(item, evidence, newest_released)
+                released, sought = _by_release(item, evidence, sought, snapshots)
                 reason = reason or released
+                by_rule |= {item.key} if released else set()
             if reason:
                 kept[item.key] = reason
             else:
@@ -265,13 +284,19 @@ def _by_policy(item: Item, rule: Rule, now: datetime, counted: int, evidence: Ev
     return ""
 
 
-def _by_release(item: Item, evidence: Evidence, newest: bool) -> tuple[str, bool]:
-    """A snapshot taken before a deployment stays until released, and the newest released one stays too."""
+def _by_release(item: Item, evidence: Evidence, sought: Sought, snapshots: list[Item]) -> tuple[str, Sought]:
+    """A snapshot taken before a deployment stays until released, and the newest released one stays too; where that is
+    only half of one, so does the newest whole one."""
+    from engine.retention.points import is_whole
+
     if not item.released or not evidence.released(item):
-        return "its deployment has not been released", newest
-    if newest and is_good(item, evidence):
-        return "the newest snapshot whose deployment was released", False
-    return "", newest
+        return "its deployment has not been released", sought
+    if sought == "none" or not is_good(item, evidence):
+        return "", sought
+    whole = is_whole(item, snapshots, evidence)
+    if sought == "any":
+        return "the newest snapshot whose deployment was released", "none" if whole else "whole"
+    return ("the newest whole snapshot whose deployment was released", "none") if whole else ("", sought)
 
 
 def _past(item: Item, rule: Rule, now: datetime) -> str:

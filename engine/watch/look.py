@@ -170,7 +170,7 @@ def _last_drill(site: Site, found: Status) -> Finding | None:
 
 
 def _releases(site: Site, now: datetime) -> Finding:
-    known = snapshots(site.vault)
+    known = [each for each in snapshots(site.vault) if not each.lacking]  # half a one waits for nothing
     waiting = [(each.title, each.taken_at) for each in known if state_of(site.vault, each) == "waiting"]
     return judge.releases(waiting, now, site.config.watch)
 

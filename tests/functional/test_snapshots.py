@@ -356,6 +356,13 @@ def test_from_a_snapshot_over_a_failed_deployment_and_back_by_one_command(place:
     refused = place.json("release", "v1.5", code=2)
     assert refused["error"]["class"] == "UnknownName" and "no snapshot 'v1.5'" in refused["error"]["message"]
 
+    place.mariadb.sql("ALTER TABLE t DISCARD TABLESPACE", place.shop)  # it cannot be read any more
+    half = place.json("snapshot", "--release", "v1.5", code=1)
+    assert len(half["backups"]) == len(half["failed"]) == 1
+    listed = {each["release"]: each for each in place.json("snapshots")["snapshots"]}
+    assert listed["v1.5"]["lacking"] == [f"mysql/{place.shop}"] and listed["v1.4.3"]["lacking"] == []
+    assert "it lacks mysql/" in place.run("release", "v1.5", "--failed")
+
 
 @pytest.mark.sampled
 def test_two_runs_of_one_key_side_by_side_take_one_snapshot(place: Place) -> None:

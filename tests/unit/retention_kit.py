@@ -29,6 +29,7 @@ class Books:
         anew: By a backup that was encrypted anew, the one that its mark names.
         origins: By such a new one, the one that its own manifest says it was made from.
         here: All that stands in this place.
+        wanted: By recovery point, source and name of every part that it was to have.
     """
 
     good: set[str] = field(default_factory=set)
@@ -39,6 +40,7 @@ class Books:
     anew: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     here: set[str] = field(default_factory=set)
+    wanted: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
     def replaced(self, item: Item) -> str:
         new = self.anew.get(item.key, "")
@@ -47,6 +49,9 @@ class Books:
 
     def point(self, item: Item) -> str:
         return self.points.get(item.key, "")
+
+    def parts(self, item: Item) -> frozenset[tuple[str, str]]:
+        return self.wanted.get(self.point(item), frozenset())
 
     def proven(self, item: Item) -> bool:
         return item.key in self.good
