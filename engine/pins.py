@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine import marks, names
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError
+from engine.errors import BackupError, ConfigError, NotFound
 from engine.manifest import Manifest
 from engine.prune.contents import KEEP, PINNED, SUPERSEDED, UNPINNED, UNTIL, claims_of
 from engine.retention.policy import MANUAL, parse
@@ -80,11 +81,23 @@ def everywhere(vault: Vault, entry: Entry, manifest: Manifest, say: Callable[[En
             if there is None:
                 done.append(Said(location, there=False))
                 continue
-            changed = [say(each) for each in (there, *kin(vault, there, manifest))]
-            done.append(Said(location, any(changed)))
+            done.append(Said(location, _of_any((there, *kin(vault, there, manifest)), say)))
         except BackupError as error:
             done.append(Said(location, error=error))
     return done
+
+
+def _of_any(entries: Sequence[Entry], say: Callable[[Entry], bool]) -> bool:
+    """Say it of each; did it change anything? Raises NotFound where none of them stands any more."""
+    changed, gone = [], []
+    for entry in entries:
+        try:
+            changed.append(say(entry))
+        except NotFound as error:
+            gone.append(error)
+    if not changed:
+        raise gone[0]
+    return any(changed)
 
 
 def standing(vault: Vault, location: str, entry: Entry, manifest: Manifest) -> Entry | None:
@@ -131,11 +144,25 @@ def kin(vault: Vault, entry: Entry, manifest: Manifest) -> list[Entry]:
 
 
 def say(vault: Vault, entry: Entry, kind: str, facts: Mapping[str, object], after: datetime | None = None) -> None:
-    """Write a mark that is later than an earlier word: their names tell whole seconds only."""
+    """Write a mark that is later than an earlier word: their names tell whole seconds only.
+
+    Raises:
+        NotFound: The backup was removed meanwhile; nothing was said. And what the store raises.
+    """
     at = names.now()
     if after is not None and at < after + _SECOND:
         at = after + _SECOND
-    marks.add(vault.store(entry.location), vault.layout(entry.location), vault.keys, entry, kind, facts, at)
+    store = vault.store(entry.location)
+    with vault.speaking():
+        key = marks.add(store, vault.layout(entry.location), vault.keys, entry, kind, facts, at)
+        if store.stat(entry.manifest_key) is not None:
+            return
+        with contextlib.suppress(BackupError):  # a word of nothing
+            store.delete(key)
+    raise NotFound(
+        f"{entry.file} was removed from {entry.location} before it could be said that it is {kind}.",
+        remedy="see where it still stands: backups list",
+    )
 
 
 def _say(vault: Vault, entry: Entry, kind: str, reason: str) -> bool:

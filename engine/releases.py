@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.errors import BackupError
+from engine.errors import BackupError, NotFound
 from engine.pins import say
 from engine.prune.contents import RELEASED, WITHHELD, claims_of
 from engine.site import Site
@@ -119,9 +119,14 @@ def _mark(site: Site, outcome: Outcome, location: str, snapshot: Snapshot, kind:
     try:
         for entry, _ in (*snapshot.parts, *snapshot.others):
             said = claims_of(site.vault, entry)
-            if said.release != kind:
+            if said.release == kind:
+                continue
+            try:
                 say(site.vault, entry, kind, {"snapshot": snapshot.id, **facts}, said.release_at)
                 newly += 1
+            except NotFound as error:  # the others of the snapshot are to hear of it all the same
+                if snapshot.id == outcome.snapshot.id:
+                    outcome.errors.setdefault(location, error)
     except BackupError as error:
         outcome.errors.setdefault(location, error)
     outcome.marked[location] = outcome.marked.get(location, 0) + newly

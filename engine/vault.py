@@ -122,6 +122,12 @@ class Vault:
         """One prune at a time; LockHeld names who has it."""
         return self._held("prune", f"the pruning of {self.site}")
 
+    def speaking(self) -> AbstractContextManager[None]:
+        """Held for a moment by whoever says something of a backup, and by whoever removes one from the last look at
+        what was said of it until it is gone: so a word is either heeded or refused."""
+        make_private(self.root, self.state)
+        return waited_for(self.state / "words.lock")
+
     def finish_removals(self) -> list[str]:
         """Finish what a prune that died had begun to remove; says what went."""
         return list(finish_abandoned(self.removals, self.store, self.layout))

@@ -55,12 +55,13 @@ def _say(run: Run, backup: str, source: str | None, database: str | None, reason
         done = (pins.pin if pinned else pins.unpin)(site.vault, entry, manifest, reason=reason)
     word = "pinned" if pinned else "unpinned"
     places = [each.location for each in done if each.there and each.error is None]
-    run.out.say(f"{manifest.file} is {word} at {', '.join(places)}.", style="bold green")
-    if not any(each.changed for each in done):
-        run.out.say("It was so before; nothing changed.")
+    if places:
+        run.out.say(f"{manifest.file} is {word} at {', '.join(places)}.", style="bold green")
+        if not any(each.changed for each in done):
+            run.out.say("It was so before; nothing changed.")
     errors = [run.refuse(each.error, about=f"{each.location} was not told: ") for each in done if each.error]
     return Outcome({"file": manifest.file, "pinned": pinned, "places": [_facts(each) for each in done]},
-                   exits.PARTIAL if errors else exits.OK, errors)  # fmt: skip
+                   exits.OK if not errors else exits.PARTIAL if places else exits.FAILED, errors)  # fmt: skip
 
 
 def _facts(said: Said) -> dict[str, object]:

@@ -13,7 +13,7 @@ from deployments.cli.options import Database, Source
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age, moment
 from engine import names
-from engine.errors import BackupError
+from engine.errors import BackupError, NotFound
 
 if TYPE_CHECKING:
     from engine.backup import BackupResult
@@ -183,6 +183,7 @@ def release(
     with run.site() as site:
         outcome = withhold(site, snapshot) if failed else let_go(site, snapshot)
     chosen = outcome.snapshot
+    lost = failed and any(isinstance(error, NotFound) for error in outcome.errors.values())
     facts: dict[str, Any] = {
         "snapshot": _facts(chosen, "failed" if failed else "released"),
         "older": [_facts(each, "released") for each in outcome.older],
@@ -191,7 +192,8 @@ def release(
     }
     if failed:
         facts["way_back"] = chosen.way_back(str(run.site_path()))
-        run.out.say(f"Snapshot {chosen.title} stays: its deployment failed.", style="bold")
+        if not lost:
+            run.out.say(f"Snapshot {chosen.title} stays: its deployment failed.", style="bold")
         run.out.say(f"To go back to {moment(chosen.taken_at)}:")
         run.out.say(f"  {facts['way_back']}", style="cyan")
     else:
@@ -199,7 +201,7 @@ def release(
     for warning in outcome.warnings:
         run.warn(warning)
     errors = [run.refuse(error, about=f"{place} was not told: ") for place, error in outcome.errors.items()]
-    return Outcome(facts, exits.PARTIAL if errors else exits.OK, errors)
+    return Outcome(facts, exits.FAILED if lost else exits.PARTIAL if errors else exits.OK, errors)
 
 
 def _tell_released(run: Run, outcome: Released) -> None:

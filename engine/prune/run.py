@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from engine import marks, names, sealed
 from engine.buckets.sweeping import Swept, sweep_contents
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
 from engine.progress import Progress, silent
-from engine.prune.contents import EXPIRED, REPRIEVED, Contents
+from engine.prune.contents import CARRIED, EXPIRED, KEEP, PINNED, REPRIEVED, WITHHELD, Contents
 from engine.prune.plan import ALL, GRACE, PlacePlan, Planned, look
 from engine.prune.record import last_runs, remember
 from engine.removal import remove
 from engine.retention.brakes import LastRun, group_of
+from engine.retention.judge import Item
 from engine.site import Site
 from engine.vault import Vault
 
@@ -113,11 +115,10 @@ def _locked(vault: Vault, group: list[Planned]) -> Iterator[str]:
 
 
 def _remove(vault: Vault, plan: PlacePlan, entry: Entry, each: Planned) -> None:
-    """One backup goes, if its own signed documents agree."""
+    """One backup goes, if its own signed documents agree, and nobody said since the look that it is to stay."""
     store = vault.store(plan.location)
     try:
         manifest = vault.catalog(plan.location).load(entry)
-        _require_marked(vault, entry, plan.now)
     except NotFound:
         each.reason = f"{each.reason}; it was gone already"
         return
@@ -129,17 +130,44 @@ def _remove(vault: Vault, plan: PlacePlan, entry: Entry, each: Planned) -> None:
     if until is not None and until > names.now():
         each.action, each.until = "retained", until
         return
-    try:
-        remove(vault.removals, store, vault.layout(plan.location), entry.key, keys)
-    except Retained as error:
-        each.action, each.reason = "retained", f"{each.reason}; {error.message}"
+    with vault.speaking():
+        try:
+            words = vault.marks(entry)
+            _require_marked(words, entry, plan.now)
+        except NotFound:
+            each.reason = f"{each.reason}; it was gone already"
+            return
+        except (IntegrityError, WrongKey) as error:
+            each.action, each.reason = "keep", f"it cannot be judged: {error.message}"
+            return
+        stays = _said_since(words, each.item)
+        if not stays:
+            try:
+                remove(vault.removals, store, vault.layout(plan.location), entry.key, keys)
+            except Retained as error:
+                each.action, each.reason = "retained", f"{each.reason}; {error.message}"
+            return
+    each.action, each.reason = "reprieve", f"kept after all: {stays}"
+    _mark(vault, plan, entry, REPRIEVED, stays)
 
 
-def _require_marked(vault: Vault, entry: Entry, now: datetime) -> None:
+def _require_marked(said: list[dict[str, Any]], entry: Entry, now: datetime) -> None:
     """Raises IntegrityError unless a signed mark says that it expired a day ago."""
-    words = [mark for mark in vault.marks(entry) if mark["kind"] in (EXPIRED, REPRIEVED)]
+    words = [mark for mark in said if mark["kind"] in (EXPIRED, REPRIEVED)]
     if not words or words[-1]["kind"] != EXPIRED or datetime.fromisoformat(words[-1]["at"]) > now - GRACE:
         raise IntegrityError(f"no signed mark says that {entry.file} expired a day ago.")
+
+
+def _said_since(said: list[dict[str, Any]], item: Item) -> str:
+    """What a person has said since the look, by which the backup stays; empty where nothing was."""
+    latest = {group: mark["kind"] for mark in said for group in CARRIED if mark["kind"] in group}.values()
+    if PINNED in latest and not item.pinned:
+        return "it was pinned while this prune was at work"
+    if WITHHELD in latest and item.released:
+        return "its deployment was said to have failed while this prune was at work"
+    if KEEP in latest and not item.limited:
+        return "until when it is to be kept was said while this prune was at work"
+    return ""
 
 
 def _expire_site_files(vault: Vault, plan: PlacePlan) -> None:

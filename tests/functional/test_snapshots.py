@@ -21,7 +21,7 @@ from deployments.cli.main import run as backups
 from engine import names, pins, releases
 from engine.catalog import Entry
 from engine.config import SiteConfig
-from engine.errors import ConfigError, LockHeld, UnknownName
+from engine.errors import ConfigError, LockHeld, NotFound, UnknownName
 from engine.locks import held, patiently
 from engine.manifest import Server
 from engine.prune import look, prune
@@ -29,7 +29,7 @@ from engine.prune.contents import claims_of
 from engine.site import Site
 from engine.snapshots import DEPLOY, Deploy, snapshots, state_of
 from engine.source import Facts
-from tests.functional.vault_helpers import PASSPHRASE, replica
+from tests.functional.vault_helpers import PASSPHRASE, files, replica
 from tests.servers.databases import DatabaseServer
 from tests.servers.s3 import S3Server
 
@@ -207,6 +207,68 @@ def test_pinned_a_backup_stays_everywhere_and_unpinned_it_goes(tmp_path: Path, r
         prune(site, now=NOW + DAY, confirmed=True)
         prune(site, now=NOW + 2 * DAY, confirmed=True)
         assert left(site, tier="daily") == left(site, "copy", tier="daily") == {"d1"}
+
+
+def between_look_and_removal(site: Site, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Done once, when the next prune is about to remove its first backup."""
+    store, left_to_do = site.vault.store("local"), [do]
+    real = store.retained_until
+
+    def asked(key: str) -> datetime | None:
+        if left_to_do:
+            left_to_do.pop()()
+        return real(key)
+
+    monkeypatch.setattr(store, "retained_until", asked)
+
+
+def test_what_is_pinned_or_withheld_while_a_prune_is_at_work_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Site(config(tmp_path)) as site:
+        dailies = [taken(site, age * DAY, f"d{age}", "app", tier="daily")[0] for age in (45, 40, 35, 1)]
+        for hours in (5, 4, 3):
+            taken(site, hours * HOUR, f"v{hours}")
+        releases.release(site, "v3")
+        prune(site, now=NOW + HOUR, confirmed=True)
+
+        def say() -> None:
+            for entry in dailies[:3]:
+                pins.pin(site.vault, entry, site.vault.catalog().load(entry))
+            assert not releases.withhold(site, "v5").errors
+
+        between_look_and_removal(site, monkeypatch, say)
+        (plan,) = prune(site, now=NOW + HOUR + DAY, confirmed=True)
+        assert (plan.count("reprieve"), plan.count("remove")) == (5, 2)
+        prune(site, now=NOW + HOUR + 2 * DAY, confirmed=True)
+        assert left(site, tier="daily") == {"d45", "d40", "d35", "d1"}
+        assert left(site) == {"v5", "v3"}
+
+
+def test_a_word_that_came_too_late_for_its_backup_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Site(config(tmp_path)) as site:
+        dailies = [taken(site, age * DAY, f"d{age}", "app", tier="daily")[0] for age in (45, 1)]
+        manifest = site.vault.catalog().load(dailies[0])
+        prune(site, now=NOW, confirmed=True)
+        said: list[pins.Said] = []
+        late = threading.Thread(target=lambda: said.extend(pins.pin(site.vault, dailies[0], manifest)))
+        store = site.vault.store("local")
+        real = store.delete
+
+        def delete(key: str) -> None:
+            if not late.ident:
+                late.start()
+            real(key)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "delete", delete)
+            prune(site, now=NOW + DAY, confirmed=True)
+        late.join()
+        assert [type(each.error) for each in said] == [NotFound]
+        assert left(site, tier="daily") == {"d1"}
+        assert not [each for each in files(tmp_path) if dailies[0].file in each]
 
 
 def test_a_manual_backup_with_a_last_day_goes_after_it_and_others_never_do(tmp_path: Path, rclone_s3: S3Server) -> None:
