@@ -19,6 +19,8 @@ from urllib.parse import quote, unquote
 from engine.errors import ConfigError
 
 STAMP = "%Y%m%d_%H%M%S"
+APART = timedelta(minutes=5)
+"""So far clocks of two machines may be apart; what is dated further ahead of now was dated by a wrong one."""
 MANIFEST_SUFFIX = ".json"
 BESIDE = re.compile(r"_(before|restore)_\d{8}_\d{6}$")
 """How the databases end that restores leave beside production: they are never sources by themselves."""

@@ -20,9 +20,10 @@ class StatusRow:
     """One database.
 
     Attributes:
-        newest: Its newest backup that is complete and that no check has found broken, None where there is none.
+        newest: Its newest backup that is complete and that no check has found broken, None where there is none. One
+            that is dated ahead of now only where there is no other.
         tier: Of ``newest``.
-        age_seconds: Since ``newest`` was begun.
+        age_seconds: Since ``newest`` was begun; less than nothing where that is dated ahead.
         verified: Read to its end and found whole; None when never checked.
         locations: Where copies of ``newest`` are.
         lacking: How many backups each replica lacks, by its name; only those that lack any.
@@ -31,6 +32,7 @@ class StatusRow:
         problems: What could not be told, in words: marks that are forged or cannot be read.
         proven: When a drill last restored a backup of it and found everything as it must be; None: never.
         since: When its oldest backup was taken, UTC; None where there is none.
+        ahead: Backups that are dated ahead of now, by file name: a clock is wrong, or was when they were made.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class StatusRow:
     problems: list[str] = field(default_factory=list)
     proven: Proof | None = None
     since: datetime | None = None
+    ahead: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
     problems: list[str] = []
     newest: list[Entry] = []
     whole: bool | None = None
-    for file, places in copies.items():
+    ahead = [file for file, places in copies.items() if places[0].name.taken_at > now + names.APART]
+    for file, places in sorted(copies.items(), key=lambda each: each[0] in ahead):  # these last
         verdicts = []
         for entry in places:
             try:
@@ -174,4 +178,5 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         problems,
         drills.newest.get(target),
         min((entry.name.taken_at for entry in entries), default=None),
+        ahead,
     )

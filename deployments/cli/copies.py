@@ -227,6 +227,12 @@ def _problems(row: StatusRow, limit: float | None) -> list[str]:
     ]
     told += [f"{row.target}: {file} is incomplete: {missing}" for file, missing in row.incomplete.items()]
     told += [f"{row.target}: {problem}" for problem in row.problems]
+    if row.ahead:
+        more = f" and {len(row.ahead) - 1} more" if len(row.ahead) > 1 else ""
+        told.append(
+            f"{row.target}: {row.ahead[0]}{more}: dated ahead of now: the clock is wrong, or was when it was made; "
+            "its age says nothing"
+        )
     if limit is not None and row.newest is not None and row.age_seconds > limit:
         told.append(f"{row.target}: the newest good backup is {age(row.age_seconds)} old, more than {age(limit)}")
     return told
@@ -241,7 +247,7 @@ def _cells(row: StatusRow, unseen: list[str]) -> list[str]:
         row.target.source,
         row.target.database,
         moment(row.newest.name.taken_at),
-        age(row.age_seconds),
+        age(row.age_seconds) if row.newest.file not in row.ahead else "dated ahead",
         size(row.newest.size),
         "yes" if row.verified else "never checked",
         _proven(row),
@@ -276,6 +282,7 @@ def _facts(row: StatusRow) -> dict[str, Any]:
         "lacking": row.lacking,
         "broken": row.broken,
         "incomplete": row.incomplete,
+        "dated_ahead": row.ahead,
         "problems": row.problems,
     }
 

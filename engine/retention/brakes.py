@@ -15,7 +15,7 @@ from engine.retention.policy import PRE_DEPLOYMENT
 
 SHARE = 0.5
 """No more than this part of a tier goes at once."""
-TOLERANCE = timedelta(minutes=5)
+TOLERANCE = names.APART
 """Between clocks, and for a backup begun while a place was being listed."""
 LONGEST_PAUSE = timedelta(days=35)
 """Between two prunes. After a longer one the clock may be what jumped."""

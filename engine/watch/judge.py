@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from engine import names
 from engine.durations import in_words, seconds_of
 from engine.site import Target
 from engine.status import StatusRow
@@ -17,6 +18,8 @@ FULL = 95.0
 _TREND = timedelta(hours=12)
 """Over less than this no trend of a disk is told."""
 _DAY = 86_400.0
+_APART = names.APART.total_seconds()
+_CLOCK = "a clock is wrong, or was"
 
 
 def backups(row: StatusRow, limits: WatchConfig) -> list[Finding]:
@@ -29,7 +32,25 @@ def backups(row: StatusRow, limits: WatchConfig) -> list[Finding]:
     level = above(age, limit)
     if level is not Level.OK:
         said += f", more than {in_words(limit)}"
+    if age < -_APART:
+        level, said = Level.CRITICAL, f"the newest good backup of {about} is dated {in_words(-age)} ahead: {_CLOCK}"
+    elif row.ahead:
+        level = max(level, Level.WARNING)
+        said += f"; {row.ahead[0]}{_more(row.ahead)} dated ahead of now: {_CLOCK}"
     return [Finding("backup-age", about, level, said, age, "s", limit, 2 * limit), *_damage(row)]
+
+
+def _more(files: Sequence[str]) -> str:
+    return " is" if len(files) == 1 else f" and {len(files) - 1} more are"
+
+
+def _judged(age: float, limit: float, critical: float | None = None) -> Level:
+    """How bad an age is. One that is less than nothing says that a clock is wrong, or was: nobody knows the age."""
+    return Level.WARNING if age < -_APART else above(age, limit, critical)
+
+
+def _ahead(age: float) -> str:
+    return f" (dated {in_words(-age)} ahead of now: {_CLOCK})" if age < -_APART else ""
 
 
 def _damage(row: StatusRow) -> list[Finding]:
@@ -55,10 +76,10 @@ def copies(replica: str, lacking: Sequence[datetime], now: datetime, limits: Wat
     """
     limit = seconds_of(limits.copies)
     behind = max(((now - each).total_seconds() for each in lacking), default=0.0)
-    level = above(behind, limit, max(2 * limit, 2 * _DAY))
+    level = _judged(behind, limit, max(2 * limit, 2 * _DAY))
     said = f"{replica} lacks nothing"
     if lacking:
-        said = f"{replica} lacks {len(lacking)} backups, the oldest for {in_words(behind)}"
+        said = f"{replica} lacks {len(lacking)} backups, the oldest for {in_words(max(behind, 0))}{_ahead(behind)}"
     return Finding("copies", replica, level, said, behind, "s", limit, max(2 * limit, 2 * _DAY))
 
 
@@ -73,8 +94,8 @@ def recovery_point(about: str, latest: datetime | None, now: datetime, limits: W
         said = f"no moment of {about} can be restored from logs: none are shipped that fit a backup"
         return Finding("recovery-point", about, Level.CRITICAL, said)
     behind = (now - latest).total_seconds()
-    said = f"{about} can be restored up to {in_words(max(behind, 0))} ago"
-    return Finding("recovery-point", about, above(behind, limit), said, behind, "s", limit, 2 * limit)
+    said = f"{about} can be restored up to {in_words(max(behind, 0))} ago{_ahead(behind)}"
+    return Finding("recovery-point", about, _judged(behind, limit), said, behind, "s", limit, 2 * limit)
 
 
 def drill(target: Target, proven: datetime | None, oldest: datetime | None, now: datetime, limits: WatchConfig) -> (
@@ -93,7 +114,8 @@ def drill(target: Target, proven: datetime | None, oldest: datetime | None, now:
     said = f"a drill proved {about} {in_words(max(age, 0))} ago"
     if proven is None:
         said = f"no drill has proven {about} yet; there are backups since {in_words(max(age, 0))}"
-    return Finding("drill", about, above(age, limit), said, age, "s", limit, 2 * limit)
+    said += _ahead(age)
+    return Finding("drill", about, _judged(age, limit), said, age, "s", limit, 2 * limit)
 
 
 def last_drill(verdict: str, said: str) -> Finding:

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.cli.watching import first_line
+from engine.catalog import Entry
 from engine.config import SiteConfig
+from engine.names import BackupName
+from engine.site import Target
+from engine.status import StatusRow
 from engine.watch import judge, metrics
 from engine.watch.findings import CONDITIONS, Finding, Level, Look, above, ordered, worst
 from engine.watch.judge import DiskUse
@@ -69,6 +73,26 @@ def test_a_wrong_setting_is_refused_and_no_secret_is_shown(given: dict[str, obje
         SiteConfig.model_validate(site)
     told = str(refused.value.errors(include_input=False, include_url=False)[0]["msg"])
     assert says in told and "FAKE" not in told
+
+
+def test_an_age_in_the_future_is_never_well() -> None:
+    """A backup that was dated by a wrong clock looks young for as long as that was ahead."""
+    name = BackupName(NOW, "app", "sql.gz.enc")
+    entry = Entry("local", f"shop/mysql/daily/{name.file}", name, "mysql", "daily", 100)
+
+    def level(age: timedelta, *ahead: str) -> Level:
+        row = StatusRow(
+            Target("mysql", "app"), entry, "daily", age.total_seconds(), True, ["local"], {}, ahead=list(ahead)
+        )
+        found = judge.backups(row, limits())[0]
+        assert ("clock" in found.said) == (found.level is not Level.OK and age < 26 * HOUR)
+        return found.level
+
+    assert [level(HOUR), level(-timedelta(minutes=4)), level(-365 * DAY)] == [Level.OK, Level.OK, Level.CRITICAL]
+    assert level(HOUR, "app_20271122_120000.sql.gz.enc") is Level.WARNING
+    assert judge.recovery_point("mysql/app", NOW + DAY, NOW, limits()).level is Level.WARNING
+    assert judge.drill(Target("mysql", "app"), NOW + DAY, NOW - DAY, NOW, limits()).level is Level.WARNING
+    assert judge.copies("s3", [NOW + DAY], NOW, limits()).level is Level.WARNING
 
 
 @given(st.lists(LEVELS, max_size=8))
