@@ -13,6 +13,7 @@
       IntegrityError                bytes, signature or counts are not what they
                                     should be                                      permanent
         SnapshotMismatch            the dump and the server's own count differ     retryable
+        Lacking                     all came back but what the message names       permanent
       LogGap                        a log is missing between two others            permanent
       LogChainBroken                the server's logs began anew: a full is needed permanent
       OutsideWindow                 no logs reach that moment                      permanent
@@ -112,6 +113,10 @@ class SnapshotMismatch(IntegrityError):
     """The rows in a dump and the rows counted at its own snapshot differ."""
 
     retryable = True
+
+
+class Lacking(IntegrityError):
+    """Some of what is restored can be had from no place; the message names it, and everything else came back."""
 
 
 class LogGap(BackupError):

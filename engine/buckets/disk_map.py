@@ -28,6 +28,10 @@ class DiskMap:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget all of it."""
         self._base.close()
 
     def update(self, pairs: Iterable[tuple[str, str]]) -> DiskMap:

@@ -12,11 +12,20 @@ from urllib.parse import urlencode
 from engine.buckets.contents import Contents
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.record import Record
-from engine.errors import BackupError, IntegrityError, NotFound
+from engine.errors import BackupError, Cold, IntegrityError, NotFound, StoreError, WrongKey
+from engine.stores.local import LocalStore
 from engine.stores.multipart import BASE_PART, PartReader, PartSize, digest_arguments, growing
 
 WHOLE = BASE_PART
 """Objects up to this size (bytes) are put in one request."""
+
+
+class Unhad(Exception):
+    """No place has the content of an object unharmed; the text says why of each."""
+
+
+class _Unreadable(Exception):
+    """One place has not."""
 
 
 class Putter:
@@ -49,19 +58,22 @@ class Putter:
         """Put one object, from the first place that has its content unharmed.
 
         Raises:
-            IntegrityError, NotFound: No place has it. And what the endpoint says.
+            Unhad: No place has it. And what the endpoint says.
         """
-        for number, contents in enumerate(self._copies):
+        why: list[str] = []
+        for contents in self._copies:
             try:
                 self._put(each, contents)
-                return
-            except (IntegrityError, NotFound) as error:
-                if number + 1 == len(self._copies):
-                    raise
-                self.notes[f"{each.key!r} came from the next place: {error.message.rstrip('.')}"] = None
+            except _Unreadable as error:
+                why.append(str(error).rstrip("."))
+                continue
+            for reason in why:
+                self.notes[f"{each.key!r} came from the next place: {reason}"] = None
+            return
+        raise Unhad("; ".join(why))
 
     def _put(self, each: Record, contents: Contents) -> None:
-        chunks = contents.read(each.content, each.sha256, each.size)
+        chunks = _read(each, contents)
         key = self._under + each.key
         if each.size <= self._whole:
             body = memoryview(b"".join(chunks))
@@ -112,6 +124,19 @@ class Putter:
             self._there.abandon(key, upload)
         except BackupError as error:
             self.notes[f"an unfinished upload stays in the bucket: {error.message.rstrip('.')}"] = None
+
+
+def _read(each: Record, contents: Contents) -> Iterator[bytes]:
+    """A content's bytes. Raises _Unreadable where it is this very content that cannot be had here: it is damaged, gone,
+    or its key is, or the disk does not give it. A place that does not answer at all is told as such."""
+    try:
+        yield from contents.read(each.content, each.sha256, each.size)
+    except (IntegrityError, NotFound, WrongKey) as error:
+        raise _Unreadable(error.message) from None
+    except StoreError as error:
+        if isinstance(error, Cold) or not isinstance(contents.store, LocalStore):
+            raise
+        raise _Unreadable(error.message) from None
 
 
 def _dress(each: Record) -> dict[str, Any]:

@@ -28,13 +28,15 @@ from engine.backup import capture, locks, verify
 from engine.buckets import unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
+from engine.buckets.lost import Lost
 from engine.buckets.plan import BucketPlan, destination, selected, untouched_before
-from engine.buckets.put import WHOLE, Putter
+from engine.buckets.put import WHOLE, Putter, Unhad
+from engine.buckets.record import Record
 from engine.buckets.source import BucketsSource
 from engine.buckets.standing import Standing
 from engine.catalog import Entry
 from engine.config_files.source import shown
-from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, Lacking, RestoreRefused
 from engine.journal import Journal
 from engine.progress import Progress, silent
 from engine.site import Site, Target
@@ -76,6 +78,7 @@ class BucketRestore:
         self.plan = plan
         self.notes = list(plan.notes)
         self.safety: Entry | None = None
+        self.lost = Lost()
         self.there: Endpoint = destination(site, plan.request, plan.target.source, plan.into)
         self._approved = approved
         self._progress = progress
@@ -92,6 +95,7 @@ class BucketRestore:
 
     def __exit__(self, *exc: object) -> None:
         self._exit.close()
+        self.lost.close()
 
     def safety_backup(self) -> Entry | None:
         """A snapshot of the bucket whose objects are overwritten, proven. None when none is.
@@ -128,17 +132,16 @@ class BucketRestore:
         return entry
 
     def put(self) -> None:
-        """Write what is not there as it was.
+        """Write what is not there as it was. What no place has unharmed is left out and noted in ``lost``.
 
         Raises:
             RestoreRefused: Something stands there now that did not when the plan was made.
-            IntegrityError: A content is damaged in every place.
         """
         if self.plan.makes and not self.there.exists():
             if self.plan.settings:
                 unset.remember(self.site.vault, self.there)
             self.there.create()
-        waiting: deque[Future[None]] = deque()
+        waiting: deque[tuple[Record, Future[None]]] = deque()
         step = f"restore into {self.plan.into}"
         with (
             self._journal() as self._putter.begun,
@@ -155,13 +158,13 @@ class BucketRestore:
                         continue
                     if how == "differing" and not self._approved:
                         raise self._appeared(each.key)
-                    waiting.append(pool.submit(self._putter.put, each))
+                    waiting.append((each, pool.submit(self._putter.put, each)))
                     self._written, self._bytes = self._written + 1, self._bytes + each.size
-                    while len(waiting) > _IN_WINDOW or (waiting and waiting[0].done()):
-                        waiting.popleft().result()
+                    while len(waiting) > _IN_WINDOW or (waiting and waiting[0][1].done()):
+                        self._settle(*waiting.popleft())
                     self._progress(step, self._bytes, self.plan.bytes)
                 while waiting:
-                    waiting.popleft().result()
+                    self._settle(*waiting.popleft())
             except BaseException:
                 self._putter.stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -192,7 +195,7 @@ class BucketRestore:
         """Look at what stands there now; how many objects were found.
 
         Raises:
-            IntegrityError: One is missing, or of another size.
+            IntegrityError: One is missing, or of another size. Lacking: All stand there but what was lost.
         """
         found = 0
         wrong: list[str] = []
@@ -200,17 +203,23 @@ class BucketRestore:
         with DiskMap() as listed:
             standing = Standing(self.there, listed, under, fill=True)
             for each in selected(self.site, self.plan.copies[0], self.plan.request):
+                if each.key in self.lost:
+                    continue
                 size = standing.size(under + each.key)
                 found += size == each.size
                 if size != each.size and len(wrong) < _TOLD:
                     wrong.append(
                         f"{shown(under + each.key)} {'is not there' if size is None else f'has {size:,} bytes'}"
                     )
-        if found != self.plan.objects or wrong:
+        if found != self.plan.objects - self.lost.count or wrong:
             raise IntegrityError(
                 f"What was restored into {self.plan.where} is not what the snapshot holds: {'; '.join(wrong)}.",
                 kept="what was overwritten is in the safety snapshot" if self.safety else "",
                 remedy="see whether something else writes there, and run the restore again",
+            )
+        if self.lost.count:
+            raise self.lost.told(
+                self.plan.where, found, f"what was overwritten is in {self.safety.file}" if self.safety else ""
             )
         return found
 
@@ -243,6 +252,14 @@ class BucketRestore:
             raise
         journal.close()
 
+    def _settle(self, each: Record, done: Future[None]) -> None:
+        """See that an object was written, or note that it cannot be had."""
+        try:
+            done.result()
+        except Unhad as why:
+            self._written, self._bytes = self._written - 1, self._bytes - each.size
+            self.lost.add(each.key, str(why))
+
     def _set(self, what: str, act: Callable[[], object]) -> None:
         try:
             with self.there.speaking(f"set the {what}"):
@@ -269,7 +286,8 @@ def run(
     """Every step of a plan, in order.
 
     Raises:
-        ConfirmationNeeded: It overwrites objects and was not approved.
+        ConfirmationNeeded: It overwrites objects and was not approved. Lacking: some objects can be had from no place;
+            all others are there.
     """
     require_approval(plan, approved)
     with BucketRestore(site, plan, approved=approved, progress=progress) as work:
@@ -278,7 +296,12 @@ def run(
         tell(f"restoring {plan.manifest.file} into {plan.where}")
         work.put()
         work.settings()
-        work.compare()
+        try:
+            work.compare()
+        except Lacking:
+            for note in work.notes:
+                tell(f"Note: {note}")
+            raise
         return work.result()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from engine.errors import BackupError, Cancelled, ConfirmationNeeded, Thawing
+from engine.errors import BackupError, Cancelled, ConfirmationNeeded, Lacking, Thawing
 from engine.progress import Progress, silent
 from engine.restore_site.plan import SitePlan, request_facts
 from engine.restore_site.state import Done, State
@@ -29,7 +29,7 @@ class SiteResult:
 
     Attributes:
         done: What each step came to, in their order, those of earlier runs too.
-        failures: What did not work; the steps after these were not begun.
+        failures: What did not work; the steps after these were not begun, unless all came back but what is lost.
         later: Steps of the restore that were not asked for this time and are still to be done, by their keys.
         state: The file that says all this; of a finished restore it has another name.
     """
@@ -90,7 +90,8 @@ class MachineRestore:
 
     def carry_out(self, do: Callable[[Step], object]) -> SiteResult:
         """The steps that are still to be done, stage by stage: all of a stage are tried, and none after a stage in
-        which one failed.
+        which one failed. A step that brought back everything but what is in no backup any more fails too, and the
+        stages after it are gone on with: nothing would come of waiting.
 
         Args:
             do: Does one, by way of ``MachineRestore.do``.
@@ -100,7 +101,7 @@ class MachineRestore:
         """
         for _, steps in groupby(self.plan.steps, key=lambda step: step.stage):
             wanted = [step for step in steps if self._before(step) is None]
-            if self.result.failures:
+            if any(not isinstance(error, Lacking) for error in self.result.failures.values()):
                 self.result.skipped += wanted
                 continue
             for step in wanted:

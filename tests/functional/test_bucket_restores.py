@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from engine import backup, names
-from engine.buckets.plan import BucketPlan, BucketRequest, check_confirmation, make_plan
+from engine.buckets.plan import BucketPlan, BucketRequest, check_confirmation, make_plan, selected
 from engine.buckets.put import Putter
 from engine.buckets.restore import BucketRestore, run
 from engine.config import SiteConfig
-from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused, StoreError, UnknownName
+from engine.errors import ConfirmationNeeded, IntegrityError, Lacking, RestoreRefused, StoreError, UnknownName
 from engine.site import Site
 from engine.stores.multipart import MIB
 from tests.functional.bucket_machine import LARGE, OBJECTS, SOURCE, Machine, holds, machine, put, source
@@ -224,3 +224,31 @@ def test_a_content_that_is_damaged_in_every_place_is_refused_before_one_byte_is_
         run(shop.site, plan)
     assert holds(shop.server, plan.into) == {}
     assert not shop.server.client().list_multipart_uploads(Bucket=plan.into).get("Uploads")
+
+
+def test_what_no_place_has_whole_is_named_and_everything_else_comes_back(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {f"{number:03}": b"content %d" % number for number in range(20)} | {"z": LARGE})
+    shop.back_up()
+    before = holds(shop.server, shop.bucket)
+    stored = {
+        each.key: shop.file_of(each.content.stored)
+        for each in selected(shop.site, planned(shop).copies[0], BucketRequest())
+    }
+    whole = {key: stored[key].read_bytes() for key in ("003", "007", "z")}
+    flip(stored["003"], 60)
+    stored["007"].unlink()
+    flip(stored["z"], 1000)
+    into = planned(shop).into
+    for again in range(2):
+        told: list[str] = []
+        with pytest.raises(Lacking) as lacking:
+            run(shop.site, planned(shop, into=into), tell=told.append)
+        message = lacking.value.message
+        assert "3 objects could not be restored" in message
+        assert "003 (the content" in message and "is damaged" in message and "007 (Could not read" in message, message
+        assert "z (the content" in message and "the 18 other objects are there" in lacking.value.kept, again
+        assert holds(shop.server, into) == {key: facts for key, facts in before.items() if key not in whole}
+    for key, data in whole.items():
+        stored[key].write_bytes(data)
+    assert run(shop.site, planned(shop, into=into)).written == 3
+    assert holds(shop.server, into) == before

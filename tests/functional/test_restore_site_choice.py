@@ -14,7 +14,7 @@ import pytest
 from deployments.cli.main import run
 from engine import sealed
 from engine.errors import UnknownName
-from tests.functional.vault_helpers import PASSPHRASE
+from tests.functional.vault_helpers import PASSPHRASE, flip
 from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.functional
@@ -163,3 +163,35 @@ def test_the_site_file_of_a_recovery_point_is_its_own_or_the_one_before_or_the_o
         assert sealed.choose(every, point=point).key == day, point
     with pytest.raises(UnknownName):
         sealed.choose(every, before=datetime(2026, 3, 1, tzinfo=UTC))
+
+
+def test_a_lost_object_fails_the_restore_by_name_and_keeps_nothing_else_away(
+    tmp_path: Path, moto_s3: S3Server, backups: Backups
+) -> None:
+    bucket, client = moto_s3.new_bucket("media"), moto_s3.client()
+    for key in ("a", "b", "c"):
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode() * 50)
+    path = _machine(tmp_path, "etc")
+    access = f'access_key: {moto_s3.access_key}, secret_key: "{moto_s3.secret_key}"'
+    path.write_text(
+        path.read_text()
+        + f"buckets: {{endpoint_url: '{moto_s3.endpoint}', {access}, buckets: [{bucket}]}}\n"
+        + f"health: [{{url: '{moto_s3.endpoint}/moto-api/'}}]\n"
+    )
+    file = str(path)
+    backups("backup", "--tier", "daily", "-f", file)
+    lines = (tmp_path / "list").as_posix()
+    backups("decrypt", "latest", "--source", "buckets", "--output", lines, "-f", file)
+    stored = {each["key"]: each["stored"] for each in map(json.loads, Path(lines).read_text().splitlines()[1:])}
+    (content,) = (tmp_path / "vault").rglob(f"{stored['a']}.gz.enc")
+    flip(content, 60)
+    for key in ("a", "b", "c"):
+        client.delete_object(Bucket=bucket, Key=key)
+    client.delete_bucket(Bucket=bucket)
+    told = backups("restore-site", "--confirm", "bench", "-f", file, code=5)
+    failed = [each for each in told["steps"] if not each["done"]]
+    assert [each["key"] for each in failed] == [f"buckets/{bucket}"] and "a (the content" in failed[0]["error"], told
+    assert told["steps"][-1]["done"] and told["steps"][-1]["key"] != failed[0]["key"], "what comes after it is done"
+    assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["b", "c"]
+    told = backups("restore-bucket", "--into", bucket, "-f", file, code=5)
+    assert "the 2 other objects are there" in told["error"]["kept"]
