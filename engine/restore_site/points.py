@@ -136,7 +136,8 @@ def search(
         raise RestoreRefused(
             f"Site {site.name} has no complete recovery point. What the newest lack:\n  " + "\n  ".join(told) + more,
             kept="nothing was changed",
-            remedy="take an older one (--at), or leave out what is lacking: --without SOURCE or --without SOURCE/NAME",
+            remedy="take an older one (--at), or leave out what is lacking: --without SOURCE or --without SOURCE/NAME; "
+            "what is incomplete comes back by itself then, as far as it goes: backups restore-config, restore-volume",
         )
     if trouble:
         raise wrong or trouble[0]
