@@ -169,18 +169,36 @@ def refusals(
     sources = list(sources)
     rules = given if there is None else there
     for key in rules:
-        source, _, tier = key.rpartition("/")
-        if source and source not in {name for name, _ in sources}:
+        source, slash, tier = key.rpartition("/")
+        if slash and source not in {name for name, _ in sources}:
             told.append(f"{where}.{key} names no source of this site")
+            continue
+        if not tier:
+            told.append(f"{where}.{key} names no tier; all tiers of a source are meant by {source}/*")
         period = PERIODS.get(tier)
         if period is not None and policy.of(source, tier).reach(period) < period:
             told.append(
                 f"{where}.{key} is {rules[key]}, but such a backup is made once in {_said(period)}: "
                 f"most of the time there would be none; keep at least {_said(period)}"
             )
+        if tier == "*" and _leaves_none(
+            policy, parse(rules[key]), [source] if source else [name for name, _ in sources]
+        ):
+            told.append(
+                f"{where}.{key} is {rules[key]}, for backups that are made once a day, too: most of the time there "
+                "would be none; keep at least 24h, or name the tiers that are meant, such as hourly"
+            )
     for name, logs in sources:
         told += _window(policy, name, logs, where) if logs else []
     return list(dict.fromkeys(told))
+
+
+def _leaves_none(policy: Policy, rule: Rule, sources: list[str]) -> bool:
+    """Does a rule for all tiers decide on one that is made once a day or less often, for less than a day?"""
+    day = PERIODS["daily"]
+    seldom = [tier for tier, period in PERIODS.items() if period >= day]
+    decided = [tier for tier in seldom for source in sources or [""] if policy.of(source, tier) == rule]
+    return any(rule.reach(PERIODS[tier]) < day for tier in decided)
 
 
 def _window(policy: Policy, source: str, logs: str, where: str) -> list[str]:
