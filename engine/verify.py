@@ -23,6 +23,7 @@ from engine.manifest import Manifest, StoredFile
 from engine.n8n import parts as n8n_parts
 from engine.postgres import base_verify
 from engine.progress import Progress, silent
+from engine.prune.contents import EXPIRED, claims_of
 from engine.spool import told
 from engine.stores.base import Store
 from engine.vault import Vault
@@ -47,6 +48,10 @@ _BY_PARTS: dict[str, tuple[Callable[[Manifest, Callable[[str], Iterable[bytes]]]
 
 Inspect = Callable[[Manifest, Iterable[bytes]], dict[str, int] | None]
 """A source's reader of its own dumps; see ``engine.source.DatabaseSource.inspect``."""
+
+
+class Gone(NotFound):
+    """Retention removed the backup while it was being read: it is neither whole nor damaged."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def verify_backup(
 
     Raises:
         IntegrityError: It is not what its manifest says; which part, in the message. It is marked
-            broken first. WrongKey, NotFound, StoreError: it could not be judged; no mark.
+            broken first. Gone: retention removed it meanwhile. WrongKey, StoreError: it could not be judged; no mark.
     """
     begun = time.monotonic()
     try:
@@ -93,9 +98,11 @@ def verify_backup(
         warnings = check_size(manifest, known, floor_bytes)
         rows, proof = _read_all(vault, entry, manifest, inspect, progress, new)
     except IntegrityError as error:
+        _refuse_removed(vault, entry)
         _mark_broken(vault, entry, error)
         raise
     except NotFound as error:
+        _refuse_removed(vault, entry)
         # Its manifest or a part of it is gone: that is damage, not a passing trouble.
         broken = IntegrityError(
             f"{entry.file} is not whole: {error.message}", remedy="use another copy of this backup (--location)"
@@ -108,6 +115,7 @@ def verify_backup(
     report = VerifyReport(
         entry, manifest, checks, rows, plain, manifest.stored_bytes, time.monotonic() - begun, warnings
     )
+    _refuse_removed(vault, entry)
     vault.mark(
         entry,
         "verified",
@@ -117,6 +125,24 @@ def verify_backup(
         sha256=manifest.data.sha256,
     )
     return report
+
+
+def was_removed(vault: Vault, entry: Entry) -> bool:
+    """Has retention removed it, or begun to? Its manifest goes first then, and an expired one stands without it for a
+    moment; a manifest that anything else took away is damage. Raises what the store does."""
+    store = vault.store(entry.location)
+    if store.stat(entry.manifest_key) is not None:
+        return False
+    return store.stat(entry.key) is None or claims_of(vault, entry).expired == EXPIRED
+
+
+def _refuse_removed(vault: Vault, entry: Entry) -> None:
+    if was_removed(vault, entry):
+        raise Gone(
+            f"{entry.file} was removed from {entry.location} by retention while it was being read.",
+            kept="what stands elsewhere; no mark was left",
+            remedy="see what there is: backups list",
+        )
 
 
 def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) -> list[str]:

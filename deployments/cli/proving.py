@@ -62,6 +62,7 @@ def verify(
     first (exit code 6 until it is there), but not for "all".
     """
     from engine.backup import verify as check
+    from engine.verify import Gone
 
     results, errors = [], []
     with run.site(thaw=backup != "all") as site:
@@ -72,6 +73,9 @@ def verify(
                 with run.out.progress() as progress:
                     report = check(site, entry, progress=progress)
             except BackupError as error:
+                if backup == "all" and isinstance(error, Gone):
+                    run.out.say(error.message)
+                    continue
                 errors.append(run.refuse(error, about=f"{entry.location}: "))
                 results.append(
                     {"file": entry.file, "location": entry.location, "ok": False, "error": exits.describe(error)}

@@ -39,6 +39,7 @@ from engine.errors import (
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.site import Site
+from engine.verify import was_removed
 
 Copies = list[tuple[Entry, Manifest]]
 Place = TypeVar("Place")
@@ -246,6 +247,9 @@ class SourceDrill(ABC, Generic[Place]):
         if isinstance(error, WrongKey):
             return
         with contextlib.suppress(BackupError):
+            if was_removed(self.site.vault, entry):
+                result.notes.append(f"retention removed {entry.file} from {entry.location} meanwhile")
+                return
             self.site.vault.mark(entry, "broken", reason=error.message)
             result.notes.append(f"{entry.file} in {entry.location} is marked as broken")
 

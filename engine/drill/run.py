@@ -24,6 +24,7 @@ from engine.durations import in_words, seconds_of
 from engine.errors import BackupError, ConfigError
 from engine.progress import Progress, silent
 from engine.site import Site
+from engine.verify import was_removed
 
 _BEFORE = "before "
 
@@ -133,11 +134,14 @@ def _mark(site: Site, begun: Begun, piece: Piece, told: PieceResult) -> None:
     facts: dict[str, object] = {"drill": begun.id, "checks": [f"{each.rung}: {each.what}" for each in told.checks]}
     wrong = [check for check in told.checks if check.verdict == FAILED]
     try:
-        if verdict == PROVEN:
+        gone = was_removed(site.vault, piece.entry)
+        if gone:
+            told.notes.append(f"retention removed {piece.entry.file} from {piece.entry.location} meanwhile")
+        elif verdict == PROVEN:
             site.vault.mark(piece.entry, "proven", **facts, sha256=piece.manifest.data.sha256)
         elif wrong and any(check.what == "rows in the dump" for check in wrong):
             site.vault.mark(piece.entry, "broken", reason=wrong[0].words)
-        if wrong:
+        if wrong and not gone:
             site.vault.mark(piece.entry, "drill-failed", **facts, reason=wrong[0].words)
     except BackupError as error:
         told.notes.append(f"it could not be marked: {error.message}")

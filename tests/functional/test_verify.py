@@ -12,9 +12,10 @@ import pytest
 from engine.catalog import Entry
 from engine.errors import IntegrityError, Unreachable, WrongKey
 from engine.manifest import Manifest, sign
+from engine.removal import remove
 from engine.source import Facts
 from engine.vault import Vault
-from engine.verify import check_size, recent_sizes, verify_backup
+from engine.verify import Gone, check_size, recent_sizes, verify_backup
 from tests.functional.vault_helpers import DUMP, END, FACTS, files, flip, inspect, make, site
 from tests.servers.s3 import S3Server
 
@@ -123,6 +124,28 @@ def test_a_missing_file_is_found(vault: Vault, gone: str) -> None:
     key = {"data": entry.key, "companion": entry.beside(manifest.files[1].file), "manifest": entry.manifest_key}[gone]
     (vault.root / key).unlink()
     refused(vault, entry, "is not whole")
+
+
+def test_what_retention_removes_meanwhile_is_neither_whole_nor_broken_and_leaves_no_mark(vault: Vault) -> None:
+    entry, _ = make(vault)
+    vault.mark(entry, "expired")
+
+    def removed(manifest: Manifest, chunks: Iterable[bytes]) -> dict[str, int]:
+        parts = [entry.key, entry.beside(manifest.files[1].file)]
+        remove(vault.removals, vault.store("local"), vault.layout("local"), entry.key, parts)
+        return dict(manifest.rows)
+
+    with pytest.raises(Gone, match="removed from local by retention"):
+        verify_backup(vault, "local", entry, removed)
+    with pytest.raises(Gone):
+        verify_backup(vault, "local", entry, inspect)
+    assert files(vault.root) == []
+    entry, _ = make(vault)
+    vault.mark(entry, "expired")
+    (vault.root / entry.manifest_key).unlink()  # its removal has just begun
+    with pytest.raises(Gone):
+        verify_backup(vault, "local", entry, inspect)
+    assert kinds(vault, entry) == ["expired"]
 
 
 def test_an_inspection_that_stops_early_does_not_hide_damage_behind_it(vault: Vault) -> None:
