@@ -72,6 +72,16 @@ def unseal(data: bytes, keys: MacKeys, *, what: str, needed_for: str) -> dict[st
     return body
 
 
+def signer(data: bytes, what: str) -> tuple[str, str]:
+    """Which key a stored document says it was signed with: the key's id and its check. Nothing is proven by it.
+
+    Raises:
+        IntegrityError: It is no signed document.
+    """
+    _, key_id, key_check, _ = _parts(data, what)
+    return key_id, key_check
+
+
 def _parts(data: bytes, what: str) -> tuple[dict[str, Any], str, str, str]:
     try:
         body = json.loads(data)

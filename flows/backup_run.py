@@ -22,7 +22,7 @@ from engine.site import Target
 from tasks.base import SiteHandle
 from tasks.databases import Captured, capture, find_databases, preflight, verify
 from tasks.drill import last_proven
-from tasks.keys import remind_of_its_age
+from tasks.keys import remind_of_its_age, unreadable
 from tasks.report import Ledger, publish
 from tasks.vault import copy_site_files, copy_to, find_lacking, seal_site_file, sweep
 from tasks.words import plural
@@ -60,6 +60,8 @@ def run_backups(
     ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
     for replica in handle.config.vault.replicas:
         bring_up_to_date(handle, replica.name, ledger)
+    for error in unreadable(handle):
+        ledger.doubts["an older backup"] = error
     ledger.last_proven = last_proven(handle)
     if tier == "daily":
         remind_of_its_age(handle)

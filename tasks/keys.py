@@ -5,7 +5,9 @@ from __future__ import annotations
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
+from engine.errors import WrongKey
 from engine.keyring.births import note, reminder
+from engine.keyring.changed import changed_keys
 from engine.keyring.proof import Proof
 from engine.keyring.proof import prove as try_out
 from engine.keyring.reencrypt import Report
@@ -44,6 +46,15 @@ def re_encrypt(site: SiteHandle, count: int, most_bytes: int, dry_run: bool) -> 
     if report.standing:
         log.info("%s", report.standing)
     return report
+
+
+def unreadable(site: SiteHandle) -> list[WrongKey]:
+    """What shows that an id of the ring stands for another key than it did, in the log."""
+    with site.open() as opened:
+        found = changed_keys(opened.vault)
+    for error in found:
+        get_run_logger().error(error.message)
+    return found
 
 
 def remind_of_its_age(site: SiteHandle) -> None:

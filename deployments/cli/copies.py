@@ -166,6 +166,7 @@ def status(
         return watching.check(run, metrics)
     from engine.endpoints import in_short, remembered
     from engine.keyring.births import reminder
+    from engine.keyring.changed import changed_keys
     from engine.status import status as look
 
     limit = _seconds(max_age)
@@ -175,9 +176,14 @@ def status(
         endpoints = remembered(site.vault.state)
         known = {each.name for each in site.config.vault.replicas}
         spans = windows(site)
+        others = changed_keys(site.vault)
     for name, error in found.unseen.items():
         run.refuse(error, about=f"{name} could not be asked: ")
-    problems = [*found.problems, *(problem for row in found.rows for problem in _problems(row, limit))]
+    problems = [
+        *found.problems,
+        *(f"{each.message} Next: {each.remedy}" for each in others),
+        *(problem for row in found.rows for problem in _problems(row, limit)),
+    ]
     problems += [
         f"{name}: no good backup of any database; make one: backups backup --source {name} "
         "(if there should be some: is this the right vault, and is its disk mounted?)"

@@ -46,6 +46,7 @@ def backup(
     replica that fails, or a file that cannot be read, costs nothing else: the exit code is then 3.
     """
     from engine.keyring import births
+    from engine.keyring.changed import changed_keys
     from engine.pins import parse_keep
 
     check_tier(tier)
@@ -60,6 +61,9 @@ def backup(
         copies = _copy(run, site)
         births.note(site.vault.state, site.vault.keys)
         aged = births.reminder(site.vault.state, site.vault.keys)
+        unreadable: list[BackupError] = [
+            run.refuse(error, about="older backups: ") for error in changed_keys(site.vault)
+        ]
     if aged:
         run.warn(aged)
     facts = {
@@ -68,7 +72,7 @@ def backup(
         "failed": failed,
         "copies": [_copy_facts(each) for each in copies],
     }
-    partial = [copy.error for copy in copies if copy.error is not None] + work.incomplete
+    partial = [copy.error for copy in copies if copy.error is not None] + work.incomplete + unreadable
     code = exits.PARTIAL if partial and not errors else exits.OK
     return Outcome(facts, code, errors + partial)
 

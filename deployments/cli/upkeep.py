@@ -137,6 +137,8 @@ def check(run: Run) -> Outcome:
 
 
 def _check_store(site: Site, location: str) -> list[str]:
+    from engine.keyring.changed import changed_keys
+
     if location == "local":
         site.vault.check()
     store = site.vault.store(location)
@@ -144,6 +146,8 @@ def _check_store(site: Site, location: str) -> list[str]:
     for replica in site.config.vault.replicas:
         if replica.name == location and (replica.lock or replica.cold_class or replica.archive_class):
             _check_abilities(replica)
+    for error in changed_keys(site.vault) if location == "local" else ():
+        raise error
     free = store.free_bytes()
     return [f"{size(free)} free"] if free is not None else []
 

@@ -12,6 +12,7 @@ from engine.catalog import Entry
 from engine.codec import Encoder, KeyRing, decode, peek
 from engine.config import MIN_KEY_LENGTH
 from engine.errors import BackupError, ConfigError, IntegrityError, UnknownName, WrongKey, nearest
+from engine.keyring.changed import changed_keys
 from engine.keyring.needed import require_keys
 from engine.manifest import Manifest, StoredFile
 from engine.signed import seal, unseal
@@ -51,13 +52,15 @@ def prove(vault: Vault, key_id: str) -> Proof:
     Raises:
         UnknownName: The ring has no such key. ConfigError: it is too short, or the same as another.
         WrongKey, IntegrityError: it does not open what it wrote, or the ring does not open the newest backup of
-            something. And what the local root raises.
+            something, or has another key under an id than older ones were written with. And what the local root raises.
     """
     ring = _with_current(vault.keys, key_id)
     _write_and_open(ring)
     proof = Proof(key_id)
     for copies in _newest(vault, proof).values():
         proof.opened.append(_open_one(vault, copies))
+    for error in changed_keys(vault):
+        raise error
     return proof
 
 

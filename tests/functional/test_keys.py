@@ -22,6 +22,7 @@ from engine.catalog import Entry
 from engine.config import SiteConfig
 from engine.errors import ConfigError, UnknownName, WrongKey
 from engine.keyring.births import FILE, new_key, note, reminder
+from engine.keyring.changed import _few
 from engine.keyring.escrow import OPEN_COMMAND, open_ring, seal_ring
 from engine.keyring.proof import prove
 from engine.keyring.reencrypt import re_encrypt
@@ -432,6 +433,41 @@ def test_an_escrow_file_is_refused_in_every_directory_that_holds_backups(
         assert f"is inside of {what}" in " ".join(capsys.readouterr().err.split())
         assert not (tmp_path / inside).exists()
     assert backups(["key", "escrow", "-f", str(path), "-o", str(tmp_path / "beside.enc")]) == 0
+
+
+def test_another_value_under_a_keys_id_is_told_by_check_backup_status_and_rotation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edited .env: what is made from then on is whole, and nothing older opens."""
+    monkeypatch.setenv("KEY", OLD)
+    (tmp_path / "app.conf").write_text("port = 1\n")
+    path = tmp_path / "shop.yaml"
+    lines = ["site: shop", f"vault: {{root: {tmp_path / 'v'}, keys: {{current: main, main: '${{KEY}}'}}}}"]
+    path.write_text("\n".join([*lines, f"config: {{paths: [{tmp_path / 'app.conf'}]}}"]))
+
+    def ran(*args: str) -> int:
+        return backups([*args, "-f", str(path)])
+
+    for _ in range(3):
+        assert ran("backup") == 0
+    assert (ran("check"), ran("status"), ran("key", "rotate")) == (0, 0, 0)
+    monkeypatch.setenv("KEY", NEW)
+    capsys.readouterr()
+    assert ran("check") == 5
+    assert "The key 'main' is another one than it was" in capsys.readouterr().err
+    for _ in range(3):
+        assert ran("backup", "--json") == 3
+        told = json.loads(capsys.readouterr().out)
+        assert len(told["backups"]) == 1 and "another one than it was" in told["error"]["message"]
+    assert ran("status") == 1
+    assert "another one than it was" in capsys.readouterr().err
+    assert ran("key", "rotate") == 5
+    monkeypatch.setenv("KEY", OLD)
+    assert ran("check") == 5, "now the newest show it"
+
+
+def test_of_many_backups_few_are_looked_at_and_each_in_its_turn() -> None:
+    assert [_few(list(range(count))) for count in (1, 2, 10)] == [[0], [0, 1], [0, 1, 2, 4, 8, 9]]
 
 
 def test_a_new_key_is_long_free_of_odd_characters_and_called_after_its_day(tmp_path: Path) -> None:
