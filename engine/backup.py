@@ -11,7 +11,7 @@ from typing import Any
 
 from engine import stopping
 from engine.catalog import Entry
-from engine.errors import BackupError
+from engine.errors import BackupError, in_words
 from engine.file_source import Source
 from engine.manifest import Manifest
 from engine.names import BINLOGS
@@ -165,8 +165,8 @@ def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult
             continue
         try:
             lacking = site.vault.lacking(replica)
-        except BackupError as error:
-            results.append(CopyResult(replica, "", None, error))
+        except Exception as failure:
+            results.append(CopyResult(replica, "", None, in_words(failure, f"Looking at {replica}")))
             continue
         brought = catch_up(site, replica, lacking, progress=progress)
         results += [CopyResult(replica, entry.file, stored, None) for entry, stored in brought.copied]

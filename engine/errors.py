@@ -28,6 +28,7 @@
           Cold                      in cold storage: it has to be thawed first     permanent
             Thawing                 its thaw was asked for, and takes hours        permanent
       Cancelled                     stopped on request                             permanent
+      Unforeseen                    a defect here; only its kind is told           permanent
 
 ``retryable`` answers one question: can doing exactly the same again help?
 """
@@ -185,6 +186,23 @@ class Thawing(Cold):
 
 class Cancelled(BackupError):
     """Stopped on request."""
+
+
+class Unforeseen(BackupError):
+    """A failure that nobody put into words. Its own text could hold anything, so only its kind is told."""
+
+
+def in_words(failure: Exception, what: str) -> BackupError:
+    """The failure itself where it speaks for itself, else an ``Unforeseen`` that names ``what`` failed.
+
+    For whoever goes on with other work after a failure: what nobody foresaw must not cost that.
+    """
+    if isinstance(failure, BackupError):
+        return failure
+    return Unforeseen(
+        f"{what} failed in a way that nobody foresaw: {type(failure).__name__}.",
+        remedy="run the command with --debug for the traceback, and report it",
+    )
 
 
 def is_retryable(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from engine.errors import (
     MissingGrant,
     NotFound,
     WrongKey,
+    in_words,
 )
 from engine.progress import Progress, silent
 from engine.site import Site
@@ -116,9 +117,9 @@ class _Work:
             stored = self._copy(entry)
         except Cancelled:
             raise
-        except BackupError as error:
+        except Exception as failure:
             with self._guard:
-                self._failed(entry, error)
+                self._failed(entry, in_words(failure, f"The copy of {entry.file}"))
         else:
             with self._guard:
                 self._in_a_row = 0

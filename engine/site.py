@@ -17,7 +17,7 @@ from engine.config import (
     SiteConfig,
     VolumesConfig,
 )
-from engine.errors import BackupError, UnknownName, nearest
+from engine.errors import UnknownName, in_words, nearest
 from engine.file_source import FileSource, Source
 from engine.journal import abandoned
 from engine.scratch import leftovers
@@ -118,7 +118,8 @@ class Site:
             name = str(journal.facts.get("source", ""))
             try:
                 done += self.any_source(name).recover(journal)
-            except BackupError as error:
+            except Exception as failure:
+                error = in_words(failure, "Ending it")
                 journal.release()
                 problems.append(
                     f"what was begun on {name}/{journal.facts.get('database', '?')} at "

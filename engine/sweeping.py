@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import names
-from engine.errors import BackupError, NotFound
+from engine.errors import NotFound, in_words
 from engine.journal import Journal, abandoned
 from engine.manifest import StoredFile
 from engine.stores.base import Store
@@ -55,7 +55,8 @@ def withdraw_abandoned(journals: Path, store_of: Callable[[str], Store]) -> Iter
             for key in withdraw(journal, store_of(location)):
                 yield f"{location}: {key} (a writer died before its manifest)"
             journal.close()
-        except BackupError as error:
+        except Exception as failure:
+            error = in_words(failure, "Clearing it")
             journal.release()
             yield f"{location}: could not clear {step['data']} yet: {error.message}"
 

@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from blocks import load_site, load_text
 from engine.abreast import abreast
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError, UnknownName, nearest
+from engine.errors import ConfigError, UnknownName, in_words, nearest
 from engine.pins import parse_keep
 from engine.site import Target
 from tasks.base import SiteHandle
@@ -85,8 +85,8 @@ def _targets(site: SiteHandle, source: str, database: str, only_servers: bool, l
     for name in names:
         try:
             found += find_databases(site, name)
-        except BackupError as error:
-            ledger.lost(name, error)
+        except Exception as failure:
+            ledger.lost(name, in_words(failure, f"Looking at {name}"))
     if not database:
         return found
     chosen = [target for target in found if target.database == database]
@@ -103,8 +103,8 @@ def _seal(site: SiteHandle, ledger: Ledger) -> None:
     """The site file goes into the recovery point, too; that it cannot is told as a loss."""
     try:
         seal_site_file(site, load_text(site.name), ledger.recovery_point, ledger.tier)
-    except BackupError as error:
-        ledger.lost("the site file", error)
+    except Exception as failure:
+        ledger.lost("the site file", in_words(failure, "Sealing the site file"))
 
 
 def _back_up(
@@ -116,7 +116,8 @@ def _back_up(
         preflight(site, target)
         captured = capture(site, target, tier, label, ledger.recovery_point, keep)
         ledger.proven(captured, verify(site, captured.entry, new=True))
-    except BackupError as error:
+    except Exception as failure:
+        error = in_words(failure, f"The backup of {target}")
         if captured is None:
             ledger.lost(str(target), error)
         else:
@@ -128,8 +129,8 @@ def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
     ours = [row.captured.entry for row in ledger.rows if row.report is not None]
     try:
         lacking = find_lacking(site, replica)
-    except BackupError as error:
-        ledger.missing(replica, ours, error)
+    except Exception as failure:
+        ledger.missing(replica, ours, in_words(failure, f"Looking at {replica}"))
         return
     new = {entry.file for entry in ours}
     broken = {row.captured.entry.file for row in ledger.rows if row.report is None}
@@ -144,9 +145,9 @@ def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
         return
     try:
         copy_site_files(site, replica)
-    except BackupError as error:
+    except Exception as failure:
         if replica not in ledger.gaps:
-            ledger.missing(replica, [], error)
+            ledger.missing(replica, [], in_words(failure, f"Copying site files to {replica}"))
 
 
 def _in_order(entries: list[Entry], first: set[str]) -> list[Entry]:

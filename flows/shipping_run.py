@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from blocks import load_site
 from engine import names
 from engine.config import MySQLConfig, PostgresConfig
-from engine.errors import BackupError
+from engine.errors import BackupError, in_words
 from engine.logs import ShipReport
 from tasks import logs
 from tasks.base import SiteHandle, reason
@@ -94,8 +94,8 @@ def take_bases(site: str, source: str = "") -> State[None]:
             captured = logs.base(handle, name)
             shipment.bases[name] = captured
             verify(handle, captured.entry)
-        except BackupError as error:
-            shipment.failures[f"base backup of {name}"] = error
+        except Exception as failure:
+            shipment.failures[f"base backup of {name}"] = in_words(failure, "It")
             continue
         _ship(handle, name, shipment)
     return _end(handle, shipment)
@@ -105,15 +105,16 @@ def _sweep(site: SiteHandle) -> None:
     """What dead runs left goes at the next run, which may be one of these; logs are shipped even where it cannot."""
     try:
         sweep(site)
-    except BackupError as error:
+    except Exception as failure:
+        error = in_words(failure, "The sweep")
         get_run_logger().warning("what dead runs left could not be swept: %s", reason(error))
 
 
 def _ship(site: SiteHandle, source: str, shipment: Shipment) -> None:
     try:
         shipment.reports[source] = logs.ship(site, source)
-    except BackupError as error:
-        shipment.failures[f"logs of {source}"] = error
+    except Exception as failure:
+        shipment.failures[f"logs of {source}"] = in_words(failure, "Shipping")
 
 
 def _end(site: SiteHandle, shipment: Shipment) -> State[None]:
@@ -131,7 +132,8 @@ def _end(site: SiteHandle, shipment: Shipment) -> State[None]:
 def _copy(site: SiteHandle, replica: str, shipment: Shipment) -> None:
     try:
         brought = copy_to(site, replica, logs.find_lacking(site, replica))
-    except BackupError as error:
+    except Exception as failure:
+        error = in_words(failure, "Copying")
         shipment.failures[f"copies to {replica}"] = error
         get_run_logger().error("logs are not at %s: %s", replica, reason(error))
         return

@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 from blocks import load_site
 from engine import names
 from engine.abreast import abreast
-from engine.errors import BackupError
+from engine.errors import in_words
 from engine.locks import patiently
 from engine.releases import Outcome
 from engine.retention.policy import PRE_DEPLOYMENT
@@ -56,9 +56,9 @@ def _take_all(site: SiteHandle, targets: list[Target], deploy: Deploy, ledger: L
     def take(target: Target) -> None:
         try:
             captured, report = snapshots.take(site, target, deploy, ledger.recovery_point, targets)
-        except BackupError as error:
+        except Exception as failure:
             with speaking:
-                ledger.lost(str(target), error)
+                ledger.lost(str(target), in_words(failure, f"The snapshot of {target}"))
             return
         with speaking:
             ledger.proven(captured, report)

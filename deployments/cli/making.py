@@ -94,8 +94,9 @@ def _targets(
         except UnknownName:
             if database is None:
                 raise
-        except BackupError as error:
-            errors.append(run.refuse(error, about=f"{name}: "))
+        except Exception as failure:
+            error = run.refuse(run.foresee(failure, f"Looking at {name}"), about=f"{name}: ")
+            errors.append(error)
             failed.append({"source": name, "database": database, "error": exits.describe(error)})
     if targets or errors:
         return targets, errors, failed
@@ -149,9 +150,9 @@ class _Work:
                     site, target, tier=self.tier, label=self._label, recovery_point=self.recovery_point,
                     progress=told, keep=self._keep,
                 )  # fmt: skip
-        except BackupError as error:
+        except Exception as failure:
             with self._speaking:
-                self._failed(target, error)
+                self._failed(target, self._run.foresee(failure, f"The backup of {target}"))
             return
         with self._speaking:
             self._made(target, result)
@@ -189,7 +190,7 @@ def _copy(run: Run, site: Site) -> list[CopyResult]:
     with run.out.progress() as progress:
         copies = replicate_all(site, progress=progress)
     lost = {copy.replica for copy in copies if copy.error is not None}
-    copies += [each for name in site.vault.locations()[1:] if name not in lost for each in _site_files(site, name)]
+    copies += [each for name in site.vault.locations()[1:] if name not in lost for each in _site_files(run, site, name)]
     for copy in copies:
         if copy.error is None:
             run.out.say(f"  copied {copy.file} to {copy.replica}" + (f" ({copy.stored.proof})" if copy.stored else ""))
@@ -204,19 +205,20 @@ def _seal(run: Run, site: Site, work: _Work) -> None:
 
     try:
         seal_site(site.vault, run.site_path().read_text(encoding="utf-8"), work.recovery_point, work.tier)
-    except BackupError as error:
+    except Exception as failure:
+        error = run.foresee(failure, "Sealing the site file")
         work.errors.append(run.refuse(error, about="the site file: "))
 
 
-def _site_files(site: Site, replica: str) -> list[CopyResult]:
+def _site_files(run: Run, site: Site, replica: str) -> list[CopyResult]:
     """Nothing where the replica has every sealed site file now; else why not."""
     from engine.backup import CopyResult
     from engine.sealed import copy_sealed
 
     try:
         copy_sealed(site.vault, replica)
-    except BackupError as error:
-        return [CopyResult(replica, "site files", None, error)]
+    except Exception as failure:
+        return [CopyResult(replica, "site files", None, run.foresee(failure, f"Copying site files to {replica}"))]
     return []
 
 

@@ -23,7 +23,7 @@ import typer
 from deployments.cli import exits
 from deployments.cli.rows import pieces
 from deployments.cli.terminal import Terminal
-from engine.errors import BackupError, Thawing
+from engine.errors import BackupError, Thawing, in_words
 
 if TYPE_CHECKING:
     from engine.config import SiteConfig
@@ -136,6 +136,12 @@ class Run:
         """Show an error that the command goes on after."""
         self.out.error(error, about=about)
         return error
+
+    def foresee(self, failure: Exception, what: str) -> BackupError:
+        """Words for whatever went wrong with one thing of several; the others are gone on with."""
+        if self.debug and not isinstance(failure, BackupError):
+            traceback.print_exception(failure)
+        return in_words(failure, what)
 
 
 Command = Callable[..., Outcome]
@@ -255,12 +261,7 @@ def _stopped(run: Run, kept: str) -> BackupError:
 
 def _unforeseen(run: Run, failure: Exception) -> BackupError:
     """Only the kind of a failure that nobody put into words: its text could hold anything."""
-    return run.refuse(
-        BackupError(
-            f"{run.name} failed in a way that nobody foresaw: {type(failure).__name__}.",
-            remedy="run it again with --debug for the traceback, and report it",
-        )
-    )
+    return run.refuse(in_words(failure, run.name))
 
 
 def document(run: Run, outcome: Outcome) -> Iterator[str]:

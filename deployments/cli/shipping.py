@@ -59,8 +59,8 @@ def ship(run: Run, source: Source = None) -> Outcome:
             try:
                 with run.out.progress() as progress:
                     report = ship_one(site, name, progress=progress)
-            except BackupError as error:
-                errors.append(run.refuse(error, about=f"{name}: "))
+            except Exception as failure:
+                errors.append(run.refuse(run.foresee(failure, f"Shipping the logs of {name}"), about=f"{name}: "))
                 continue
             reports[name] = _told(run, name, report)
         missing = _copy(run, site, logs_lacking)
@@ -87,8 +87,8 @@ def base(run: Run, source: Source = None) -> Outcome:
                     entry, manifest = take(site, name, progress=progress)
                     verify(site, entry, progress=progress)
                     report = ship_one(site, name, progress=progress)
-            except BackupError as error:
-                errors.append(run.refuse(error, about=f"{name}: "))
+            except Exception as failure:
+                errors.append(run.refuse(run.foresee(failure, f"The base backup of {name}"), about=f"{name}: "))
                 continue
             plain = sum(part.plain_size for part in manifest.files)
             run.out.say(
@@ -176,7 +176,8 @@ def _copy(run: Run, site: Site, lacking: Any) -> list[BackupError]:
     for replica in site.vault.locations()[1:]:
         try:
             failed = catch_up(site, replica, lacking(site, replica)).failed
-        except BackupError as error:
+        except Exception as failure:
+            error = run.foresee(failure, f"Looking at {replica}")
             missing.append(run.refuse(error, about=f"{replica} lacks logs: "))
             continue
         missing += [run.refuse(error, about=f"{replica} lacks {entry.file}: ") for entry, error in failed]

@@ -123,8 +123,9 @@ class _Snapshots:
                 result = take(
                     site, target, self._deploy, self.id, parts=self._targets, progress=told, tell=self._run.out.tell
                 )
-        except BackupError as error:
+        except Exception as failure:
             with self._speaking:
+                error = self._run.foresee(failure, f"The snapshot of {target}")
                 self.errors.append(self._run.refuse(error, about=f"{target}: "))
                 told_error = exits.describe(error)
                 self.failed.append({"source": target.source, "database": target.database, "error": told_error})

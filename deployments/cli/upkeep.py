@@ -121,7 +121,8 @@ def check(run: Run) -> Outcome:
     def attempt(what: str, step: Callable[[], list[str]]) -> None:
         try:
             notes = step()
-        except BackupError as error:
+        except Exception as failure:
+            error = run.foresee(failure, "The check")
             errors.append(run.refuse(error, about=f"{what}: "))
             results.append({"what": what, "ok": False, "error": exits.describe(error)})
             return
