@@ -263,11 +263,17 @@ def serving(record: Record, url: str) -> list[Container]:
     host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     named = [each for each in record.containers if host and host in (each.name, each.service)]
     if named or host not in _HERE:
-        return named
+        return _joined(record, named)
     published = [each for each in record.containers if port in _published(each)]
     if published or _answers(host, port):
-        return published
+        return _joined(record, published)
     return [each for each in record.containers if each.running and each.host.get("NetworkMode") == "host"]
+
+
+def _joined(record: Record, found: list[Container]) -> list[Container]:
+    """These, and those that live in the network of one of them: what answers may be any of them."""
+    networks = {f"container:{each.id}" for each in found}
+    return found + [each for each in record.containers if each.host.get("NetworkMode") in networks]
 
 
 def _answers(host: str, port: int) -> bool:

@@ -120,14 +120,15 @@ def _ready(config: N8nConfig) -> None:
 
 
 def _await(ask: Callable[[], object], what: str) -> None:
-    """Ask until it answers. Raises Unreachable, what it last said, when its time is over."""
+    """Ask until it answers: what is still starting is not there, or says that it is busy (503). Raises what it last
+    said when its time is over, and at once what asking again does not mend."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         stopping.check(what)
         try:
             ask()
             return
-        except Unreachable:
-            if time.monotonic() > deadline:
+        except BackupError as error:
+            if not error.retryable or time.monotonic() > deadline:
                 raise
             time.sleep(1)

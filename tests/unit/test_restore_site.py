@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.buckets.endpoint import Endpoint
 from engine.catalog import Entry
-from engine.config import HealthCheck, SiteConfig
-from engine.errors import ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName
+from engine.config import BucketsConfig, HealthCheck, SiteConfig
+from engine.errors import ConfigError, ConfirmationNeeded, CredentialsRefused, RestoreRefused, UnknownName
 from engine.images.record import Container, Record
 from engine.manifest import Server
 from engine.postgres.globals_replay import _is_about, statements
@@ -23,9 +24,11 @@ from engine.restore_site.containers import serving
 from engine.restore_site.health import ask
 from engine.restore_site.plan import SitePlan, SiteRequest, begun_by, check_confirmation, make_plan
 from engine.restore_site.points import Point, expected_of, search
+from engine.restore_site.services import _await
 from engine.restore_site.state import Done, State
 from engine.site import Site, Target
 from engine.source import Facts
+from engine.stores.s3_client import ATTEMPTS
 
 pytestmark = pytest.mark.unit
 KEY = "fake-passphrase-for-tests-" + "x" * 20
@@ -204,6 +207,20 @@ def test_an_address_is_asked_until_it_answers_as_it_should() -> None:
         HealthCheck(url="ftp://x")
 
 
+def test_an_s3_server_that_still_starts_is_waited_for_and_one_that_refuses_is_not() -> None:
+    def bucket(url: str) -> Endpoint:
+        given = {"name": "media", "endpoint_url": url, "access_key": "a", "secret_key": "FAKE", "buckets": ["media"]}
+        return Endpoint.of(BucketsConfig.model_validate(given), "media")
+
+    starting = "<Error><Code>XMinioServerNotInitialized</Code><Message>Server not initialized yet.</Message></Error>"
+    refused = "<Error><Code>InvalidAccessKeyId</Code><Message>no</Message></Error>"
+    busy = [(503, starting)] * (ATTEMPTS + 1)  # one more than boto itself tries
+    with _answering(*busy, (200, "<ListBucketResult><Name>media</Name></ListBucketResult>")) as url:
+        _await(bucket(url).exists, "waiting")
+    with _answering((403, refused)) as url, pytest.raises(CredentialsRefused):
+        _await(bucket(url).exists, "waiting")
+
+
 def test_an_address_leads_to_the_container_of_its_name_or_of_its_port() -> None:
     def container(name: str, service: str, *ports: str) -> Container:
         bindings = {f"{port}/tcp": [{"HostIp": "", "HostPort": port}] for port in ports}
@@ -218,6 +235,13 @@ def test_an_address_leads_to_the_container_of_its_name_or_of_its_port() -> None:
     ):  # fmt: skip
         assert [each.name for each in serving(record, url)] == [name], url
     assert serving(record, "https://s3.example.org:9000") == []
+    # what lives in the network of another answers at its ports
+    vpn = Container(
+        "bench-vpn-1", "77", "vpn", "i", "i", "c", True, {}, {"PortBindings": {"90/tcp": [{"HostPort": "90"}]}}
+    )
+    side = Container("bench-s4-1", "78", "s4", "i", "i", "c", True, {}, {"NetworkMode": "container:77"})
+    beside = replace(record, containers=[vpn, *record.containers, side])
+    assert serving(beside, "http://localhost:90") == serving(beside, "http://vpn:1") == [vpn, side]
     # one in this host's own network says of no port that it is its own
     own = Container("bench-s3-1", "1", "s3", "i", "i", "c", True, {}, {"NetworkMode": "host"})
     record = replace(record, containers=[*record.containers, own])
