@@ -33,6 +33,7 @@ class Vault(Block):
         default_factory=dict, title="Folder names", description=_OF["directories"].description
     )
     retention: dict[str, str] = Field(default_factory=dict, title="Retention", description=_OF["retention"].description)
+    verify_within: str = Field("30d", title="Read back within", description=_OF["verify_within"].description)
     replicas: list[str] = Field(
         default_factory=list,
         title="Copies",

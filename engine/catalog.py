@@ -112,6 +112,10 @@ class Catalog:
             IntegrityError: Damaged, altered, of another backup, or it belongs elsewhere.
             WrongKey: The ring does not hold its key. NotFound: There is none.
         """
+        return self.opened(entry)[1]
+
+    def opened(self, entry: Entry) -> tuple[bytes, Manifest]:
+        """The manifest as it is stored, and read. Raises as ``load``."""
         self.manifests_read += 1
         data = self._store.get(entry.manifest_key)
         manifest = manifests.open_signed(data, self._keys, file=entry.file, site=self._layout.site)
@@ -123,7 +127,7 @@ class Catalog:
                 kept="nothing was decrypted",
                 remedy="put the backup and its manifest back into their own folder",
             )
-        return manifest
+        return data, manifest
 
     def find(self, source: str, database: str, which: str = "latest") -> tuple[Entry, Manifest]:
         """``latest``, a file name, or ``before 2025-01-16T02:00:00Z`` (newest at or before).

@@ -58,6 +58,9 @@ class VaultConfig(Model):
         description="How long a tier is kept, by tier or source/tier: 24h, 30d, 13w, 12m, a count of backups (12), "
         "several of these (13 or 90d), forever.",
     )
+    verify_within: str = Field(
+        "30d", description="All that is stored, here and at every replica, is read back within this time (30d)."
+    )
     replicas: list[ObjectStoreConfig] = Field(default_factory=list)
     compression: Literal["gzip", "zstd"] = Field("gzip", description="gzip opens with stock tools.")
     compression_level: int = Field(-1, description="-1: the codec's own best trade of speed and size.")
@@ -69,6 +72,17 @@ class VaultConfig(Model):
     @classmethod
     def _rules_can_be_read(cls, value: dict[str, str]) -> dict[str, str]:
         return policy.readable(value, "vault.retention")
+
+    @field_validator("verify_within")
+    @classmethod
+    def _is_at_least_a_day(cls, value: str) -> str:
+        try:
+            short = seconds_of(value) < 86_400
+        except ValueError as error:
+            raise ValueError(f"vault.verify_within {error}") from None
+        if short:
+            raise ValueError(f"vault.verify_within {value} is less than a day")
+        return value
 
 
 class ServerConfig(Model):

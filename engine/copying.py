@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,7 +230,7 @@ def renamed(file: str, of: str, to: str) -> str:
     return other.stem + file.removeprefix(one.stem)
 
 
-def is_lacking(entry: Entry, pairs: tuple[tuple[str, str], ...], layout: Layout, there: set[str]) -> bool:
+def is_lacking(entry: Entry, pairs: tuple[tuple[str, str], ...], layout: Layout, there: Container[str]) -> bool:
     """Does a replica have no copy of this backup under any key it could have?"""
     taken = entry.name.taken_at
     return not any(layout.key(source, tier, taken, entry.file) in there for source, tier in pairs)

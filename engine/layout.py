@@ -140,6 +140,10 @@ class Layout:
             return first == own if own else first not in _DUMPS and first not in (_LISTS, _OF_N8N)
         return first not in (_LISTS, _OF_N8N) and (first != "tar" or pair[1] == names.BASE)
 
+    def is_folder(self, folder: str, taken_at: datetime) -> bool:
+        """May backups of that time stand in this folder?"""
+        return any(folder == _dated(pattern, taken_at) for pattern in self._patterns)
+
     def prefixes(self, source: str | None = None, tier: str | None = None) -> list[str]:
         """What to list to see every backup (of a source, of a tier), none inside another, in key order."""
         wanted = sorted(

@@ -16,7 +16,7 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.codec import KeyRing
-from engine.errors import ConfigError, IntegrityError
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, WrongKey
 from engine.layout import MARKS, Layout
 from engine.signed import seal, unseal
 from engine.stores.base import Store
@@ -34,6 +34,7 @@ class Named:
     of: str
     kind: str
     at: datetime
+    key: str
 
 
 def add(
@@ -86,6 +87,29 @@ def read(store: Store, layout: Layout, keys: KeyRing, entry: Entry) -> list[dict
     return sorted(found, key=lambda mark: str(mark["at"]))
 
 
+def judge(
+    store: Store, layout: Layout, keys: KeyRing, entry: Entry, listed: Sequence[str] | None = None
+) -> tuple[list[dict[str, Any]], list[tuple[str, BackupError]]]:
+    """The marks of one backup that hold, oldest first; and the keys of those that do not, with the reason.
+
+    Args:
+        listed: Their keys, where they are known from a listing.
+    """
+    prefix = layout.marks_prefix(entry.key)
+    good: list[dict[str, Any]] = []
+    bad: list[tuple[str, BackupError]] = []
+    for key in listed if listed is not None else [info.key for info in store.list(prefix)]:
+        if not _REST.match(key.removeprefix(prefix)):
+            continue
+        try:
+            good.append(_open(store, layout, keys, entry, key))
+        except NotFound:
+            continue  # removed since
+        except (IntegrityError, WrongKey) as error:
+            bad.append((key, error))
+    return sorted(good, key=lambda mark: str(mark["at"])), bad
+
+
 def named(store: Store, layout: Layout, key: str = "") -> Iterator[Named]:
     """Every mark of a store (or of one backup, by its data's key) by its name alone, in key order: claims that
     ``read`` proves."""
@@ -98,7 +122,7 @@ def named(store: Store, layout: Layout, key: str = "") -> Iterator[Named]:
         at = names.moment_of(found["stamp"])
         if at is None:
             continue
-        yield Named(base + found["of"], found["kind"], at)
+        yield Named(base + found["of"], found["kind"], at, info.key)
 
 
 Spot = tuple[Store, Layout, Entry]

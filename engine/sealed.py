@@ -133,11 +133,16 @@ def listed(store: Store, prefix: str = "", site: str = "") -> Iterator[Sealed]:
     """Every sealed site file below a prefix, in key order, by names alone. Without a prefix the whole store is
     listed: that is all it takes to find one."""
     for info in store.list(prefix):
-        found = _KEY.search(info.key)
-        if found and site in ("", found["site"]):
-            at = _moment(found["stamp"])
-            if at is not None:
-                yield Sealed(at, found["site"], found["point"], info.key)
+        found = of_key(info.key)
+        if found is not None and site in ("", found.site):
+            yield found
+
+
+def of_key(key: str) -> Sealed | None:
+    """A sealed site file by its key, or None when it is none's."""
+    found = _KEY.search(key)
+    at = _moment(found["stamp"]) if found else None
+    return Sealed(at, found["site"], found["point"], key) if found and at is not None else None
 
 
 def choose(

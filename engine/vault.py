@@ -128,6 +128,15 @@ class Vault:
         make_private(self.root, self.state)
         return waited_for(self.state / "words.lock")
 
+    def verifying(self, location: str) -> AbstractContextManager[None]:
+        """One verification of a place at a time; LockHeld names who has it. It holds up nothing else."""
+        return self._held(f"verification@{location}", f"the verification of {self.site} in {location}")
+
+    @property
+    def publishing(self) -> Path:
+        """Where writers and copies under way keep their journals."""
+        return self._publishing
+
     def finish_removals(self) -> list[str]:
         """Finish what a prune that died had begun to remove; says what went."""
         return list(finish_abandoned(self.removals, self.store, self.layout))
@@ -304,9 +313,13 @@ class Vault:
             for entry in self.catalog(LOCAL).entries()
             if (place := here.place(entry.key)) and is_lacking(entry, place.pairs, layout, there)
         ]
+        return self.wanted(replica, found)
+
+    def wanted(self, replica: str, lacking: list[Entry]) -> list[Entry]:
+        """Of local backups that a replica lacks, those that its retention would keep."""
         from engine.prune.copies import worth_copying
 
-        return worth_copying(self, replica, found, self._policy(replica)) if found else []
+        return worth_copying(self, replica, lacking, self._policy(replica)) if lacking else []
 
     def adopt(
         self,

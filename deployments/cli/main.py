@@ -35,6 +35,7 @@ from deployments.cli import (
     snapshots,
     thawing,
     upkeep,
+    verifying,
 )
 from deployments.cli.run import Terminated
 
@@ -65,6 +66,7 @@ modules = (
     copies,
     finding,
     proving,
+    verifying,
     drilling,
     *restores,
     thawing,

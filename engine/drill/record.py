@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -78,12 +78,10 @@ def records(vault: Vault, problems: list[str], locations: Iterable[str] = ()) ->
     Args:
         locations: Where to look; empty: everywhere, the local root first.
     """
-    own = re.compile(rf"{re.escape(vault.site)}-\d{{8}}_\d{{6}}-[0-9a-f]{{8}}\.json$")  # sites may share a folder
     for location in locations or vault.locations():
-        store, folder = vault.store(location), _folder(vault, location)
+        store = vault.store(location)
         try:
-            listed = (info.key for info in store.list(folder))
-            keys = deque((key for key in listed if own.match(key, len(folder))), maxlen=MOST)
+            keys = deque(listed(vault, location), maxlen=MOST)
         except BackupError as error:
             problems.append(f"{location} could not be asked for its drills: {error.message}")
             continue
@@ -96,6 +94,18 @@ def records(vault: Vault, problems: list[str], locations: Iterable[str] = ()) ->
         if keys:
             return found
     return []
+
+
+def listed(vault: Vault, location: str) -> Iterator[str]:
+    """The keys of this site's records in a place, oldest first. Raises what the store does."""
+    own = re.compile(rf"{re.escape(vault.site)}-\d{{8}}_\d{{6}}-[0-9a-f]{{8}}\.json$")  # sites may share a folder
+    folder = _folder(vault, location)
+    return (info.key for info in vault.store(location).list(folder) if own.match(info.key, len(folder)))
+
+
+def prove(vault: Vault, data: bytes, key: str) -> None:
+    """Raises IntegrityError or WrongKey unless these bytes are the record of that key."""
+    _open(vault, data, key)
 
 
 def proofs(vault: Vault, locations: Iterable[str] = ()) -> Proofs:

@@ -33,6 +33,7 @@ COMMANDS = [
     "archive",
     "pin",
     "drill",
+    "verify-vault",
     "prune",
     "sweep",
     "apply",
