@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from engine.manifest import LogPosition, Server, open_signed, sign
 from engine.signed import seal
 from engine.site import Site, Target
 from engine.source import Facts
+from engine.stores import LocalStore
 from engine.vault import Vault
 from tests.functional.bucket_machine import SOURCE, source
 from tests.functional.test_archives import dump as dumped
@@ -181,17 +183,39 @@ def built(root: Path, server: S3Server, *, dumps: int, logs: int, objects: int) 
         backup.backup_one(site, Target(SOURCE, bucket), tier="daily")
         client.put_object(Bucket=bucket, Key="one more", Body=b"more")
         backup.backup_one(site, Target(SOURCE, bucket), tier="daily")
+        records: dict[str, bytes] = {}
         for hours in (1, 30, 60):
             point = f"{NOW - hours * HOUR:{names.STAMP}}-0000000{hours % 10}"
             sealed.seal_site(vault, "site: shop\n", point)
             record = {"type": "drill", "format": 1, "site": "shop", "id": point, "finished_at": names.iso(NOW)}
-            data = seal({**record, "sources": []}, vault.keys, "main")
+            records[f"shop/drills/shop-{point}.json"] = seal({**record, "sources": []}, vault.keys, "main")
+        copy = config.vault.replicas[0].bucket
+        with _written_to_its_disk(vault, server, copy):
             for place in vault.locations():
-                vault.store(place).put(f"shop/drills/shop-{point}.json", data)
-        sealed.copy_sealed(vault, COPY)
-        for entry in vault.lacking(COPY):
-            vault.replicate(entry, COPY)
-        yield Built(site, Folder(root), Bucket(server, config.vault.replicas[0].bucket), client, bucket)
+                for key, data in records.items():
+                    vault.store(place).put(key, data)
+            sealed.copy_sealed(vault, COPY)
+            for entry in vault.lacking(COPY):
+                vault.replicate(entry, COPY)
+        yield Built(site, Folder(root), Bucket(server, copy), client, bucket)
+
+
+@contextmanager
+def _written_to_its_disk(vault: Vault, server: S3Server, bucket: str) -> Iterator[None]:
+    """What goes to the replica is written into the directory that its server serves: many requests are spared."""
+    assert server.root is not None
+    store = LocalStore(server.root / bucket, vault.state / "of-the-copy")
+    store.name = COPY
+    vault._stores[COPY], served = store, vault.store(COPY)
+    try:
+        yield
+    finally:
+        vault._stores[COPY] = served
+        vault._catalogs.pop(COPY, None)
+    written, until = [info.key for info in store.list()], time.monotonic() + 60
+    while [info.key for info in served.list()] != written:
+        assert time.monotonic() < until, "the server does not see what was written to its disk"
+        time.sleep(0.2)
 
 
 @dataclass
