@@ -121,7 +121,8 @@ def _check(work: Work, bucket: _Bucket, lists: list[Entry]) -> None:
     _compare(work, bucket, set(turn))
     if bucket.wrong:
         work.wait()
-    open_ones = [found for name in bucket.wrong if (found := _treat(work, bucket, name, lists)) is not None]
+        _forget_what_was_pruned(work, bucket, lists)
+    open_ones = [found for name in bucket.wrong if (found := _treat(work, bucket, name)) is not None]
     if any(not found.healed for found in open_ones):
         _denounce_lists(work, bucket, lists)
     _remove_strays(work, bucket.contents)
@@ -173,7 +174,20 @@ def _read(work: Work, bucket: _Bucket, name: str, size: int, sha256: str) -> str
     return ""
 
 
-def _treat(work: Work, bucket: _Bucket, name: str, lists: list[Entry]) -> Finding | None:
+def _forget_what_was_pruned(work: Work, bucket: _Bucket, lists: list[Entry]) -> None:
+    """What only lists name that went meanwhile may be gone, too."""
+    left = [each for each in lists if work.store.stat(each.manifest_key) is not None]
+    if len(left) == len(lists):
+        return
+    with DiskMap() as needed:
+        still = _Bucket(bucket.source, bucket.name, bucket.contents, needed)
+        for entry in left:
+            with contextlib.suppress(*_TROUBLE):  # told of when it was read first
+                _take(work, still, entry, work.vault.catalog(work.location).load(entry))
+        bucket.wrong = {name: reason for name, reason in bucket.wrong.items() if name in needed}
+
+
+def _treat(work: Work, bucket: _Bucket, name: str) -> Finding | None:
     """A second look at a content; what is still wrong is named and healed."""
     size, sha256 = json.loads(bucket.needed.get(name) or '[0, ""]')
     key = bucket.contents.key(name)
@@ -181,8 +195,6 @@ def _treat(work: Work, bucket: _Bucket, name: str, lists: list[Entry]) -> Findin
     noted = work.store.stat(key + BAD) is not None
     if not wrong and not noted:
         return None
-    if wrong and not any(work.store.stat(each.manifest_key) is not None for each in lists):
-        return None  # all of its lists were pruned meanwhile
     words = f"a content of {bucket.source}/{bucket.name} {wrong or 'was noted as damaged, and is whole'}"
     found = work.find("content", key, words, "damage" if wrong else "note")
     if not work.request.heal:
@@ -207,7 +219,7 @@ def _heal(work: Work, bucket: _Bucket, name: str, size: int, sha256: str) -> str
     for place in work.others:
         there = work.vault.contents(place, bucket.source, bucket.name)
         try:
-            read = partial(there.store.read, there.key(name))
+            read = partial(work.paced, there.store, there.key(name))
             temporary = beside(work.store, work.layout, read, size, sha256)
         except (*_TROUBLE, Cold) as error:
             reasons.append(f"{place}: {why(error)}")

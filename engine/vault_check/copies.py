@@ -62,7 +62,7 @@ class Look:
         """What is wrong with its bytes, in words."""
         if self.unread is not None:
             return why(self.unread)
-        return "; ".join(f"{file} {reason}" for file, reason in self.bad.items())
+        return "; ".join(self.bad.values())
 
 
 def look(work: Work, entry: Entry, known: Known | None = None) -> Look:
@@ -103,12 +103,12 @@ def part_wrong(work: Work, entry: Entry, part: StoredFile, cold: list[str]) -> s
         cold.append(part.file)
         info = work.store.stat(key)
         if info is None:
-            return "is missing"
-        return "" if info.size == part.size else f"has {info.size:,} bytes, not {part.size:,}"
+            return f"{part.file} is missing"
+        return "" if info.size == part.size else f"{part.file} has {info.size:,} bytes, not {part.size:,}"
     except NotFound:
-        return "is missing"
+        return f"{part.file} is missing"
     except IntegrityError as error:
-        return f"is damaged: {why(error)}"
+        return why(error)
     return ""
 
 

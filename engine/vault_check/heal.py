@@ -108,7 +108,7 @@ def _fetched(work: Work, part: StoredFile, copies: list[_Known]) -> tuple[str, s
     for each in copies:
         place = each.entry.location
         try:
-            read = partial(work.vault.store(place).read, each.entry.beside(part.file))
+            read = partial(work.paced, work.vault.store(place), each.entry.beside(part.file))
             return beside(work.store, work.layout, read, part.size, part.sha256), place
         except (IntegrityError, NotFound, Cold) as error:
             reasons.append(f"{place}: {why(error)}")

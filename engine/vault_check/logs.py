@@ -26,6 +26,7 @@ def check_logs(work: Work, census: Census) -> None:
         return
     for config in work.site.config.servers():
         tier = names.BINLOGS if isinstance(config, MySQLConfig) else names.WAL
+        _lost_before(work, census, config, tier)
         missing = _holes(work, config, tier)
         if missing:
             work.wait()
@@ -37,14 +38,64 @@ def _holes(work: Work, config: ServerSource, tier: str) -> list[tuple[Hole, Ship
     """Holes that retention did not make: it takes logs by their age."""
     entries = ledger(work.vault, config.name, tier)
     shipped = {each.name.name: each for each in entries}
-    rule = work.site.config.retention_in(LOCAL).of(config.name, tier)
-    begins = work.now - rule.age if rule.age is not None else datetime.min.replace(tzinfo=work.now.tzinfo)
+    begins = _begins(work, config, tier)
     facts = _facts(work, entries)
     return [
         (hole, shipped)
         for hole in holes(facts)
         if hole.after.name in shipped and shipped[hole.after.name].name.taken_at >= begins
     ]
+
+
+def _begins(work: Work, config: ServerSource, tier: str) -> datetime:
+    """What was shipped since then is kept whatever leans on it."""
+    rule = work.site.config.retention_in(LOCAL).of(config.name, tier)
+    return work.now - rule.age if rule.age is not None else datetime.min.replace(tzinfo=work.now.tzinfo)
+
+
+def _lost_before(work: Work, census: Census, config: ServerSource, tier: str) -> None:
+    """Logs right before the first one here, which no hole shows. Of a local root that is younger than they are, none
+    is missing."""
+    entries = ledger(work.vault, config.name, tier)
+    here = {each.name.name for each in entries}
+    kept = (each.name.taken_at for each in work.vault.catalog(LOCAL).entries(source=config.name) if not each.name.log)
+    since = max(_begins(work, config, tier), min(kept, default=work.now))
+    elsewhere = _younger(work, config, tier, since, here)
+    firsts: dict[tuple[str, int], int] = {}
+    for log in _facts(work, entries) if elsewhere else []:
+        if log.number > 0:
+            firsts[log.row] = min(log.number, firsts.get(log.row, log.number))
+    for there in sorted(elsewhere, key=lambda each: each.name.name, reverse=True):
+        try:
+            log = load_log(work.vault, there)[1]
+        except BackupError:
+            continue
+        if firsts.get(log.row) == log.number + 1:
+            firsts[log.row] = log.number
+            _bring_back(work, census, config, tier, there)
+
+
+def _younger(work: Work, config: ServerSource, tier: str, since: datetime, here: set[str]) -> list[Entry]:
+    """Logs of the other places that were shipped since then and are not here, each once."""
+    found: dict[str, Entry] = {}
+    for place in work.others:
+        try:
+            for entry in ledger(work.vault, config.name, tier, place):
+                if entry.name.name not in here and entry.name.taken_at >= since:
+                    found.setdefault(entry.name.name, entry)
+        except BackupError:
+            continue  # that place tells of itself
+    return list(found.values())
+
+
+def _bring_back(work: Work, census: Census, config: ServerSource, tier: str, there: Entry) -> bool:
+    """Name one log that is missing here and heal it. False where it is none, or told of already."""
+    key = work.layout.key(config.name, tier, there.name.taken_at, there.file)
+    entry = work.entry(key)
+    if entry is None or census.expired(key) or work.told_of(key):
+        return False
+    try_to_heal(work, entry, work.find("lost", key, f"the log {there.name.name} is missing here"))
+    return True
 
 
 def _facts(work: Work, entries: list[Entry]) -> list[LogFile]:
@@ -67,13 +118,7 @@ def _facts(work: Work, entries: list[Entry]) -> list[LogFile]:
 def _treat(work: Work, census: Census, config: ServerSource, tier: str, hole: Hole, here: Shipped) -> None:
     lost = 0
     for there in _elsewhere(work, config, tier, hole):
-        key = work.layout.key(config.name, tier, there.name.taken_at, there.file)
-        entry = work.entry(key)
-        if entry is None or census.expired(key) or work.told_of(key):
-            continue
-        found = work.find("lost", key, f"the log {there.name.name} is missing here")
-        lost += 1
-        try_to_heal(work, entry, found)
+        lost += _bring_back(work, census, config, tier, there)
     if lost == hole.missing and all(each.healed for each in work.report.findings[-lost:]):
         return
     _tell(work, config, hole, here, lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from engine.layout import Layout
 from engine.progress import Progress, silent
 from engine.site import Site
 from engine.stores.base import Store
-from engine.vault import Vault
+from engine.vault import LOCAL, Vault
 from engine.vault_check.census import entry_at
 from engine.vault_check.findings import Finding, Kind, PlaceReport, Severity
 from engine.vault_check.share import Share
@@ -97,6 +98,11 @@ class Work:
     def told_of(self, what: str) -> bool:
         """Is a finding about it noted already?"""
         return any(each == what for _, each in self._noted)
+
+    def paced(self, source: Store, key: str) -> Iterator[bytes]:
+        """Bytes of another place, no faster than may be sent to this one."""
+        chunks = source.read(key)
+        return chunks if self.location == LOCAL else self.vault.pace(self.location).of(chunks)
 
     def wait(self) -> None:
         """Let what is under way come to an end."""

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from deployments.cli.main import run as backups
-from engine import backup, names, sealed
+from engine import backup, names, removal, sealed
 from engine.archiving import archive
+from engine.buckets.sweeping import sweep_contents
 from engine.catalog import Entry
 from engine.cold.move import move_all
 from engine.config import KeyRingConfig, ObjectStoreConfig, SiteConfig
@@ -51,7 +52,7 @@ from tests.functional.damaged_vault import (
     log,
     vault_site,
 )
-from tests.functional.vault_helpers import PASSPHRASE
+from tests.functional.vault_helpers import PASSPHRASE, replica
 from tests.servers.s3 import S3Server
 from tests.soak import SEED, trials
 
@@ -211,6 +212,42 @@ def test_nothing_is_called_damaged_while_backups_copies_and_prunes_are_at_work(
             stopped.set()
             thread.join()
     assert failures == []
+
+
+def test_nothing_is_called_damaged_while_snapshots_of_a_bucket_come_and_go(tmp_path: Path, rclone_s3: S3Server) -> None:
+    bucket = rclone_s3.new_bucket("media")
+    config = vault_site(tmp_path / "vault", rclone_s3, bucket)
+    client = rclone_s3.client()
+    waited: list[str] = []
+    with Site(config) as site, Site(config) as other:
+        for number in range(3):
+            client.put_object(Bucket=bucket, Key="changes", Body=f"body {number}".encode())
+            made = backup.backup_one(other, Target(SOURCE, bucket), tier="daily")
+            other.vault.replicate(made.entry, COPY)
+        first = min(site.vault.catalog(COPY).entries(source=SOURCE), key=lambda each: each.name.taken_at)
+        store = site.vault.store(COPY)
+        contents = site.vault.contents(COPY, SOURCE, bucket)
+
+        def prune_now() -> Iterator[ObjectInfo]:
+            """The list goes, and what it alone names, after the lists were read."""
+            if not waited:
+                waited.append(first.file)
+                manifest = other.vault.catalog(COPY).load(first)
+                removal.remove(other.vault.removals, other.vault.store(COPY), other.vault.layout(COPY), first.key, [
+                    first.beside(part.file) for part in manifest.files
+                ])  # fmt: skip
+                swept = sweep_contents(other.vault, COPY, SOURCE, bucket, now=LATER)
+                assert swept.removed == 1, swept
+            return listing(contents.prefix)
+
+        listing = store.list
+        with pytest.MonkeyPatch.context() as watched:
+            watched.setattr(store, "list", lambda key="": prune_now() if key == contents.prefix else listing(key))
+            assert told(verify_vault(site, ALL, now=LATER)) == ""
+        assert waited == [first.file]
+        assert [(each.kind, each.file) for each in found(verify_vault(site, ALL, now=LATER))] == [
+            ("not copied", first.file)
+        ], "it went there, and stands in the local root"
 
 
 def test_damage_without_a_good_copy_is_named_and_counted_on_no_more(tmp_path: Path, rclone_s3: S3Server) -> None:
@@ -376,9 +413,9 @@ def written(config: SiteConfig) -> str:
         "current": "main",
         **{each: key.get_secret_value() for each, key in config.vault.keys.keys.items()},
     }
-    for shown, replica in zip(vault["replicas"], config.vault.replicas, strict=True):
+    for shown, each in zip(vault["replicas"], config.vault.replicas, strict=True):
         for name in ("access_key", "secret_key"):
-            secret = getattr(replica, name)
+            secret = getattr(each, name)
             shown[name] = secret.get_secret_value()
     return yaml.safe_dump(document)
 
@@ -416,3 +453,26 @@ class Names:
                 continue
             for ext in ("accounts.sql.gz.enc", "sql.gz.enc", "sql.gz.enc.json"):
                 yield ObjectInfo(f"shop/{stem}.{ext}", 300, at)
+
+
+def test_under_an_object_lock_a_good_version_is_put_on_top_and_the_bad_one_stays(
+    tmp_path: Path, moto_s3: S3Server
+) -> None:
+    client, given = moto_s3.client(), replica(moto_s3, COPY)
+    bucket = f"{given['bucket']}-lock"
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    locked = {**given, "bucket": bucket, "lock": "governance", "lock_days": 14}
+    with Site(vault_site(tmp_path / "vault", moto_s3, replicas=[locked])) as site:
+        entry = dump(site.vault, DAY)
+        site.vault.replicate(entry, COPY)
+        place = Bucket(moto_s3, bucket)
+        whole = digests(place)
+        place.write(entry.key, b"ransom")
+        place.write(entry.manifest_key, b"{}")
+        reports = verify_vault(site, ALL, now=LATER)
+        assert [(each.what, each.healed) for each in found(reports)] == [(entry.key, "from local")], told(reports)
+        assert digests(place) == whole
+        assert site.vault.store(COPY).retained_until(entry.key) is not None
+        versions = client.list_object_versions(Bucket=bucket, Prefix=entry.key)["Versions"]
+        assert len([each for each in versions if each["Key"] == entry.key]) == 3, "nothing locked was taken away"
+        assert_clean(verify_vault(site, ALL, now=LATER))
