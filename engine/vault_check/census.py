@@ -140,11 +140,13 @@ class Census:
     def choose(self, share: Share) -> tuple[int, int]:
         """Settle which are read; how many, and their bytes."""
         rows: Iterator[Row] = iter(self._base.execute("SELECT key, size, proof FROM copies ORDER BY proof, key"))
-        chosen = [(row[0], row[1]) for row in due(rows, self.count, self.size, share, self._now)]
-        self._base.execute("BEGIN")
-        self._base.executemany("UPDATE copies SET due = 1 WHERE key = ?", ((key,) for key, _ in chosen))
-        self._base.execute("COMMIT")
-        return len(chosen), sum(size for _, size in chosen)
+        count = size = 0
+        last: Row | None = None
+        for last in due(rows, self.count, self.size, share, self._now):
+            count, size = count + 1, size + last[1]
+        if last is not None:  # they are the first in this order
+            self._base.execute("UPDATE copies SET due = 1 WHERE (proof, key) <= (?, ?)", (last[2], last[0]))
+        return count, size
 
     def due(self) -> Iterator[Known]:
         """What is read, in key order."""

@@ -290,7 +290,9 @@ def _remember(work: Work, place: Entry, known: dict[str, datetime], notes: list[
     try:
         facts = {"slices": {name: names.iso(known[name]) for name in SLICES if name in known}}
         marks.add(work.store, work.layout, work.vault.keys, place, READ, facts)
-        for key in notes:
-            work.store.delete(key)
     except BackupError as error:
         work.find("mark", place.key, f"when contents were read could not be noted: {why(error)}", "note")
+        return
+    with contextlib.suppress(BackupError):  # where the key may not delete, they stay and are passed over
+        for key in notes:
+            work.store.delete(key)

@@ -150,6 +150,7 @@ def _tell(work: Work, config: ServerSource, hole: Hole, here: Shipped, lost: int
     since = here[hole.before.name].name.taken_at if hole.before.name in here else work.now
     physical = not isinstance(config, MySQLConfig)
     entries = work.vault.catalog(LOCAL).entries(source=config.name, tier=names.BASE if physical else None)
-    anew = any(not each.name.log and each.name.taken_at > since for each in entries)
+    leant_on = (each for each in entries if physical or each.tier not in names.NEVER_LATEST)
+    anew = any(each.name.taken_at > since for each in leant_on)
     left = "a full or base was made after it" if anew else "make a new full or base: what follows leans on it"
     work.find("log gap", f"{config.name}/{hole.after.name}", str(hole), "note" if anew else "damage", left=left)

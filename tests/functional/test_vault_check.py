@@ -455,6 +455,23 @@ class Names:
                 yield ObjectInfo(f"shop/{stem}.{ext}", 300, at)
 
 
+def test_a_hole_in_the_logs_fails_until_a_full_is_made_after_it(tmp_path: Path, rclone_s3: S3Server) -> None:
+    config = vault_site(tmp_path / "vault", rclone_s3)
+    with Site(config) as site:
+        dump(site.vault, 30 * HOUR)
+        for number in (1, 2, 3, 5, 6):
+            log(site.vault, number, NOW - (24 - number) * HOUR)
+        for entry in site.vault.lacking(COPY):
+            site.vault.replicate(entry, COPY)
+        reports = verify_vault(site, ALL)
+        (finding,) = found(reports)
+        assert finding.words == "one log is missing between mysql-bin.000003 and mysql-bin.000005"
+        assert (outcome_of(reports), finding.kind) == ("damaged", "log gap") and "make a new full" in finding.left
+        site.vault.replicate(dump(site.vault, HOUR), COPY)
+        reports = verify_vault(site, ALL)
+        assert (outcome_of(reports), [each.severity for each in found(reports)]) == ("clean", ["note"])
+
+
 def test_under_an_object_lock_a_good_version_is_put_on_top_and_the_bad_one_stays(
     tmp_path: Path, moto_s3: S3Server
 ) -> None:
