@@ -183,9 +183,10 @@ def _said_again(work: Work, entry: Entry, kind: str) -> bool:
         store, layout = work.vault.store(location), work.vault.layout(location)
         for there in keys_at(work.vault, location, entry):
             words, _ = marks.judge(store, layout, work.vault.keys, there)
-            if any(word["kind"] in group for word in words):
-                spot = (work.store, work.layout, entry)
-                marks.carry((store, layout, there), spot, work.vault.keys, [group])
+            last = next((word for word in reversed(words) if word["kind"] in group), None)
+            if last is not None:
+                facts, at = {**last["facts"], "origin": location}, datetime.fromisoformat(str(last["at"]))
+                marks.add(work.store, work.layout, work.vault.keys, entry, last["kind"], facts, at)
                 return True
     return False
 

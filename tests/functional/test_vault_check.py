@@ -25,6 +25,7 @@ from engine.cold.move import move_all
 from engine.config import KeyRingConfig, ObjectStoreConfig, SiteConfig
 from engine.keyring.reencrypt import re_encrypt
 from engine.logs import CONTENTS, LogFile
+from engine.pins import pin
 from engine.prune import look, prune
 from engine.site import Site, Target
 from engine.source import Facts
@@ -214,6 +215,7 @@ def test_nothing_is_called_damaged_while_backups_copies_and_prunes_are_at_work(
     assert failures == []
 
 
+@pytest.mark.sampled
 def test_nothing_is_called_damaged_while_snapshots_of_a_bucket_come_and_go(tmp_path: Path, rclone_s3: S3Server) -> None:
     bucket = rclone_s3.new_bucket("media")
     config = vault_site(tmp_path / "vault", rclone_s3, bucket)
@@ -272,6 +274,7 @@ def test_damage_without_a_good_copy_is_named_and_counted_on_no_more(tmp_path: Pa
         assert [each.what for each in found(again)] == [bad.key] * 2, "what is broken is looked at each time"
 
 
+@pytest.mark.sampled
 def test_a_backup_that_goes_anyway_is_not_healed_and_not_brought_back(tmp_path: Path, rclone_s3: S3Server) -> None:
     with Site(vault_site(tmp_path / "vault", rclone_s3, retention={"daily": "5d", "binlogs": "3d"})) as site:
         for days in (1, 20):
@@ -289,6 +292,7 @@ def test_a_backup_that_goes_anyway_is_not_healed_and_not_brought_back(tmp_path: 
         assert not any(old.name.stem in key for key in folder.listed())
 
 
+@pytest.mark.sampled
 def test_files_of_another_tool_are_told_and_left_alone_until_a_person_says_so(
     tmp_path: Path, rclone_s3: S3Server
 ) -> None:
@@ -455,6 +459,29 @@ class Names:
                 yield ObjectInfo(f"shop/{stem}.{ext}", 300, at)
 
 
+def test_a_damaged_word_on_a_backup_is_said_again_where_it_is_known_and_kept_where_it_is_not(
+    tmp_path: Path, rclone_s3: S3Server
+) -> None:
+    with Site(vault_site(tmp_path / "vault", rclone_s3)) as site:
+        vault, entry = site.vault, dump(site.vault, DAY)
+        vault.replicate(entry, COPY)
+        pin(vault, entry, vault.catalog().load(entry), reason="of a test")
+        folder, copy = Folder(tmp_path / "vault"), Bucket(rclone_s3, site.config.vault.replicas[0].bucket)
+        (mark,) = [key for key in folder.listed() if ".pinned." in key]
+        folder.write(mark, folder.read(mark)[:-40])
+        (finding,) = found(verify_vault(site, ALL, now=LATER))
+        assert (finding.what, finding.kind) == (mark, "mark") and finding.healed.startswith("moved to ")
+        (word,) = [each for each in vault.marks(entry) if each["kind"] == "pinned"]
+        assert word["facts"]["reason"] == "of a test" and word["facts"]["origin"] == COPY
+        assert_clean(verify_vault(site, ALL, now=LATER))
+        for place in (folder, copy):
+            for key in [each for each in place.listed() if ".pinned." in each and "set-aside" not in each]:
+                place.write(key, b"{}")
+        left = found(verify_vault(site, ALL, now=LATER))
+        assert len(left) == 2 and all("no other place knows what it said (pinned)" in each.left for each in left)
+
+
+@pytest.mark.sampled
 def test_a_hole_in_the_logs_fails_until_a_full_is_made_after_it(tmp_path: Path, rclone_s3: S3Server) -> None:
     config = vault_site(tmp_path / "vault", rclone_s3)
     with Site(config) as site:
@@ -472,6 +499,7 @@ def test_a_hole_in_the_logs_fails_until_a_full_is_made_after_it(tmp_path: Path, 
         assert (outcome_of(reports), [each.severity for each in found(reports)]) == ("clean", ["note"])
 
 
+@pytest.mark.sampled
 def test_under_an_object_lock_a_good_version_is_put_on_top_and_the_bad_one_stays(
     tmp_path: Path, moto_s3: S3Server
 ) -> None:
