@@ -260,6 +260,8 @@ class SignedEvidence:
         entry, manifest = self._held.entries[item.key], self._manifest(item)
         if manifest is None or manifest.data.size != entry.size:
             return False
+        if not manifest.key_ids.issubset(self._vault.keys.ids):  # a bucket's list that opens, with contents that do not
+            return False
         if getattr(manifest, "incomplete", None):  # an archive of files that lacks some of them
             return False
         if item.key in self._held.copied and item.file in self._suspect:

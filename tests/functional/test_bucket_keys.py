@@ -22,6 +22,7 @@ from engine.keyring.proof import prove
 from engine.keyring.reencrypt import re_encrypt
 from engine.keyring.uses import uses
 from engine.prune import prune
+from engine.prune.contents import SignedEvidence, contents
 from engine.site import Site
 from tests.functional.bucket_machine import SOURCE, Machine, machine, put, source
 from tests.functional.test_archives import Dying
@@ -78,6 +79,12 @@ def test_a_snapshot_that_leans_on_contents_of_an_old_key_says_so_and_the_ring_is
     assert (found["main"].count, found["main"].leaning, found["k2"].count) == (2, 2, 1)
     assert prove(two.site.vault, "k2").opened[0].file == leaning.entry.file
 
+    lost = ringed(shop, {"k2": NEW}, "k2").site.vault
+    evidence = SignedEvidence(lost, contents(lost, "local"))
+    judged = {each.file: evidence.proven(each) for each in contents(lost, "local").items}
+    assert judged[leaning.entry.file] is False, "retention keeps nothing less for its sake"
+    assert all(SignedEvidence(two.site.vault, contents(two.site.vault, "local")).proven(each)
+               for each in contents(two.site.vault, "local").items)  # fmt: skip
     without = site_file(shop, tmp_path / "shop.yaml", {"k2": NEW}, "k2")
     assert backups(["key", "list", "-f", without, "--json"]) == 5
     told = json.loads(capsys.readouterr().out)
