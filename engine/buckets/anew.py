@@ -8,6 +8,7 @@ so that no sweep and no snapshot is at work there.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from engine.buckets.contents import Keeper
 from engine.buckets.record import Content, Record
 from engine.buckets.snapshot import Basis
 from engine.catalog import Entry
-from engine.errors import IntegrityError, NotFound, WrongKey
+from engine.errors import Cancelled, IntegrityError, NotFound, WrongKey
 from engine.manifest import Manifest
 from engine.progress import Progress
 from engine.prune.contents import claims_of
@@ -46,6 +47,7 @@ class Anew:
         self._manifest = manifest
         self._progress = progress
         self._contents = vault.contents(location, manifest.source, manifest.database)
+        self._stopped = threading.Event()
         self.facts: dict[str, Any] = dict(manifest.contents)
 
     def lines(self, plain: Iterable[bytes]) -> Generator[bytes, None, None]:
@@ -113,14 +115,13 @@ class Anew:
                 while window:
                     yield _settled(window.popleft())
             except BaseException:
+                self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _one(self, each: Record, keeper: Keeper) -> Record:
         try:
-            content = keeper.keep_as(
-                each.sha256, each.size, lambda: self._contents.read(each.content, each.sha256, each.size)
-            )
+            content = keeper.keep_as(each.sha256, each.size, lambda: self._read(each))
         except (IntegrityError, NotFound) as error:
             raise IntegrityError(
                 f"The content of {each.key!r} cannot be encrypted anew: {error.message}",
@@ -128,6 +129,14 @@ class Anew:
                 remedy="verify it, and use another copy of it (--location): backups verify",
             ) from error
         return replace(each, content=content)
+
+    def _read(self, each: Record) -> Iterator[bytes]:
+        for chunk in self._contents.read(each.content, each.sha256, each.size):
+            if self._stopped.is_set():
+                raise Cancelled(
+                    "Stopped: the re-encryption of an object.", kept="nothing of its snapshot was published"
+                )
+            yield chunk
 
 
 def _settled(given: Record | Future[Record]) -> Record:

@@ -23,7 +23,7 @@ from engine.buckets.record import DUMP_FORMAT
 from engine.catalog import Entry
 from engine.codec import Encoder
 from engine.copying import renamed
-from engine.errors import BackupError, DiskFull, IntegrityError
+from engine.errors import BackupError, Cancelled, DiskFull, IntegrityError
 from engine.journal import Journal
 from engine.keyring.todo import Old, bytes_of, look, total
 from engine.keyring.uses import Known
@@ -118,7 +118,7 @@ def re_encrypt(
             try:
                 report.done.append(_replace(site, old, progress))
                 taken += size
-            except DiskFull:
+            except (DiskFull, Cancelled):
                 raise
             except BackupError as error:  # it does not count, else those that cannot be done would hold up the rest
                 report.failed[old.manifest.file] = error
@@ -228,7 +228,7 @@ def _encoded(
     staged_parts.callback(encoder.abort)
     with (
         contextlib.closing(vault.read_part(old.places[home], old.manifest, part.role, progress)) as plain,
-        contextlib.closing(anew.lines(plain) if anew is not None else plain) as chunks,
+        contextlib.closing(anew.lines(plain) if anew is not None and part.role == "data" else plain) as chunks,
     ):
         for chunk in chunks:
             encoder.write(chunk)

@@ -185,6 +185,24 @@ def test_a_snapshot_with_a_damaged_content_keeps_its_old_keys_and_is_named(shop:
     assert two.back_up().manifest.contents["copied"] == 1
 
 
+@pytest.mark.sampled
+def test_re_encryption_that_is_interrupted_publishes_nothing_and_goes_on_later(shop: Machine) -> None:
+    old = shop.back_up()
+    two = ringed(shop, BOTH, "k2")
+
+    def interrupted(step: str, done: int, total: int | None = None) -> None:
+        if step.startswith("re-encrypt contents"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        re_encrypt(two.site, progress=interrupted)
+    two.site.sweep()
+    assert [each.file for each in two.site.vault.catalog().entries()] == [old.entry.file]
+    backup.verify(two.site, old.entry)
+    assert [each.old for each in re_encrypt(two.site).done] == [old.entry.file]
+    assert two.contents() == set(stored_with(two)), "what had been stored was taken up"
+
+
 def die(configured: Machine, step: int) -> bool:
     """Re-encrypt in a process that is killed at its n-th change of any store; True when it came to its end."""
     child = os.fork()
