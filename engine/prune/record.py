@@ -21,7 +21,9 @@ def last_runs(state: Path) -> dict[str, LastRun]:
         told = json.loads((state / FILE).read_bytes())
         return {
             str(location): LastRun(
-                datetime.fromisoformat(each["at"]), {str(group): int(count) for group, count in each["left"].items()}
+                datetime.fromisoformat(each["at"]),
+                {str(group): int(count) for group, count in each["left"].items()},
+                datetime.fromisoformat(each["newest"]) if each.get("newest") else None,
             )
             for location, each in told.items()
         }
@@ -32,7 +34,11 @@ def last_runs(state: Path) -> dict[str, LastRun]:
 def remember(state: Path, runs: dict[str, LastRun]) -> None:
     """Write them down, whole or not at all. Raises DiskFull, StoreError."""
     told = {
-        location: {"at": run.at.isoformat(), "left": dict(run.left)}
+        location: {
+            "at": run.at.isoformat(),
+            "left": dict(run.left),
+            "newest": run.newest.isoformat() if run.newest is not None else None,
+        }
         for location, run in runs.items()
         if run.at is not None
     }

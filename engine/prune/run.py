@@ -188,4 +188,5 @@ def _left(plan: PlacePlan, before: LastRun) -> LastRun:
             left[group] = left.get(group, 0) + (each.action in ("keep", "reprieve", "held"))
     for group in plan.held:
         left[group] = before.left.get(group, left.get(group, 0))
-    return LastRun(plan.now, {**before.left, **left})
+    held = plan.contents.items if plan.contents is not None else []
+    return LastRun(plan.now, {**before.left, **left}, max((each.taken_at for each in held), default=None))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from statistics import median
 
 from engine import names
 from engine.retention.judge import Decision, Item
-from engine.retention.policy import PRE_DEPLOYMENT
+from engine.retention.policy import PERIODS, PRE_DEPLOYMENT
 
 SHARE = 0.5
 """No more than this part of a tier goes at once."""
@@ -21,6 +23,10 @@ LONGEST_PAUSE = timedelta(days=35)
 """Between two prunes. After a longer one the clock may be what jumped."""
 QUIET = timedelta(days=10)
 """Where nothing new has come for so long, nothing old goes."""
+_RHYTHM = 5
+"""So many pauses between days with backups tell how often they come. With fewer nobody can say what a long one is."""
+_RHYTHMIC = frozenset((*PERIODS, names.BASE, *names.LOGS))
+"""What comes by a schedule; the rest comes when a person wants it."""
 _BURSTS = frozenset((names.SAFETY, names.RECOVERED, PRE_DEPLOYMENT))
 """These come and go in bursts, or by a word of their own: a share of them says nothing."""
 
@@ -32,10 +38,13 @@ class LastRun:
     Attributes:
         at: When, UTC; None when there was none.
         left: How many backups stayed, by group.
+        newest: When the newest backup was made that was there, UTC. What was there is no reason to hold back again: it
+            had been no reason then, or a person had said so.
     """
 
     at: datetime | None = None
     left: Mapping[str, int] = field(default_factory=dict)
+    newest: datetime | None = None
 
 
 def group_of(item: Item) -> str:
@@ -46,17 +55,41 @@ def group_of(item: Item) -> str:
 
 def clock(items: Iterable[Item], now: datetime, last: LastRun) -> str:
     """Why the clock is not to be trusted, in words; empty when it is."""
-    newest = max((item.taken_at for item in items), default=None)
-    if newest is None:
+    every = sorted(items, key=lambda each: each.taken_at)
+    if not every:
         return ""
-    if newest > now + TOLERANCE:
+    newest = every[-1].taken_at
+    past = [each for each in every if each.taken_at <= now + TOLERANCE]
+    if newest > now + TOLERANCE and (not past or last.newest is None or newest > last.newest):
         return f"the newest backup here was made at {names.iso(newest)}, and now is {names.iso(now)}: a clock is wrong"
     if last.at is not None and last.at > now + TOLERANCE:
         return f"the last prune was at {names.iso(last.at)}, and now is {names.iso(now)}: the clock went back"
     if last.at is not None and now - last.at > LONGEST_PAUSE:
         return f"the last prune was {(now - last.at).days} days ago: a long pause, or a clock that jumped"
-    if now - newest > QUIET:
-        return f"nothing new has come here for {(now - newest).days} days (or the clock jumped): nothing old goes"
+    if now - past[-1].taken_at > QUIET:
+        days = (now - past[-1].taken_at).days
+        return f"nothing new has come here for {days} days (or the clock jumped): nothing old goes"
+    return _gap(past, (last.at or now - LONGEST_PAUSE).date())
+
+
+def _gap(items: list[Item], seen: date) -> str:
+    """A jump ahead that is hidden by what was made after it: for long, by the rhythm of before, nothing came, and then
+    it went on.
+
+    Args:
+        items: The oldest first.
+        seen: When a prune went on for the last time: a pause that was over by then is no reason any more.
+    """
+    for earlier, later in pairwise(sorted({each.taken_at.date() for each in items})):
+        gap = (later - earlier).days
+        if gap <= QUIET.days or later <= seen:
+            continue
+        scheduled = sorted(
+            {day for each in items if each.tier in _RHYTHMIC and (day := each.taken_at.date()) <= earlier}
+        )
+        before = [(two - one).days for one, two in pairwise(scheduled)][-2 * _RHYTHM :]
+        if len(before) >= _RHYTHM and gap > 2 * median(before):
+            return f"nothing came here for {gap} days until {later}: a long outage, or a clock that jumped ahead"
     return ""
 
 

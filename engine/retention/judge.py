@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from engine import names
@@ -20,6 +20,9 @@ from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy, Rule
 Claim = Literal["good", "broken", "unproven"]
 Sought = Literal["any", "whole", "none"]
 """Of the snapshots of a database whose deployments were released, the newest first: what is still to be kept."""
+
+_AHEAD = timedelta(hours=1)
+"""What is dated further ahead of now was dated by a wrong clock: it may be older than others, and replaces none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +255,13 @@ def _judge_series(
                 kept[item.key] = reason
             else:
                 leaving[item.key] = _past(item, rule, now)
-            if counted < rule.count and is_good(item, evidence):
+            if counted < rule.count and item.taken_at <= now + _AHEAD and is_good(item, evidence):
                 counted += 1
-    for key, reason in (_protected(group, evidence) if leaving else {}).items():
+    protected = _protected(group, evidence) if leaving else {}
+    real = [item for item in group if item.taken_at <= now + _AHEAD]
+    if leaving and 0 < len(real) < len(group):
+        protected |= _protected(real, evidence)
+    for key, reason in protected.items():
         if leaving.pop(key, None) is not None:
             kept[key] = reason
     gone |= leaving

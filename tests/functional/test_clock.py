@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.cli.main import run as backups
+from engine.prune import prune
 from engine.site import Site
 from engine.status import status
 from tests.functional.test_archives import made
@@ -22,6 +23,26 @@ def site_file(root: Path) -> str:
     path = root / "shop.yaml"
     path.write_text(f"site: shop\nvault: {{root: {root / 'v'}, keys: {{main: {OLD}}}}}\nmysql: {{databases: [app]}}\n")
     return str(path)
+
+
+def test_a_jump_ahead_removes_nothing_though_backups_go_on_and_a_real_outage_needs_one_word(tmp_path: Path) -> None:
+    with Site(config(tmp_path)) as site:
+        nights = [made(site.vault, NOW - age * DAY) for age in range(30, 0, -1)]
+        assert not prune(site, now=NOW)[0].brake
+        for jump in (14, 15, 16):
+            made(site.vault, NOW + jump * DAY)
+            (plan,) = prune(site, now=NOW + jump * DAY + 2 * HOUR)
+            assert "nothing came here for 15 days until" in plan.brake and not plan.count("remove")
+        kept = {each.file for each in site.vault.catalog().entries()}
+        assert kept >= {each.file for each in nights}
+        # the clock is set right again
+        made(site.vault, NOW + HOUR)
+        (plan,) = prune(site, now=NOW + 2 * HOUR)
+        assert "a clock is wrong" in plan.brake
+        prune(site, now=NOW + 3 * HOUR, confirmed=True)
+        made(site.vault, NOW + DAY)
+        assert not prune(site, now=NOW + DAY + HOUR)[0].brake, "said once, it goes on"
+        assert {each.file for each in site.vault.catalog().entries()} >= {each.file for each in nights[2:]}
 
 
 def test_a_backup_that_is_dated_ahead_is_a_problem_and_the_newest_of_the_others_is_judged(
