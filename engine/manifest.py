@@ -19,6 +19,10 @@ from engine.signed import MacKeys, seal, unseal
 FORMAT = 1
 
 
+class OtherSite(IntegrityError):
+    """It is whole, and of another site that has the same key and folder."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -179,7 +183,7 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
         site: The site it must belong to, if known.
 
     Raises:
-        IntegrityError: Not a manifest, altered, or it belongs to another backup.
+        IntegrityError: Not a manifest, altered, or it belongs to another backup; OtherSite: to another site.
         WrongKey: The ring does not hold its key, or holds another key under that id.
     """
     body = unseal(data, keys, what=f"The manifest of {file}", needed_for=file)
@@ -204,7 +208,7 @@ def open_signed(data: bytes, keys: MacKeys, *, file: str, site: str | None = Non
             kept="nothing was decrypted",
         )
     if site is not None and manifest.site != site:
-        raise IntegrityError(
+        raise OtherSite(
             f"The manifest of {file} belongs to site {manifest.site!r}, not {site!r}.", kept="nothing was decrypted"
         )
     return manifest
@@ -217,6 +221,7 @@ __all__ = [
     "MacKeys",
     "Manifest",
     "Origin",
+    "OtherSite",
     "Server",
     "StoredFile",
     "WrongKey",

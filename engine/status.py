@@ -11,7 +11,8 @@ from datetime import datetime
 from engine import names
 from engine.catalog import Entry
 from engine.drill.record import Proof, Proofs, proofs
-from engine.errors import BackupError
+from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
+from engine.manifest import Manifest, OtherSite
 from engine.site import Site, Target
 
 
@@ -20,8 +21,8 @@ class StatusRow:
     """One database.
 
     Attributes:
-        newest: Its newest backup that is complete and that no check has found broken, None where there is none. One
-            that is dated ahead of now only where there is no other.
+        newest: Its newest backup whose manifest holds, that is complete and that no check has found broken, None where
+            there is none. One that is dated ahead of now only where there is no other.
         tier: Of ``newest``.
         age_seconds: Since ``newest`` was begun; less than nothing where that is dated ahead.
         verified: Read to its end and found whole; None when never checked.
@@ -57,7 +58,7 @@ class Status:
     Attributes:
         unseen: The locations that could not be asked, with the reason.
         bare: Sources that name no databases and of which no good backup of any database was found.
-        problems: Records of drills that do not hold.
+        problems: Records of drills that do not hold, and backups of which nobody can tell what they are.
     """
 
     rows: list[StatusRow]
@@ -71,22 +72,30 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     now = now or names.now()
     found: dict[Target, list[Entry]] = {target: [] for target in _configured(site)}
     unseen: dict[str, BackupError] = {}
+    problems: list[str] = []
     for location in site.vault.locations():
         try:
             for entry in site.vault.catalog(location).entries():
                 if entry.name.log:
                     continue
-                source, tier = owner(site, entry)
+                try:
+                    source, tier = owner(site, entry)
+                except (OtherSite, NotFound):
+                    continue
+                except (IntegrityError, WrongKey) as error:
+                    problems.append(error.message)
+                    continue
                 if tier not in names.NEVER_LATEST:  # a copy of what was to be repaired is no good backup
                     found.setdefault(Target(source, entry.name.name), []).append(entry)
         except BackupError as error:
             unseen[location] = error
     seen = [name for name in site.vault.locations() if name not in unseen]
+    found = {each: entries for each, entries in found.items() if not _of_another_site(site, each, entries)}
     known = {target.source for target in found}
     bare = [source.name for source in site.config.sources() if source.name not in known]
     drills = proofs(site.vault, seen)
     rows = [_row(site, target, entries, seen, now, drills) for target, entries in found.items()]
-    return Status(rows, unseen, bare, drills.problems)
+    return Status(rows, unseen, bare, [*problems, *drills.problems])
 
 
 def owner(site: Site, entry: Entry) -> tuple[str, str]:
@@ -119,9 +128,40 @@ def lacks(site: Site, entry: Entry) -> list[str]:
     Raises:
         What ``Catalog.load`` does.
     """
-    if not entry.name.ext.startswith(("tar", "json", names.RECORD_EXT)):
-        return []
-    return site.vault.catalog(entry.location).load(entry).incomplete
+    return _missing_in(entry, site.vault.catalog(entry.location).load(entry)) if _may_lack(entry) else []
+
+
+def _may_lack(entry: Entry) -> bool:
+    return entry.name.ext.startswith(("tar", "json", names.RECORD_EXT))
+
+
+def _missing_in(entry: Entry, manifest: Manifest) -> list[str]:
+    return manifest.incomplete if _may_lack(entry) else []
+
+
+def _signed(site: Site, places: list[Entry], problems: list[str]) -> tuple[list[Entry], Manifest | None]:
+    """The copies from the first one on whose signed manifest says that it is this backup; names alone prove nothing."""
+    for number, entry in enumerate(places):
+        try:
+            return places[number:], site.vault.catalog(entry.location).load(entry)
+        except (OtherSite, NotFound):  # of whoever shares the folder; removed meanwhile
+            continue
+        except BackupError as error:
+            problems.append(error.message)
+    return [], None
+
+
+def _of_another_site(site: Site, target: Target, entries: list[Entry]) -> bool:
+    """A database that only the backups of another site in the same folder make known?"""
+    if not entries or target in _configured(site):
+        return False
+    try:
+        site.vault.catalog(entries[0].location).load(entries[0])
+    except OtherSite:
+        return True
+    except BackupError:
+        pass
+    return False
 
 
 def _configured(site: Site) -> list[Target]:
@@ -148,15 +188,14 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         if False in verdicts and True not in verdicts:
             broken.append(file)
             continue
-        try:
-            missing = lacks(site, places[0])
-        except BackupError as error:
-            problems.append(error.message)
+        held, manifest = _signed(site, places, problems)
+        if manifest is None:
             continue
+        missing = _missing_in(held[0], manifest)
         if missing:
             incomplete[file] = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             continue
-        newest, whole = places, True if True in verdicts else None
+        newest, whole = held, True if True in verdicts else None
         break
     local = {entry.file for entry in entries if entry.location == "local"}
     lacking = {
