@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from engine import names
 from engine.config import SiteConfig
 from engine.errors import BackupError, ConfigError
 from engine.stores.abilities import Abilities, probe, unmet
@@ -73,7 +73,17 @@ def remembered(state: Path) -> dict[str, dict[str, Any]]:
         found = json.loads((state / FILE).read_text())
     except (OSError, ValueError):
         return {}
-    return {str(name): each for name, each in found.items() if isinstance(each, dict)}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): each for name, each in found.items() if isinstance(each, dict) and _is_noted(each)}
+
+
+def _is_noted(each: dict[str, Any]) -> bool:
+    try:
+        names.noted_moment(each["at"])
+        return isinstance(each.get("classes", {}), dict)
+    except (KeyError, ValueError):
+        return False
 
 
 def in_short(noted: dict[str, Any]) -> str:
@@ -87,7 +97,7 @@ def in_short(noted: dict[str, Any]) -> str:
     can = [word for name, word in words.items() if noted.get(name) == "yes"]
     cannot = [f"not: {name}" for name, answer in dict(noted.get("classes", {})).items() if answer != "yes"]
     keyed = "its key may delete" if noted.get("deletes") == "yes" else "its key may not delete"
-    at = datetime.fromisoformat(str(noted["at"]))
+    at = names.noted_moment(noted["at"])
     return f"{', '.join([*can, *cannot, keyed])}; asked {at:%Y-%m-%d}"
 
 

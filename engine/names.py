@@ -175,6 +175,14 @@ def both_zones(moment: datetime) -> str:
     return f"{utc:%Y-%m-%d %H:%M:%S} UTC ({local:%Y-%m-%d %H:%M:%S %Z})"
 
 
+def noted_moment(text: object) -> datetime:
+    """A moment that a program wrote down, as UTC. Raises ValueError: it is none, or it has no zone."""
+    moment = datetime.fromisoformat(str(text))
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment.astimezone(UTC)
+
+
 def parse_moment(text: str, shown: str = "") -> datetime:
     """A moment written by a person, with its zone, as UTC.
 

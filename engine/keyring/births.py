@@ -59,7 +59,7 @@ def born(state: Path, keys: KeyRing) -> datetime | None:
     if noted.get("check") != keys.key_check(keys.current):
         return None
     try:
-        return datetime.fromisoformat(str(noted["since"]))
+        return names.noted_moment(noted["since"])
     except (KeyError, ValueError):
         return None
 
@@ -71,7 +71,7 @@ def note(state: Path, keys: KeyRing, now: datetime | None = None) -> None:
         return
     known = _noted(state)
     check = keys.key_check(keys.current)
-    if known.get(keys.current, {}).get("check") == check:
+    if known.get(keys.current, {}).get("check") == check and born(state, keys) is not None:
         return
     known[keys.current] = {"check": check, "since": (now or names.now()).isoformat()}
     path = state / FILE

@@ -191,7 +191,7 @@ class SignedEvidence:
         """See ``Evidence.keep_until``. Words that cannot be read are none: the backup stays."""
         words = [mark["facts"].get(UNTIL) for mark in self._marks(item) if mark["kind"] == KEEP]
         try:
-            return datetime.fromisoformat(words[-1]) if words else None
+            return names.noted_moment(words[-1]) if words else None
         except (TypeError, ValueError):
             return None
 

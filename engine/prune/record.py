@@ -6,9 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from datetime import datetime
 from pathlib import Path
 
+from engine.names import noted_moment
 from engine.retention.brakes import LastRun
 from engine.stores.local_errors import speaking_of
 
@@ -21,9 +21,9 @@ def last_runs(state: Path) -> dict[str, LastRun]:
         told = json.loads((state / FILE).read_bytes())
         return {
             str(location): LastRun(
-                datetime.fromisoformat(each["at"]),
+                noted_moment(each["at"]),
                 {str(group): int(count) for group, count in each["left"].items()},
-                datetime.fromisoformat(each["newest"]) if each.get("newest") else None,
+                noted_moment(each["newest"]) if each.get("newest") else None,
             )
             for location, each in told.items()
         }

@@ -144,11 +144,11 @@ def _read(path: Path) -> Memory:
     try:
         body = json.loads(path.read_bytes())
         raised = {
-            str(key): Standing(_level(word), datetime.fromisoformat(since), frozenset(map(_level, had)))
+            str(key): Standing(_level(word), names.noted_moment(since), frozenset(map(_level, had)))
             for key, (word, since, had) in body["raised"].items()
         }
-        disk = [DiskUse(datetime.fromisoformat(at), int(used), int(total)) for at, used, total in body["disk"]]
-        looked_at = datetime.fromisoformat(body["looked_at"]) if body["looked_at"] else None
+        disk = [DiskUse(names.noted_moment(at), int(used), int(total)) for at, used, total in body["disk"]]
+        looked_at = names.noted_moment(body["looked_at"]) if body["looked_at"] else None
         untold = {str(to): [(str(subject), str(text)) for subject, text in each] for to, each in body["untold"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Memory()

@@ -9,14 +9,39 @@ from pathlib import Path
 import pytest
 
 from deployments.cli.main import run as backups
-from engine.prune import prune
+from engine import endpoints
+from engine.keyring import births
+from engine.prune import prune, record
 from engine.site import Site
 from engine.status import status
+from engine.watch import remember
 from tests.functional.test_archives import made
 from tests.functional.test_keys import OLD, config
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+@pytest.mark.parametrize("at", ["2026-11-20T02:00:00", "yesterday", 7, None])
+def test_a_note_whose_time_has_no_zone_or_is_none_counts_as_not_written(tmp_path: Path, at: object) -> None:
+    with Site(config(tmp_path / "v", current="main")) as site:
+        made(site.vault, NOW - HOUR)
+        vault = site.vault
+        births.note(vault.state, vault.keys)
+        known = json.loads((vault.state / births.FILE).read_text())
+        known["main"]["since"] = at
+        (vault.state / births.FILE).write_text(json.dumps(known))
+        (vault.state / record.FILE).write_text(json.dumps({"local": {"at": at, "left": {}}}))
+        (vault.state / endpoints.FILE).write_text(json.dumps({"copy": {"at": at, "classes": {}}}))
+        path = vault.state / remember.FILE
+        path.write_text(json.dumps({"raised": {}, "disk": [[at, 1, 2]], "looked_at": None, "untold": {}}))
+        assert births.born(vault.state, vault.keys) is None
+        assert (record.last_runs(vault.state), endpoints.remembered(vault.state)) == ({}, {})
+        assert remember.recall(vault.state) == remember.Memory()
+        births.note(vault.state, vault.keys, NOW)
+        assert births.born(vault.state, vault.keys) == NOW
+    assert backups(["status", "-f", site_file(tmp_path)]) == 0
+    assert backups(["prune", "-f", site_file(tmp_path)]) == 0
 
 
 def site_file(root: Path) -> str:
