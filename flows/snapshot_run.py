@@ -92,7 +92,9 @@ def _released(outcome: Outcome) -> str:
 
 
 def _failed(site: str, outcome: Outcome) -> str:
+    """Names a file, to be found in its own directory only: a bare name could also be found among shipped examples."""
     return (
         f"Snapshot {outcome.snapshot.title} stays: its deployment failed.\n"
-        f"To go back to {names.iso(outcome.snapshot.taken_at)}, on the worker's host: {outcome.snapshot.way_back(site)}"
+        f"To go back to {names.iso(outcome.snapshot.taken_at)}, on the host and in the directory of its site file: "
+        f"{outcome.snapshot.way_back(f'{site}.yaml')}"
     )

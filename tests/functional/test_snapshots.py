@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from deployments.cli.main import run as backups
+from deployments.site_file import find
 from engine import names, pins, releases
 from engine.catalog import Entry
 from engine.config import SiteConfig
@@ -29,6 +30,7 @@ from engine.prune.contents import claims_of
 from engine.site import Site
 from engine.snapshots import DEPLOY, Deploy, snapshots, state_of
 from engine.source import Facts
+from flows.snapshot_run import _failed
 from tests.functional.vault_helpers import PASSPHRASE, files, replica
 from tests.servers.databases import DatabaseServer
 from tests.servers.s3 import S3Server
@@ -113,6 +115,21 @@ def test_a_failed_deployment_keeps_its_snapshot_also_when_a_later_one_let_it_go(
         assert [each.deploy.release for each in releases.release(site, "v3").older] == ["v1"]
         pruned(site, 2 * DAY)
         assert left(site) == {"v3"}
+
+
+def test_the_way_back_that_a_flow_tells_finds_the_sites_own_file_and_no_shipped_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Site(config(tmp_path / "v")) as site:
+        taken(site, HOUR, "v1")
+        told = _failed("workset", releases.withhold(site, "v1"))
+    line = shlex.split(told.rpartition("site file: ")[2])
+    given = line[line.index("-f") + 1]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownName):
+        find(given)
+    (tmp_path / "workset.yaml").write_text("site: workset\n")
+    assert find(given).resolve() == tmp_path / "workset.yaml"
 
 
 def test_the_newest_good_one_stays_where_the_released_one_is_not_good(tmp_path: Path) -> None:
