@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from engine import names
-from engine.buckets import record, unset
+from engine.buckets import record, tagless, unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.record import Record
@@ -87,6 +87,7 @@ class BucketPlan:
         new, same: How many of them are not there yet, and how many stand there as they were.
         differing: How many stand there otherwise and are overwritten; ``named`` has the first of them.
         settings: Versioning, CORS and policy are set.
+        tagged: How many of the objects have tags.
     """
 
     request: BucketRequest
@@ -103,6 +104,7 @@ class BucketPlan:
     named: list[str] = field(default_factory=list)
     settings: bool = False
     notes: list[str] = field(default_factory=list)
+    tagged: int = 0
 
     @property
     def manifest(self) -> Manifest:
@@ -170,6 +172,12 @@ def make_plan(site: Site, request: BucketRequest, *, progress: Progress = silent
     wanted = request.settings or own
     if not wanted and any(manifest.contents.get(each) for each in ("versioning", "policy", "cors")):
         notes.append("the bucket had versioning, a policy or CORS rules; only restore-bucket --settings sets them")
+    elsewhere = manifest.contents.get("endpoint") != there.place.endpoint
+    if (
+        counted["tagged"] and elsewhere
+        and tagless.keeps_tags(_beside(site, request, target.source, there, makes)) is False
+    ):  # fmt: skip
+        notes.append(tagless.told(there, counted["tagged"]))
     lacking = sorted(manifest.key_ids.difference(site.vault.keys.ids))
     if lacking:
         notes.append(f"the ring lacks {', '.join(lacking)}: what that wrote cannot be restored until it is put back")
@@ -250,6 +258,14 @@ def destination(site: Site, request: BucketRequest, source: str, into: str) -> E
     return there
 
 
+def _beside(site: Site, request: BucketRequest, source: str, there: Endpoint, makes: bool) -> list[Endpoint]:
+    """Buckets at the endpoint that is written to, by which one can see what it is like."""
+    name = request.endpoint or source
+    found = [] if makes else [there]
+    found += [Endpoint.of(each, bucket) for each in site.config.buckets if each.name == name for bucket in each.buckets]
+    return found + [Endpoint(each, "replica") for each in site.config.vault.replicas if each.name == name]
+
+
 def selected(site: Site, copy: tuple[Entry, Manifest], request: BucketRequest) -> Iterator[Record]:
     """The objects of a snapshot that are restored, in the list's order."""
     entry, manifest = copy
@@ -279,7 +295,7 @@ def _survey(
 ) -> dict[str, Any]:
     """Count what is new, the same, and otherwise."""
     counts = {"new": 0, "same": 0, "differing": 0}
-    size = 0
+    size = tagged = 0
     named: list[str] = []
     missing = set(request.objects)
     with DiskMap() as listed:
@@ -287,6 +303,7 @@ def _survey(
         for each, how in standing.compare(selected(site, copy, request)):
             counts[how] += 1
             size += each.size
+            tagged += bool(each.tags)
             missing.discard(each.key)
             if how == "differing" and len(named) < _NAMED:
                 named.append(shown(request.under + each.key))
@@ -294,7 +311,7 @@ def _survey(
     objects = sum(counts.values())
     if missing or (request.prefix and not objects):
         raise _no_object(site, copy, sorted(missing)[0] if missing else request.prefix)
-    return {"objects": objects, "bytes": size, "named": named, **counts}
+    return {"objects": objects, "bytes": size, "named": named, "tagged": tagged, **counts}
 
 
 def _no_object(site: Site, copy: tuple[Entry, Manifest], wanted: str) -> UnknownName:

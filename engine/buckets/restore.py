@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from engine import names
 from engine.backup import capture, locks, verify
-from engine.buckets import unset
+from engine.buckets import tagless, unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
 from engine.buckets.lost import Lost
@@ -84,6 +84,7 @@ class BucketRestore:
         self._progress = progress
         self._begun = time.monotonic()
         self._written = self._bytes = self._same = 0
+        self._with_tags: Record | None = None
         target = plan.target
         places = [site.vault.contents(entry.location, target.source, target.database) for entry, _ in plan.copies]
         self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts)
@@ -170,6 +171,7 @@ class BucketRestore:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         self.notes += self._putter.notes
+        self._see_tags()
 
     def settings(self) -> None:
         """Set versioning, CORS and policy as they were; what the endpoint refuses is noted."""
@@ -256,9 +258,23 @@ class BucketRestore:
         """See that an object was written, or note that it cannot be had."""
         try:
             done.result()
+            if each.tags:
+                self._with_tags = each
         except Unhad as why:
             self._written, self._bytes = self._written - 1, self._bytes - each.size
             self.lost.add(each.key, str(why))
+
+    def _see_tags(self) -> None:
+        """See by one object whether tags are kept there."""
+        if self._with_tags is None:
+            return
+        try:
+            kept = tagless.kept(self.there, self.plan.request.under, self._with_tags)
+            note = "" if kept else tagless.told(self.there, self.plan.tagged)
+        except BackupError as error:
+            note = f"whether tags are kept there could not be seen: {error.message.rstrip('.')}"
+        if note and note not in self.notes:
+            self.notes.append(note)
 
     def _set(self, what: str, act: Callable[[], object]) -> None:
         try:

@@ -51,6 +51,7 @@ def test_by_default_a_new_bucket_beside_gets_every_object_with_all_that_belongs_
         work.compare()
         done = work.result()
     assert (done.written, done.same) == (len(OBJECTS), 0)
+    assert not [note for note in done.notes if "tags" in note], "they are kept there"
     assert holds(shop.server, plan.into) == before == holds(shop.server, shop.bucket)
     etag = shop.server.client().head_object(Bucket=plan.into, Key="large.bin")["ETag"]
     assert etag.strip('"').endswith("-2"), "above the limit it went in parts"
@@ -198,7 +199,8 @@ def test_objects_go_to_another_endpoint_and_never_among_the_backups(
         with Site(SiteConfig.model_validate(body)) as site:
             plan = make_plan(site, BucketRequest(shop.bucket, SOURCE, endpoint="elsewhere", into="copied"))
             assert plan.makes
-            run(site, plan)
+            without_tags = f"{rclone_s3.endpoint} keeps no tags of objects: the 3 objects that have some come there"
+            assert [note for note in run(site, plan).notes if without_tags in note]
             client = rclone_s3.client()
             got = client.get_object(Bucket="copied", Key="f/b")
             assert got["Body"].read() == b"b" and got["ContentType"] == "text/x-kind1"
@@ -206,6 +208,7 @@ def test_objects_go_to_another_endpoint_and_never_among_the_backups(
             assert client.get_object(Bucket="copied", Key="large.bin")["Body"].read() == LARGE
             again = make_plan(site, BucketRequest(bucket=shop.bucket, endpoint="elsewhere", into="copied"))
             assert (again.same, again.differing) == (3, 0)
+            assert [line for line in again.lines() if without_tags in line], "by now that can be told before"
             with pytest.raises(UnknownName, match="no endpoint 'elsewher'"):
                 make_plan(site, BucketRequest(bucket=shop.bucket, endpoint="elsewher"))
             vault = site.config.vault.replicas[0]
