@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from engine import names
 from engine.watch.findings import Finding, Level
 
-_TAGS = frozenset({"backup", "logs", "retention", "drill", "verify"})
+_TAGS = frozenset({"backup", "logs", "retention", "drill", "proof"})
 """Of deployments that run by themselves. A person who restores by hand sees how it went."""
 _BACK = timedelta(days=40)
 
