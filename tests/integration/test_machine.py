@@ -173,7 +173,9 @@ def test_what_is_gone_comes_back_from_the_bucket_after_one_approval(
     assert prefect.api.approve(run_id, confirm=site.name)["status"] == "ACCEPT"
     run = prefect.api.wait(run_id)
     assert run.state == "COMPLETED", run.message
-    assert run.first_line.startswith(f"The machine {site.name} is back as of ")
+    assert run.first_line.startswith(
+        f"The chosen part of the machine {site.name} is back (only volumes, images) as of "
+    )
     assert (box.path(box.real("notebooks")) / "a").read_text() == "good\n"
     assert box.client.containers.get(str(user.name)).status == "running"
     told = prefect.markdown(run_id, f"{site.name}-restore-site")
