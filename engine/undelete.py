@@ -18,7 +18,7 @@ from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.stores import S3Store
 from engine.stores.s3_bucket import Bucket
-from engine.stores.s3_versions import Version, bring_back, read, versions
+from engine.stores.s3_versions import Version, bring_back, never_versioned, read, versions
 from engine.vault import Vault
 
 
@@ -48,13 +48,19 @@ def undelete(
         since: Only what was deleted or overwritten at that time or later; without it also what retention removed.
 
     Raises:
-        ConfigError: It is no bucket. And what the endpoint raises.
+        ConfigError: It is no bucket, or one that never kept versions. And what the endpoint raises.
     """
     store = vault.store(location)
     if not isinstance(store, S3Store):
         raise ConfigError(f"{location} keeps no versions.", remedy="name a replica in a versioned bucket")
     work = _Work(vault, location, store.bucket, since, dry_run)
     work.read_versions()
+    if never_versioned(store.bucket) and not work.has_old_versions:
+        raise ConfigError(
+            f"{location} keeps no versions: {store.describe()} was never versioned; what was deleted there is gone.",
+            kept="nothing was changed",
+            remedy="look at the other places: backups list; and have a bucket keep versions from now on: docs/locks.md",
+        )
     for number, key in enumerate(sorted(work.manifest_keys())):
         progress(f"look at versions in {location}", number)
         try:
@@ -87,6 +93,10 @@ class _Work:
             known.sort(key=lambda each: (each.latest, each.written_at), reverse=True)
         for key, known in self._versions.items():
             self._families.setdefault(_family(key), []).append(known)
+
+    @property
+    def has_old_versions(self) -> bool:
+        return any(len(known) > 1 or known[0].deleted for known in self._versions.values())
 
     def manifest_keys(self) -> Iterable[str]:
         for key in self._versions:

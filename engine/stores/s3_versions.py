@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from engine.errors import StoreError
+from engine.errors import BackupError, StoreError
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_copy import CopySizes, copy_version
 from engine.stores.s3_errors import speaking_of
@@ -50,6 +50,15 @@ def versions(bucket: Bucket, prefix: str) -> Iterator[Version]:
         if following == more or not following["KeyMarker"]:
             raise StoreError(f"{bucket.place} broke off its listing of versions part way.")
         more = following
+
+
+def never_versioned(bucket: Bucket) -> bool:
+    """Has it never kept a version? False also where the endpoint or the key does not let that be asked."""
+    try:
+        with speaking_of("ask for the versioning", bucket.place):
+            return not bucket.client.get_bucket_versioning(Bucket=bucket.place.bucket).get("Status")
+    except BackupError:
+        return False
 
 
 def read(bucket: Bucket, version: Version) -> Iterator[bytes]:

@@ -175,6 +175,16 @@ def test_after_an_attackers_delete_of_everything_a_locked_replica_restores(tmp_p
         assert undelete(site.vault, "copy").back == [], "done again nothing changes"
 
 
+def test_nothing_is_to_be_had_back_of_a_bucket_without_versions_and_that_is_said(
+    tmp_path: Path, moto_s3: S3Server
+) -> None:
+    with Site(config(tmp_path / "v", replica(moto_s3, "copy"))) as site:
+        stored = site.vault.replicate(made(site.vault, names.now() - DAY), "copy")
+        site.vault.store("copy").delete(f"{stored.key}.json")
+        with pytest.raises(ConfigError, match="copy keeps no versions"):
+            undelete(site.vault, "copy")
+
+
 def attack(client: Any, bucket: str) -> None:
     """Overwrite what is there with noise of the same size, delete it, and try to delete every version for good."""
     for each in client.list_objects_v2(Bucket=bucket)["Contents"]:
