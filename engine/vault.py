@@ -284,10 +284,16 @@ class Vault:
         from engine.buckets.copies import with_contents
 
         with with_contents(self, entry, replica, progress):
-            return copying.run()
+            stored = copying.run()
+        self._carry_words(entry, self._copy_of(entry, replica, stored))  # what was said while it was under way
+        return stored
+
+    @staticmethod
+    def _copy_of(entry: Entry, replica: str, stored: Stored) -> Entry:
+        return Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
 
     def _say_of_copy(self, entry: Entry, replica: str, stored: Stored) -> None:
-        there = Entry(replica, stored.key, entry.name, entry.source, entry.tier, stored.size)
+        there = self._copy_of(entry, replica, stored)
         self.mark(there, "copied", proof=stored.proof, sha256=stored.sha256, origin=entry.location)
         self._carry_words(entry, there)
 

@@ -262,6 +262,25 @@ def test_what_is_pinned_or_withheld_while_a_prune_is_at_work_stays(
         assert left(site) == {"v5", "v3"}
 
 
+def test_what_is_pinned_while_it_is_being_copied_is_pinned_at_the_copy_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rclone_s3: S3Server
+) -> None:
+    with Site(config(tmp_path / "v", replica(rclone_s3, "copy"))) as site:
+        (entry,) = taken(site, HOUR, "d1", "app", tier="daily")
+        store = site.vault.store("copy")
+        real = store.put
+
+        def put(key: str, data: bytes) -> None:
+            if key.endswith(".enc.json"):  # its marks stand there, its manifest does not yet
+                pins.pin(site.vault, entry, site.vault.catalog().load(entry))
+            real(key, data)
+
+        monkeypatch.setattr(store, "put", put)
+        stored = site.vault.replicate(entry, "copy")
+        copy = Entry("copy", stored.key, entry.name, entry.source, entry.tier, stored.size)
+        assert claims_of(site.vault, copy).pinned == "pinned"
+
+
 def test_a_word_that_came_too_late_for_its_backup_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
