@@ -243,13 +243,13 @@ def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
         raise UnknownName(
             f"Site {site} has no whole snapshot: {newest.title} is half of one, {newest.lacks}.",
             kept="nothing was changed",
-            remedy=f"if that one is meant, name it: {newest.id}; take a whole one with: backups snapshot -f {site}",
+            remedy=f"if that one is meant, name it: {newest.id}; take a whole one with: backups snapshot -f {site}.yaml",
         )
     if not known:
         raise UnknownName(
             f"Site {site} has no snapshot from before a deployment.",
             kept="nothing was changed",
-            remedy=f"take one with: backups snapshot -f {site}",
+            remedy=f"take one with: backups snapshot -f {site}.yaml",
         )
     called = [name for each in known for name in (each.id, each.deploy.key, each.deploy.release) if name]
     raise UnknownName(
