@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from engine.buckets.contents import SMALL, Keeper
 from engine.buckets.endpoint import HEADERS, Endpoint, Listed, Unable
+from engine.buckets.headers import text_of
 from engine.buckets.record import Record
 from engine.errors import BackupError, Cancelled, CredentialsRefused, IntegrityError, NotFound, StoreError
 from engine.names import iso
@@ -95,9 +96,9 @@ class Fetcher:
             raise _Changed(f"{listed.key!r} ended after {size:,} bytes of {expected:,}.")
         return Record(
             listed.key, size, etag.strip('"'), _modified(listed, answer), sha256, content,
-            {name: str(answer[name]) for name in HEADERS if answer.get(name)} | _expiry(answer),
-            dict(answer.get("Metadata") or {}), self._tags(listed.key), _version(answer),
-            listed.storage_class,
+            {name: text_of(str(answer[name])) for name in HEADERS if answer.get(name)} | _expiry(answer),
+            {name: text_of(value) for name, value in (answer.get("Metadata") or {}).items()},
+            self._tags(listed.key), _version(answer), listed.storage_class,
         )  # fmt: skip
 
     def _large(self, key: str, etag: str) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.header
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -11,6 +10,7 @@ from urllib.parse import urlencode
 
 from engine.buckets.contents import Contents
 from engine.buckets.endpoint import Endpoint
+from engine.buckets.headers import allow_utf8, as_mail, text_of
 from engine.buckets.record import Record
 from engine.errors import BackupError, Cold, IntegrityError, NotFound, StoreError, WrongKey
 from engine.stores.local import LocalStore
@@ -35,6 +35,8 @@ class Putter:
         copies: The contents in every place that has this snapshot, best place first.
         whole: Up to this size in one request.
         parts: Sizes of the parts of larger ones.
+        own: The objects came from this very endpoint: what it gave in UTF-8 it gets so again. Any other gets that in
+            the form of mail headers, as S3 has it.
 
     Attributes:
         stopped: Set it, and what is being sent ends soon; an unfinished upload is abandoned.
@@ -43,8 +45,12 @@ class Putter:
     """
 
     def __init__(
-        self, there: Endpoint, copies: list[Contents], under: str, *, whole: int = WHOLE, parts: PartSize = growing
-    ) -> None:
+        self, there: Endpoint, copies: list[Contents], under: str, *, whole: int = WHOLE, parts: PartSize = growing,
+        own: bool = False,
+    ) -> None:  # fmt: skip
+        self._own = own
+        if own:
+            allow_utf8(there.client)
         self._there = there
         self._copies = copies
         self._under = under
@@ -79,14 +85,14 @@ class Putter:
             body = memoryview(b"".join(chunks))
             with self._there.speaking(f"write {key!r}"):
                 self._there.client.put_object(
-                    Bucket=self._there.bucket, Key=key, Body=PartReader(body, self.stopped), **_dress(each),
+                    Bucket=self._there.bucket, Key=key, Body=PartReader(body, self.stopped), **_dress(each, self._own),
                     **digest_arguments(body, sha256=False),
                 )  # fmt: skip
             return
         where = {"Bucket": self._there.bucket, "Key": key}
         self.begun(key, "")
         with self._there.speaking(f"begin the upload of {key!r}"):
-            upload = self._there.client.create_multipart_upload(**where, **_dress(each))["UploadId"]
+            upload = self._there.client.create_multipart_upload(**where, **_dress(each, self._own))["UploadId"]
         try:
             self.begun(key, upload)
             sent = [self._part(where, upload, number, body) for number, body in self._cut(chunks)]
@@ -139,17 +145,13 @@ def _read(each: Record, contents: Contents) -> Iterator[bytes]:
         raise _Unreadable(error.message) from None
 
 
-def _dress(each: Record) -> dict[str, Any]:
+def _dress(each: Record, own: bool) -> dict[str, Any]:
     """Everything of an object but its bytes. Tags go with the object: asked for afterwards, an endpoint that does not
     know them would take them for a new object."""
-    found: dict[str, Any] = {"Metadata": {name: _ascii(value) for name, value in each.metadata.items()}}
+    dressed = text_of if own else as_mail
+    found: dict[str, Any] = {"Metadata": {name: dressed(value) for name, value in each.metadata.items()}}
     for name, value in each.headers.items():
-        found[name] = datetime.fromisoformat(value) if name == "Expires" else value
+        found[name] = datetime.fromisoformat(value) if name == "Expires" else text_of(value)
     if each.tags:
         found["Tagging"] = urlencode(each.tags)
     return found
-
-
-def _ascii(value: str) -> str:
-    """User metadata travels in headers; S3 gives what is not ASCII in the form of mail headers, and takes it so."""
-    return value if value.isascii() else email.header.Header(value, "utf-8", maxlinelen=10_000).encode()

@@ -87,7 +87,8 @@ class BucketRestore:
         self._with_tags: Record | None = None
         target = plan.target
         places = [site.vault.contents(entry.location, target.source, target.database) for entry, _ in plan.copies]
-        self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts)
+        own = plan.manifest.contents.get("endpoint") == self.there.place.endpoint
+        self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts, own=own)
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> BucketRestore:

@@ -13,6 +13,7 @@ from botocore import exceptions as boto
 
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import HEADERS, Endpoint, Unable
+from engine.buckets.headers import meaning
 from engine.buckets.record import Record
 from engine.errors import NotFound
 from engine.stores.s3_errors import in_words, status_of
@@ -108,10 +109,12 @@ class Standing:
 
 def dressed_as(each: Record, head: dict[str, Any]) -> bool:
     """Are headers and user metadata those of the record? Some endpoints capitalise the names of metadata."""
-    found = {name.lower(): value for name, value in (head.get("Metadata") or {}).items()}
-    wanted = {name.lower(): value for name, value in each.metadata.items()}
+    found = {name.lower(): meaning(value) for name, value in (head.get("Metadata") or {}).items()}
+    wanted = {name.lower(): meaning(value) for name, value in each.metadata.items()}
     return found == wanted and all(
-        str(head.get(name) or "") == each.headers.get(name, "") for name in HEADERS if name in each.headers
+        meaning(str(head.get(name) or "")) == meaning(each.headers.get(name, ""))
+        for name in HEADERS
+        if name in each.headers
     )
 
 

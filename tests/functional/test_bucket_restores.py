@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from engine import backup, names
+from engine.buckets.headers import meaning
 from engine.buckets.plan import BucketPlan, BucketRequest, check_confirmation, make_plan, selected
 from engine.buckets.put import Putter
 from engine.buckets.restore import BucketRestore, run
@@ -255,3 +258,40 @@ def test_what_no_place_has_whole_is_named_and_everything_else_comes_back(shop: M
         stored[key].write_bytes(data)
     assert run(shop.site, planned(shop, into=into)).written == 3
     assert holds(shop.server, into) == before
+
+
+def test_metadata_and_headers_in_utf8_come_back_as_they_were_and_are_the_same_from_then_on(
+    moto_s3: S3Server, rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    sent = {
+        "x-amz-meta-name": "Zoë 日本".encode(), "x-amz-meta-spaced": b"a b", "Content-Length": b"1",
+        "Content-Type": 'text/plain; charset="ü"'.encode(),
+        "Content-Disposition": 'attachment; filename="ü.txt"'.encode(),
+    }  # fmt: skip
+    with machine(moto_s3, tmp_path / "v", rclone_s3) as shop:
+        where = urlsplit(moto_s3.endpoint)
+        line = http.client.HTTPConnection(where.hostname or "", where.port)
+        line.putrequest("PUT", f"/{shop.bucket}/raw")
+        for name, value in sent.items():
+            line.putheader(name, value)
+        line.endheaders(b"x")
+        assert line.getresponse().status == 200
+        shop.back_up()
+
+        def head(bucket: str, server: S3Server = moto_s3) -> tuple[dict[str, str], str, str]:
+            found = server.client().head_object(Bucket=bucket, Key="raw")
+            metadata = {name.lower(): value for name, value in found["Metadata"].items()}
+            return metadata, found["ContentType"], found["ContentDisposition"]
+
+        before = head(shop.bucket)
+        assert before[0]["name"].encode("latin-1") == "Zoë 日本".encode() and "\u00c3\u00bc" in before[1]
+        plan = planned(shop)
+        run(shop.site, plan)
+        assert head(plan.into) == before, "byte for byte"
+        assert planned(shop, into=plan.into).same == 1
+        # elsewhere in the form that every S3 server takes, and the same from then on, too
+        beside = planned(shop, endpoint="copy0", into="elsewhere")
+        run(shop.site, beside)
+        assert meaning(head("elsewhere", rclone_s3)[0]["name"]) == "Zoë 日本"
+        assert head("elsewhere", rclone_s3)[0]["name"].isascii()
+        assert planned(shop, endpoint="copy0", into="elsewhere").same == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.buckets import record
 from engine.buckets.disk_map import DiskMap
+from engine.buckets.headers import as_mail, meaning, text_of
 from engine.buckets.plan import BucketRequest
 from engine.buckets.record import Content, Record
 from engine.codec import KeyRing, decrypt, unpack
@@ -95,6 +96,14 @@ def test_sources_that_share_a_folder_are_told_apart_by_their_extensions() -> Non
     for ext, source in (("tar", "volumes"), ("jsonl", "buckets"), ("json", "xx")):
         place = layout.place(f"daily/xx_20250116_020000.{ext}.gz.enc")
         assert place is not None and place.pairs == ((source, "daily"),)
+
+
+def test_a_header_is_read_as_what_was_meant_and_compared_by_that() -> None:
+    mangled = "Zoë 日本".encode().decode("latin-1")
+    assert text_of(mangled) == text_of("Zoë 日本") == "Zoë 日本" and text_of("Zoë") == "Zoë", "Latin-1 stays"
+    assert as_mail(mangled).isascii() and as_mail("plain") == "plain"
+    assert {meaning(each) for each in (mangled, as_mail(mangled), " Zoë 日本 ")} == {"Zoë 日本"}
+    assert meaning("=?no-such-charset?b?AAAA?=") == "=?no-such-charset?b?AAAA?="
 
 
 def test_a_request_wants_by_prefix_and_by_key() -> None:
