@@ -7,7 +7,7 @@ import contextlib
 from engine.config_files.plan import ConfigRequest
 from engine.config_files.plan import make_plan as plan_config
 from engine.config_files.restore import run as run_config
-from engine.errors import BackupError, IntegrityError
+from engine.errors import BackupError, IntegrityError, RestoreRefused
 from engine.restore_site.points import Piece
 from engine.restore_site.state import Done
 from engine.restore_site.work import Work
@@ -51,16 +51,20 @@ def restore_volume(work: Work, piece: Piece) -> Done:
     work.state.record(work.key, volume=real)
     work.state.made(f"volume {real}")
     request = VolumeRequest(target.database, target.source, manifest.file, work.request.location, real, exists)
-    plan = plan_volume(work.site, request)
+    try:
+        plan = plan_volume(work.site, request)
+    except RestoreRefused as error:
+        error.remedy += f". Then run this again: it is compared; where that cannot be, leave it out: --without {target}"
+        raise
     result = run_volume(work.site, plan, approved=True, progress=work.progress, tell=work.tell)
     left = [f"what volume {real} held is in volume {result.kept_as}"] if result.kept_as else []
     return Done(f"volume {real}: {manifest.holds}, each compared", counts, result.notes, left)
 
 
 def _is_whole(work: Work, piece: Piece, real: str) -> bool:
-    """Did an earlier run put all of it there, and die before it said so?"""
+    """Did an earlier run put all of it there, and die before it said so? Or did a person, where a run cannot?"""
     target, manifest = piece.target, piece.manifest
-    request = VolumeRequest(target.database, target.source, manifest.file, work.request.location, real, True)
+    request = VolumeRequest(target.database, target.source, manifest.file, work.request.location)
     with contextlib.suppress(IntegrityError, BackupError):
         plan = plan_volume(work.site, request)
         config = next(each for each in work.site.config.volumes if each.name == target.source)

@@ -292,8 +292,18 @@ def _refuse_irreplaceable(engine: Engine, volume: Volume) -> None:
             f"What volume {volume.name!r} holds cannot be replaced in one step: "
             + (f"{why}." if path is None else "its files stand elsewhere, by its driver options."),
             kept=_KEPT,
-            remedy="restore into a new volume and have the containers use that; or run as root on the engine's host",
+            remedy=f"restore beside, into {volume.name}_restored (--into), and then {_copied_over(volume.name)}"
+            if volume.elsewhere
+            else "restore into a new volume and have the containers use that; or run as root on the engine's host",
         )
+
+
+def _copied_over(name: str) -> str:
+    """How what was restored beside a volume gets into it. GNU's cp: busybox's keeps no parts of seconds."""
+    return (
+        "copy it over while no container runs with it: "
+        f"docker run --rm -v {name}_restored:/from:ro -v {name}:/to debian cp -a /from/. /to/"
+    )
 
 
 def _dress(manifest: Manifest, into: str, notes: list[str]) -> tuple[dict[str, str], dict[str, str], str]:
@@ -315,8 +325,8 @@ def _dress(manifest: Manifest, into: str, notes: list[str]) -> tuple[dict[str, s
         raise RestoreRefused(
             f"Volume {into!r} had a password among its options, which no manifest holds.",
             kept=_KEPT,
-            remedy=f"make it by hand with docker volume create {into}, then restore with --replace; "
-            "or restore into another name",
+            remedy=f"make it by hand with all of its options (docker volume create ... {into}); restore beside, into "
+            f"{into}_restored (--into); then {_copied_over(into)}",
         )
     return labels, options, driver
 

@@ -125,7 +125,13 @@ class VolumeRestore:
             else:
                 self._put_through(entry, manifest, volume)
 
-        first_whole(self.plan.copies, fill, self.notes, before_next=lambda: self._clear(volume))
+        try:
+            first_whole(self.plan.copies, fill, self.notes, before_next=lambda: self._clear(volume))
+        except BackupError as error:
+            device = self.plan.options.get("device", "")
+            if "no such file or directory" in error.message.lower() and device.startswith("/"):
+                error.remedy = error.remedy or f"make the directory that it stands in: mkdir -p {device}"
+            raise
 
     def compare(self) -> int:
         """Read everything that was restored again, and hold it against the listing; how many members there are.

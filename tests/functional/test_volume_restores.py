@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,12 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app
 from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused, ToolFailed, UnknownName
+from engine.restore_site.files import restore_volume
+from engine.restore_site.plan import SiteRequest
+from engine.restore_site.points import Piece, Point
+from engine.restore_site.state import State
+from engine.restore_site.work import Work
+from engine.site import Target
 from engine.volumes.plan import VolumeRequest, check_confirmation, make_plan
 from engine.volumes.restore import VolumeRestore, run
 from tests.functional.vault_helpers import PASSPHRASE
@@ -56,6 +64,49 @@ def test_a_lost_volume_with_a_place_of_its_own_is_made_there_again(box: Box, tmp
     box.restore("bound", into=box.real("bound"))
     assert box.client.volumes.get(box.real("bound")).attrs["Options"] == options
     assert (disk / "a").read_text() == "on another disk\n"
+
+
+def test_a_volume_with_a_password_among_its_options_comes_back_as_its_message_says(box: Box, tmp_path: Path) -> None:
+    disk = tmp_path / "share"
+    disk.mkdir()
+    options = {"type": "none", "o": "bind,password=FAKE-of-a-share", "device": str(disk)}
+    box.volume("share", driver="local", driver_opts=options)
+    (disk / "a").write_text("on a share\n")
+    (disk / "inside").mkdir(mode=0o750)
+    os.chown(disk, 1000, 1001)
+    made = box.back_up("share")
+    before, name = facts(disk), box.real("share")
+    box.client.volumes.get(name).remove()
+    shutil.rmtree(disk)
+    with box.open() as site:
+        entry = made.entry
+        target = Target(made.manifest.source, "share")
+        point = Point("20260301_020000-0000aaaa", entry.name.taken_at, {})
+        point.pieces[target] = Piece(target, [(entry, made.manifest)])
+        state = State.begin(site.vault.state, site="workbench", point=point.id, request={})
+        work = Work(site, SiteRequest(), point, state, key=str(target))
+        with pytest.raises(RestoreRefused, match="had a password among its options") as told:
+            restore_volume(work, point.pieces[target])
+        assert "FAKE-of-a-share" not in str(told.value)
+        disk.mkdir()
+        box.client.volumes.create(name, driver="local", driver_opts=options)
+        with pytest.raises(RestoreRefused, match="stand elsewhere") as again:
+            restore_volume(work, point.pieces[target])
+        assert f"into {name}_restored (--into)" in told.value.remedy and told.value.remedy != again.value.remedy
+        run(site, make_plan(site, VolumeRequest(volume="share", into=f"{name}_restored")))
+        for each in (told, again):
+            command = re.search(r"docker run --rm (.*?) debian (.*?/to/)", each.value.remedy)
+            assert command and f"--without {target}" in each.value.remedy
+        assert command is not None and command[1] == f"-v {name}_restored:/from:ro -v {name}:/to"
+        places = {"/from": str(box.path(f"{name}_restored")), "/to": str(disk)}  # there is no such image here
+        subprocess.run(
+            [re.sub("^/from|^/to", lambda at: places[at[0]], each) for each in command[2].split()], check=True
+        )
+        assert facts(disk) == before
+        assert "put there before and compared again" in restore_volume(work, point.pieces[target]).said
+        (disk / "a").write_text("of another time\n")
+        with pytest.raises(RestoreRefused):
+            restore_volume(work, point.pieces[target])
 
 
 def test_by_default_a_new_volume_beside_whose_name_is_told(box: Box) -> None:
