@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _kill_one(shop: Machine, folder: Path, at: int) -> None:
 
 @pytest.mark.soak
 def test_a_restore_that_is_killed_anywhere_leaves_each_object_whole_and_the_next_one_ends(
-    moto_s3: S3Server, tmp_path: Path
+    moto_s3: S3Server, tmp_path: Path, counted_trials: Callable[[int], None]
 ) -> None:
     """Among the objects are some that go in parts; it dies before or after a request that writes."""
     lots = random.Random(f"{SEED}/bucket restore kills")
@@ -107,6 +108,7 @@ def test_a_restore_that_is_killed_anywhere_leaves_each_object_whole_and_the_next
             plan = make_plan(shop.site, BucketRequest(shop.bucket, into=shop.bucket))
             run(shop.site, plan, approved=True)
             assert holds(moto_s3, shop.bucket) == saved | {"only now": bad["only now"]}
+    counted_trials(trials(1, 20))
 
 
 WRITES = [
