@@ -243,7 +243,8 @@ def choose(site: str, which: str, known: list[Snapshot]) -> Snapshot:
         raise UnknownName(
             f"Site {site} has no whole snapshot: {newest.title} is half of one, {newest.lacks}.",
             kept="nothing was changed",
-            remedy=f"if that one is meant, name it: {newest.id}; take a whole one with: backups snapshot -f {site}.yaml",
+            remedy=f"if that one is meant, name it: {newest.id}; take a whole one with: backups snapshot "
+            f"-f {site}.yaml",
         )
     if not known:
         raise UnknownName(
