@@ -116,10 +116,14 @@ def differing(there: Any, wanted: Container) -> list[str]:
 
 
 def start(container: Any) -> None:
-    """Start a container; nothing where it runs. Raises ToolFailed, Unreachable."""
+    """Start a container, after the one whose network it lives in; nothing where it runs. Raises ToolFailed,
+    Unreachable."""
     try:
         with engine_errors(f"Starting container {container.name}"):
             container.reload()
+            kind, _, other = str(container.attrs["HostConfig"].get("NetworkMode") or "").partition(":")
+            if kind == "container" and not container.attrs["State"]["Running"]:
+                start(container.client.containers.get(other))
             if container.attrs["State"].get("Paused"):
                 container.unpause()
             elif not container.attrs["State"]["Running"]:
@@ -132,9 +136,11 @@ def start(container: Any) -> None:
 
 def _config(wanted: Container) -> dict[str, Any]:
     """What the container was made with. Its host name is left out where the engine had chosen it; of one in another's
-    network all that it has from there, which the engine tells as its own and takes from nobody."""
+    network all that it has from there, and of one with its host's name that: the engine tells them as its own, and
+    takes them from nobody."""
     joined = str(wanted.host.get("NetworkMode") or "").startswith("container:")
-    left_out = ("MacAddress", *(("Hostname", "Domainname", "ExposedPorts") if joined else ()))
+    of_host = wanted.host.get("UTSMode") == "host"
+    left_out = ["MacAddress"] + ["Hostname", "Domainname"] * (joined or of_host) + ["ExposedPorts"] * joined
     config = {name: value for name, value in wanted.config.items() if name not in left_out}
     if config.get("Hostname") == wanted.id[:12]:
         del config["Hostname"]

@@ -14,6 +14,7 @@ import pytest
 from engine import names
 from engine.backup import backup_one
 from engine.errors import RestoreRefused
+from engine.images import recreate
 from engine.restore_site.plan import SiteRequest, make_plan
 from engine.restore_site.run import SiteResult, run
 from engine.site import Site
@@ -195,3 +196,18 @@ def test_a_container_in_the_network_of_another_is_made_again(box: Box) -> None:
         f"container:{first.name}", f"container:{box.client.containers.get(str(first.name)).id}"
     )  # fmt: skip
     assert again.exec_run(["hostname"]).output.decode().strip() == "the-web"
+    # whoever has the one started has the other started before it
+    for each in (again, box.client.containers.get(str(first.name))):
+        each.stop(timeout=1)
+    recreate.start(again)
+    again.reload()
+    assert again.status == box.client.containers.get(str(first.name)).status == "running"
+
+
+def test_a_container_with_the_name_of_its_host_is_made_again(box: Box) -> None:
+    own = _run(box, "own", network_mode="host", uts_mode="host")
+    with _open(box) as site:
+        _back_up(site)
+        own.remove(force=True)
+        _restore(site)
+    assert box.client.containers.get(str(own.name)).attrs["HostConfig"]["UTSMode"] == "host"
