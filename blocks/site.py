@@ -19,7 +19,7 @@ from blocks.n8n_instance import N8nInstance
 from blocks.object_store import ObjectStore
 from blocks.postgres_server import PostgresServer
 from blocks.vault import Vault
-from engine.config import DrillConfig, HealthCheck, SiteConfig, WatchConfig
+from engine.config import DrillConfig, HealthCheck, ReportConfig, SiteConfig, WatchConfig
 from engine.errors import ConfigError, UnknownName, nearest
 
 BlockT = TypeVar("BlockT", bound=Block)
@@ -48,7 +48,7 @@ class Site(Block):
     drill: dict[str, Any] = Field(
         default_factory=dict,
         title="Restore drills",
-        description="Targets and queries that drills hold the site against: rto, rpo, sample, queries.",
+        description="Targets and queries that drills hold the site against: rto, rpo, sample, queries, also.",
     )
 
     watch: dict[str, Any] = Field(
@@ -63,6 +63,12 @@ class Site(Block):
         description="An address outside that the watch asks while nothing is critical; when that stays out, it tells.",
     )
 
+    report: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Weekly report",
+        description="Where its pages go (directory), and what a GB costs a month by place or storage class (prices, "
+        "currency).",
+    )
     alerts: list[dict[str, Any]] = Field(
         default_factory=list,
         title="Alerts",
@@ -98,12 +104,14 @@ class Site(Block):
         try:
             drill = DrillConfig.model_validate(self.drill)
             watch = WatchConfig.model_validate({**self.watch, "ping": self.ping})
+            report = ReportConfig.model_validate(self.report)
             health = [HealthCheck.model_validate(each) for each in self.health]
             return SiteConfig(
                 site=name,
                 vault=vault.to_config(stores),
                 drill=drill,
                 watch=watch,
+                report=report,
                 mysql=mysql,
                 postgres=postgres,
                 volumes=volumes,

@@ -1,29 +1,27 @@
-"""Automations, made by name: Prefect itself would make a second one each time.
-
-Settings by environment, for tests: ``BACKUP_FLOWS_SILENT_SECONDS`` (2700).
-"""
+"""Automations, made by name: Prefect itself would make a second one each time."""
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from typing import Any
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
+from prefect.events import Event, Resource
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 from blocks import Site
 from deployments.report import ApplyReport
 from engine.config import SiteConfig
-from engine.watch.words import SILENT
+from engine.watch import words
 from tasks.watch import LOOKED
 
 CRASHED = "backups: a run that went silent is marked crashed"
 SILENT_SECONDS = 95
-UNWATCHED_SECONDS = float(os.environ.get("BACKUP_FLOWS_SILENT_SECONDS", str(SILENT.total_seconds())))
+EXPECTED = "backup-flows.watch.expected"
+"""Sent by each ``apply``: from then on looks must come, also when there never was one."""
 
 
 def wanted() -> list[AutomationCore]:
@@ -70,21 +68,20 @@ def _silence(client: SyncPrefectClient, site: SiteConfig) -> list[AutomationCore
         slug, _, name = str(each["block"]).partition("/")
         block = client.read_block_document_by_name(name, slug, include_secrets=False)
         resource = f"backup-flows.{site.site}.watch"
+        subject, body = words.silent(site.site, words.SILENT.total_seconds() / 60, site.watch.runbooks)
         found.append(
             AutomationCore(
                 name=f"{PREFIX.format(site.site)}{name}",
                 description="The watch did not look for 45 minutes: no worker is at work, or its runs fail.",
                 trigger=EventTrigger(
-                    after={LOOKED}, expect={LOOKED}, match={"prefect.resource.id": resource},
-                    posture=Posture.Proactive, threshold=1, within=timedelta(seconds=UNWATCHED_SECONDS),
+                    after={LOOKED, EXPECTED}, expect={LOOKED}, match={"prefect.resource.id": resource},
+                    posture=Posture.Proactive, threshold=1, within=words.SILENT,
                 ),
                 actions=[
                     SendNotification(
                         block_document_id=block.id,
-                        subject=f"[critical] {site.site}: nobody watches the backups",
-                        body=f"critical: the watch of {site.site} has not looked for {UNWATCHED_SECONDS / 60:.0f} "
-                        "minutes. No worker is at work, or the runs of watch-backups fail; then no backups are made "
-                        f"either. What to do: {site.watch.runbooks}silence",
+                        subject=subject,
+                        body=body,
                     )
                 ],
             )
@@ -116,6 +113,13 @@ def apply(client: SyncPrefectClient, site: SiteConfig, report: ApplyReport) -> N
             report.same(thing)
         for double in found[1:]:
             client.delete_automation(double.id)
+    _expect(client, site)
+
+
+def _expect(client: SyncPrefectClient, site: SiteConfig) -> None:
+    resource = {"prefect.resource.id": f"backup-flows.{site.site}.watch", "prefect.resource.name": site.site}
+    event = Event(event=EXPECTED, resource=Resource.model_validate(resource))
+    client._client.post("/events", json=[event.model_dump(mode="json")])
 
 
 def _comparable(automation: AutomationCore | Automation) -> Any:

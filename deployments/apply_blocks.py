@@ -82,10 +82,11 @@ def documents(site: SiteConfig, text: str = "") -> list[tuple[str, Block]]:
         found.append((name, block))
     drill = site.drill.model_dump(exclude_defaults=True)
     watch = site.watch.model_dump(exclude_defaults=True, exclude={"ping"})
+    report = site.report.model_dump(exclude_defaults=True)
     health = [each.model_dump(exclude_defaults=True) for each in site.health]
     index = Site(
         vault=f"vault/{site.site}", sources=sources, drill=drill, watch=watch, ping=site.watch.ping, health=health,
-        alerts=alerts, site_file=SecretStr(text),
+        report=report, alerts=alerts, site_file=SecretStr(text),
     )  # fmt: skip
     found.append((site.site, index))
     return found

@@ -134,15 +134,15 @@ class LocalServer:
 
     def _wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            self.server.ensure_alive()
-            try:
-                reply = httpx.get(f"{self.url}/api/health", auth=_pair(self.auth), timeout=5)
-                if reply.status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
+        with httpx.Client(timeout=5) as client:  # one for all looks: making one costs more than a look
+            while time.monotonic() < deadline:
+                self.server.ensure_alive()
+                try:
+                    if client.get(f"{self.url}/api/health", auth=_pair(self.auth)).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.2)
         raise Unreachable(
             f"The Prefect server at {self.url} did not answer within {timeout:.0f} s.", remedy=f"see {self.server.log}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -152,12 +152,15 @@ def inspect_log(manifest: Manifest, chunks: Iterable[bytes]) -> None:
         pass
 
 
-def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult]:
+def replicate_all(site: Site, *, own: Container[str] = (), progress: Progress = silent) -> list[CopyResult]:
     """Bring every replica up to date, newest first; one failing replica does not stop the others.
+
+    Args:
+        own: Files of this very run: where another run copies one just now, that is awaited.
 
     Returns:
         What was copied, and what could not be. What was not begun any more, because its place takes nothing, is not
-        in it.
+        in it, nor what another run copies just now.
     """
     results: list[CopyResult] = []
     for replica in site.vault.locations():
@@ -168,7 +171,7 @@ def replicate_all(site: Site, *, progress: Progress = silent) -> list[CopyResult
         except Exception as failure:
             results.append(CopyResult(replica, "", None, in_words(failure, f"Looking at {replica}")))
             continue
-        brought = catch_up(site, replica, lacking, progress=progress)
+        brought = catch_up(site, replica, lacking, own=own, progress=progress)
         results += [CopyResult(replica, entry.file, stored, None) for entry, stored in brought.copied]
         results += [CopyResult(replica, entry.file, None, error) for entry, error in brought.failed]
     return results

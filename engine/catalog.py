@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from engine import manifest as manifests
 from engine import names
 from engine.codec import KeyRing
-from engine.errors import IntegrityError, NotFound, UnknownName, WrongKey, nearest
+from engine.errors import BackupError, IntegrityError, NotFound, UnknownName, WrongKey, nearest
 from engine.layout import Layout, Pair, Place
 from engine.manifest import Manifest
 from engine.names import BackupName
@@ -51,6 +52,8 @@ class Entry:
         return f"{folder}{slash}{file}"
 
 
+Named = tuple[Entry, Place, datetime]
+"""A backup by its names, and when its manifest was written."""
 _SETTLED: frozenset[Pair] = frozenset()
 
 
@@ -66,7 +69,19 @@ class Catalog:
         self._layout = layout
         self._keys = keys
         self._resolved: dict[tuple[str, int, datetime], tuple[str, str]] = {}
+        self._listed: list[Named] | BackupError | None = None
+        self._once = False
         self.manifests_read = 0
+
+    @contextmanager
+    def listed_once(self) -> Iterator[None]:
+        """Within it the place is listed once, however often it is asked; and when it is down it is asked once. For one
+        look from many sides: of 100,000 backups a listing costs seconds."""
+        self._once = True
+        try:
+            yield
+        finally:
+            self._once, self._listed = False, None
 
     def entries(
         self, *, source: str | None = None, database: str | None = None, tier: str | None = None, settled: bool = False
@@ -166,15 +181,31 @@ class Catalog:
             (entry for entry in self.entries(source=source, database=database) if entry.name.taken_at <= moment), None
         )
 
-    def _named(
-        self, source: str | None, database: str | None, tier: str | None
-    ) -> Iterator[tuple[Entry, Place, datetime]]:
+    def _named(self, source: str | None, database: str | None, tier: str | None) -> Iterator[Named]:
+        for entry, place, written in self._known(source, tier):
+            if database is not None and not place.name.is_of(database):
+                continue
+            if any(source in (None, known) and tier in (None, kind) for known, kind in place.pairs):
+                yield entry, place, written
+
+    def _known(self, source: str | None, tier: str | None) -> Iterable[Named]:
+        """What the place lists, of these at least."""
+        if not self._once:
+            return self._list(source, tier)
+        if self._listed is None:
+            try:
+                self._listed = list(self._list(None, None))
+            except BackupError as error:
+                self._listed = error
+        if isinstance(self._listed, BackupError):
+            raise self._listed
+        return self._listed
+
+    def _list(self, source: str | None, tier: str | None) -> Iterator[Named]:
         for prefix in self._layout.prefixes(source, tier):
             for key, size, written in with_manifest(self._store, prefix):
                 place = self._layout.place(key)
-                if place is None or (database is not None and not place.name.is_of(database)):
-                    continue
-                if any(source in (None, known) and tier in (None, kind) for known, kind in place.pairs):
+                if place is not None:
                     yield self._entry(key, size, place), place, written
 
     def _entry(self, key: str, size: int, place: Place) -> Entry:

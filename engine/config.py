@@ -22,6 +22,8 @@ from engine.files_config import N8nConfig as N8nConfig
 from engine.files_config import VolumesConfig as VolumesConfig
 from engine.names import BINLOGS, WAL
 from engine.queries import refusal
+from engine.report_config import ReportConfig as ReportConfig
+from engine.report_config import misnamed
 from engine.retention import locks, policy
 from engine.store_config import Model
 from engine.store_config import ObjectStoreConfig as ObjectStoreConfig
@@ -157,6 +159,7 @@ class DrillQuery(Model):
     at_least: float | None = Field(None, description="The answer is a number, and not smaller.")
     at_most: float | None = Field(None, description="The answer is a number, and not larger.")
     equals: str | None = Field(None, description="The answer is exactly this, as text.")
+    timeout_seconds: float = Field(300, gt=0, description="One that takes longer is stopped, and not answered.")
 
     @field_validator("query")
     @classmethod
@@ -181,6 +184,9 @@ class DrillConfig(Model):
     sample: int = Field(5, ge=1, description="Tables of each database whose rows are compared one by one.")
     queries: dict[str, list[DrillQuery]] = Field(
         default_factory=dict, description="Questions to the restored databases, by the name of their source."
+    )
+    also: list[Literal["oldest", "cold"]] = Field(
+        default_factory=list, description="Older backups that the monthly drill tries as well, in turn."
     )
 
     @field_validator("rto", "rpo")
@@ -221,6 +227,7 @@ class SiteConfig(Model):
     vault: VaultConfig
     drill: DrillConfig = Field(default_factory=lambda: DrillConfig.model_validate({}))
     watch: WatchConfig = Field(default_factory=lambda: WatchConfig.model_validate({}))
+    report: ReportConfig = Field(default_factory=lambda: ReportConfig.model_validate({}))
     mysql: list[MySQLConfig] = Field(default_factory=list)
     postgres: list[PostgresConfig] = Field(default_factory=list)
     volumes: list[VolumesConfig] = Field(default_factory=list)
@@ -299,9 +306,17 @@ class SiteConfig(Model):
     def _watched_ages_have_a_source(self) -> SiteConfig:
         known = [each.name for each in self.sources()]
         for name in self.watch.age:
-            if name != "*" and name.partition("/")[0] not in known:
+            whose = name.partition("@")[0]
+            if whose != "*" and whose.partition("/")[0] not in known:
                 there = ", ".join(known) or "none"
                 raise ValueError(f"watch.age.{name} names no source of the site; there are: {there}")
+        return self
+
+    @model_validator(mode="after")
+    def _prices_have_a_place(self) -> SiteConfig:
+        wrong = misnamed(self.report.prices, ["local", *(each.name for each in self.vault.replicas)])
+        if wrong:
+            raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from engine import names
 from engine.config import SiteConfig
 from engine.errors import BackupError, ConfigError
 from engine.stores.abilities import Abilities, probe, unmet
+from engine.whole import replace_file
 
 FILE = "endpoints.json"
 
@@ -60,11 +60,9 @@ def look(config: SiteConfig) -> Endpoints:
 def remember(state: Path, found: dict[str, Abilities]) -> None:
     """Note what was found in the vault's state directory; where that cannot be written, it is merely not shown."""
     known = {**remembered(state), **{name: each.as_dict() for name, each in found.items()}}
-    fresh = state / f"{FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         if state.is_dir():
-            fresh.write_text(json.dumps(known, indent=1, sort_keys=True))
-            os.replace(fresh, state / FILE)
+            replace_file(state / FILE, json.dumps(known, indent=1, sort_keys=True))
 
 
 def remembered(state: Path) -> dict[str, dict[str, Any]]:

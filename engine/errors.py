@@ -142,6 +142,12 @@ class LockHeld(BackupError):
     retryable = True
 
 
+class CopyUnderWay(LockHeld):
+    """Another run makes this very copy, and tells how it ends; a retry would only wait for it again."""
+
+    retryable = False
+
+
 class Unreachable(BackupError):
     """No answer: down, refused, cut off or timed out."""
 

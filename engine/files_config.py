@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from engine.addresses import require_http
 from engine.store_config import Model
@@ -108,11 +108,43 @@ class BucketsConfig(Model):
     tags: bool = Field(True, description="Keep the objects' tags; one more request for each object that is copied.")
     threads: int = Field(8, ge=1, le=64, description="Objects copied side by side.")
     floor_bytes: int = Field(0, ge=0, description="A stored list of objects smaller than this fails verification.")
+    container: str | None = Field(
+        None, description="Container that the S3 server runs in: drills restore into a scratch one of its image."
+    )
+    service: str | None = Field(None, description="... or the compose service whose container that is.")
+    project: str | None = Field(None, description="Compose project of the service; empty: the site's name.")
+    docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty.")
+    container_port: int = Field(0, ge=0, le=65535, description="S3's port in there; 0: as endpoint_url leads to it.")
+    scratch_bucket: str = Field(
+        "", description="Drills restore into this bucket, below a prefix of their own that goes again."
+    )
+    scratch_prefix: str = Field("", description="... which begins with this, such as drills/.")
+    scratch_endpoint_url: str | None = Field(None, description="Where that bucket is; empty: at the source's endpoint.")
+    scratch_region: str = Field("", description="Region of that bucket; empty: the source's.")
+    scratch_access_key: SecretStr | None = Field(None, description="Access key id there; empty: the source's.")
+    scratch_secret_key: SecretStr | None = Field(None, description="Secret access key there; empty: the source's.")
 
-    @field_validator("endpoint_url")
+    @field_validator("endpoint_url", "scratch_endpoint_url")
     @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        return require_http(url, "endpoint_url") if url else None
+    def _is_http(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return require_http(url, str(info.field_name)) if url else None
+
+    @model_validator(mode="after")
+    def _scratch_is_apart(self) -> BucketsConfig:
+        if not self.scratch_bucket and (self.scratch_prefix or self.scratch_endpoint_url):
+            raise ValueError(f"{self.name} has a scratch place without its bucket; name it: scratch_bucket")
+        elsewhere = self.scratch_endpoint_url not in (None, self.endpoint_url)
+        if self.scratch_bucket in self.buckets and not elsewhere:
+            raise ValueError(
+                f"scratch_bucket {self.scratch_bucket} of {self.name} is one of the buckets that are backed up; "
+                "name one that holds nothing else"
+            )
+        if elsewhere and self.access_key and not (self.scratch_access_key and self.scratch_secret_key):
+            raise ValueError(
+                f"scratch_endpoint_url of {self.name} is another endpoint; give its scratch_access_key and "
+                "scratch_secret_key: the source's are not sent there"
+            )
+        return self
 
     @field_validator("buckets")
     @classmethod

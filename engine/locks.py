@@ -21,22 +21,40 @@ _LOOK_AGAIN = 0.2
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file, or say who does. The file stays; only its lock counts.
+def held(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
+    """Hold a lock file, or say who does. Only its lock counts.
+
+    Args:
+        stays: The file is left there; else it goes with the lock, for one of a great many names.
 
     Raises:
         LockHeld: Another run has it: names its process, host and since when (UTC).
     """
-    handle = _open(path)
+    handle = _taken(path, what)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _refusal(handle, what) from None
         _sign_in(handle)
         yield
         os.ftruncate(handle, 0)
     finally:
+        if not stays:
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _taken(path: Path, what: str) -> int:
+    """The lock file, opened and locked. One that its last holder removed meanwhile is nobody's, and made anew."""
+    while True:
+        handle = _open(path)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                raise _refusal(handle, what) from None
+            finally:
+                os.close(handle)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
         os.close(handle)
 
 

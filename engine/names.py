@@ -169,9 +169,11 @@ def iso(moment: datetime) -> str:
 
 
 def both_zones(moment: datetime) -> str:
-    """A moment in UTC and in this machine's own zone, for echoing back to a person."""
+    """A moment in UTC and, where that is another, in this machine's own zone, for echoing back to a person."""
     utc = moment.astimezone(UTC)
     local = moment.astimezone()
+    if local.tzname() == "UTC":
+        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     return f"{utc:%Y-%m-%d %H:%M:%S} UTC ({local:%Y-%m-%d %H:%M:%S %Z})"
 
 

@@ -7,17 +7,19 @@ answered none of a few copies that came one after another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from engine import stopping
 from engine.abreast import abreast
 from engine.buckets.record import is_list
 from engine.catalog import Entry
+from engine.copy_turns import PATIENCE
 from engine.errors import (
     BackupError,
     Cancelled,
     ConfigError,
+    CopyUnderWay,
     CredentialsRefused,
     DiskFull,
     IntegrityError,
@@ -31,8 +33,10 @@ from engine.progress import Progress, silent
 from engine.site import Site
 from engine.stores.base import Stored
 
-PATIENCE = 3
+IN_A_ROW = 3
 """So many copies that fail one after another for reasons of the place are enough."""
+OWN = 6 * 3600.0
+"""Seconds that a run waits for another one that copies its own backup."""
 _OF_THE_PLACE = (ConfigError, CredentialsRefused, MissingGrant, DiskFull)
 """The next copy would fail the same way."""
 _OF_THE_BACKUP = (IntegrityError, WrongKey, NotFound, LockHeld)
@@ -46,12 +50,14 @@ class Brought:
     Attributes:
         copied: What stands there now, and how that was proven.
         failed: What could not be copied, and why.
+        elsewhere: What another run copies there just now; it tells how that ends.
         left: What was not begun any more.
         over: Why the place is not asked for anything more now; None where it may be.
     """
 
     copied: list[tuple[Entry, Stored]] = field(default_factory=list)
     failed: list[tuple[Entry, BackupError]] = field(default_factory=list)
+    elsewhere: list[tuple[Entry, CopyUnderWay]] = field(default_factory=list)
     left: list[Entry] = field(default_factory=list)
     over: BackupError | None = None
 
@@ -71,11 +77,25 @@ def concurrency(site: Site, replica: str) -> int:
     return next(each.concurrency for each in site.config.vault.replicas if each.name == replica)
 
 
-def replicate(site: Site, entry: Entry, replica: str, *, progress: Progress = silent) -> Stored:
-    """Copy one backup to a replica. Idempotent. Raises what ``Vault.replicate`` does; Cancelled."""
+def replicate(site: Site, entry: Entry, replica: str, *, own: bool = False, progress: Progress = silent) -> Stored:
+    """Copy one backup to a replica. Idempotent.
+
+    Args:
+        own: Of this very run, which is not done before it stands there: another run that is at it is awaited for
+            hours. Of anything else for a minute.
+
+    Raises:
+        LockHeld: Another run was at it all the time, and it is of this run. And what ``Vault.replicate`` raises;
+            Cancelled.
+    """
     what = f"the copy of {entry.file} to {replica}"
     stopping.check(what)
-    return site.vault.replicate(entry, replica, stopping.heeding(progress, what))
+    try:
+        return site.vault.replicate(entry, replica, stopping.heeding(progress, what), OWN if own else PATIENCE)
+    except CopyUnderWay as error:
+        if own:
+            raise LockHeld(error.message, kept=error.kept, remedy=error.remedy) from None
+        raise
 
 
 def bring(entries: Sequence[Entry], copy: Callable[[Entry], Stored], at_once: int) -> Brought:
@@ -88,15 +108,23 @@ def bring(entries: Sequence[Entry], copy: Callable[[Entry], Stored], at_once: in
     work = _Work(copy)
     abreast(_groups(entries, at_once), work.do, at_once=at_once)
     order = {entry: number for number, entry in enumerate(entries)}
-    for done in (work.done.copied, work.done.failed):
-        done.sort(key=lambda each: order[each[0]])
+    work.done.copied.sort(key=lambda each: order[each[0]])
+    work.done.failed.sort(key=lambda each: order[each[0]])
+    work.done.elsewhere.sort(key=lambda each: order[each[0]])
     work.done.left.sort(key=order.__getitem__)
     return work.done
 
 
-def catch_up(site: Site, replica: str, entries: Sequence[Entry], *, progress: Progress = silent) -> Brought:
-    """Bring backups to a replica, as many at a time as the site file says."""
-    return bring(entries, lambda entry: replicate(site, entry, replica, progress=progress), concurrency(site, replica))
+def catch_up(
+    site: Site, replica: str, entries: Sequence[Entry], *, own: Container[str] = (), progress: Progress = silent
+) -> Brought:
+    """Bring backups to a replica, as many at a time as the site file says. ``own``: the files of this very run, see
+    ``replicate``."""
+
+    def copy(entry: Entry) -> Stored:
+        return replicate(site, entry, replica, own=entry.file in own, progress=progress)
+
+    return bring(entries, copy, concurrency(site, replica))
 
 
 class _Work:
@@ -117,6 +145,9 @@ class _Work:
             stored = self._copy(entry)
         except Cancelled:
             raise
+        except CopyUnderWay as error:
+            with self._guard:
+                self.done.elsewhere.append((entry, error))
         except Exception as failure:
             with self._guard:
                 self._failed(entry, in_words(failure, f"The copy of {entry.file}"))
@@ -130,7 +161,7 @@ class _Work:
         if isinstance(error, _OF_THE_BACKUP):
             return
         self._in_a_row += 1
-        if isinstance(error, _OF_THE_PLACE) or self._in_a_row >= PATIENCE:
+        if isinstance(error, _OF_THE_PLACE) or self._in_a_row >= IN_A_ROW:
             self.done.over = self.done.over or error
 
 

@@ -62,5 +62,12 @@ def base(site: Site, source: str, *, progress: Progress = silent) -> tuple[Entry
 
 
 def logs_lacking(site: Site, replica: str) -> list[Entry]:
-    """Local logs and bases that a replica does not have, oldest first: a chain is copied from its start."""
-    return [each for each in reversed(site.vault.lacking(replica)) if each.name.log or each.tier == names.BASE]
+    """Local logs that a replica does not have, oldest first: a chain is copied from its start. No bases: the copy of a
+    large one would keep the next logs waiting for hours, and every backup of the site catches up with it."""
+    return [each for each in reversed(site.vault.lacking(replica)) if each.name.log]
+
+
+def logs_and_bases_lacking(site: Site, replica: str) -> list[Entry]:
+    """Local logs and bases that a replica does not have: logs first, each kind oldest first."""
+    lacking = [each for each in reversed(site.vault.lacking(replica)) if each.name.log or each.tier == names.BASE]
+    return sorted(lacking, key=lambda each: not each.name.log)

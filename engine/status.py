@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from engine import names
 from engine.catalog import Entry
-from engine.drill.record import Proof, Proofs, proofs
+from engine.drill.record import Doubt, Proof, Proofs, proofs
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
 from engine.manifest import Manifest, OtherSite
 from engine.site import Site, Target
@@ -31,7 +32,10 @@ class StatusRow:
         broken: Newer backups that a check found broken, by file name.
         incomplete: Newer backups of files that lack some of them, by file name, with the first that is missing.
         problems: What could not be told, in words: marks that are forged or cannot be read.
-        proven: When a drill last restored a backup of it and found everything as it must be; None: never.
+        proven: When a drill last restored the newest of its backups that were proven, and found everything as it must
+            be; None: never.
+        doubts: Backups whose last drill did not prove them: those that nothing newer makes up for, and others that are
+            still there.
         since: When its oldest backup was taken, UTC; None where there is none.
         ahead: Backups that are dated ahead of now, by file name: a clock is wrong, or was when they were made.
     """
@@ -49,6 +53,7 @@ class StatusRow:
     proven: Proof | None = None
     since: datetime | None = None
     ahead: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,14 @@ class Status:
         unseen: The locations that could not be asked, with the reason.
         bare: Sources that name no databases and of which no good backup of any database was found.
         problems: Records of drills that do not hold, and backups of which nobody can tell what they are.
+        unproven: Sources whose last drill did not prove them: its verdict, and when it ended (UTC).
     """
 
     rows: list[StatusRow]
     unseen: dict[str, BackupError]
     bare: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unproven: dict[str, tuple[str, datetime]] = field(default_factory=dict)
 
 
 def status(site: Site, *, now: datetime | None = None) -> Status:
@@ -73,13 +80,16 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     found: dict[Target, list[Entry]] = {target: [] for target in _configured(site)}
     unseen: dict[str, BackupError] = {}
     problems: list[str] = []
+    told: dict[str, set[tuple[str, str]]] = {}
     for location in site.vault.locations():
+        elsewhere = {file: next(iter(pairs)) for file, pairs in told.items() if len(pairs) == 1}
         try:
             for entry in site.vault.catalog(location).entries():
                 if entry.name.log:
                     continue
                 try:
-                    source, tier = owner(site, entry)
+                    source, tier = _told(entry, elsewhere) or owner(site, entry)
+                    told.setdefault(entry.file, set()).add((source, tier))
                 except (OtherSite, NotFound):
                     continue
                 except (IntegrityError, WrongKey) as error:
@@ -95,7 +105,24 @@ def status(site: Site, *, now: datetime | None = None) -> Status:
     bare = [source.name for source in site.config.sources() if source.name not in known]
     drills = proofs(site.vault, seen)
     rows = [_row(site, target, entries, seen, now, drills) for target, entries in found.items()]
-    return Status(rows, unseen, bare, [*problems, *drills.problems])
+    configured = {source.name for source in site.config.sources()}
+    unproven = {name: told for name, told in drills.sources.items() if name in configured}
+    return Status(rows, unseen, bare, [*problems, *drills.problems], unproven)
+
+
+def newest_good(site: Site, target: Target, entries: list[Entry], seen: list[str], now: datetime) -> StatusRow:
+    """How a database stands by these of its backups alone, such as those of one tier.
+
+    Args:
+        seen: The locations that could be asked.
+    """
+    return _row(site, target, entries, seen, now, Proofs())
+
+
+def _told(entry: Entry, elsewhere: dict[str, tuple[str, str]]) -> tuple[str, str] | None:
+    """Source and tier of a copy whose own names leave them open, by the names of the same file in a place before: a
+    replica with one folder for everything need not be asked for each manifest."""
+    return elsewhere.get(entry.file) if entry.source is None or entry.tier is None else None
 
 
 def owner(site: Site, entry: Entry) -> tuple[str, str]:
@@ -107,9 +134,24 @@ def owner(site: Site, entry: Entry) -> tuple[str, str]:
 
 
 def verdict(site: Site, entry: Entry) -> bool | None:
-    """What the last check of a stored backup said: whole, broken, or None when there was none."""
-    checks = [mark for mark in site.vault.marks(entry) if mark.get("kind") in ("verified", "broken")]
-    return checks[-1]["kind"] == "verified" if checks else None
+    """What the last check of a stored backup said: whole, broken, or None when there was none. A drill that proved it
+    restored all of it."""
+    return _verdict_of(site.vault.marks(entry))
+
+
+def _verdict_of(marks: list[dict[str, Any]]) -> bool | None:
+    checks = [mark for mark in marks if mark.get("kind") in ("verified", "proven", "broken")]
+    return checks[-1]["kind"] != "broken" if checks else None
+
+
+def _marked(file: str, marks: list[dict[str, Any]]) -> list[Doubt]:
+    """What the marks of all copies of a backup say of its last drill: its record may be gone."""
+    drills = sorted(
+        (each for each in marks if each.get("kind") in ("proven", "drill-failed")), key=lambda each: each["at"]
+    )
+    if not drills or drills[-1]["kind"] == "proven":
+        return []
+    return [Doubt(datetime.fromisoformat(drills[-1]["at"]), file, failed=True, overtaken=False)]
 
 
 def found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
@@ -140,10 +182,17 @@ def _missing_in(entry: Entry, manifest: Manifest) -> list[str]:
 
 
 def _signed(site: Site, places: list[Entry], problems: list[str]) -> tuple[list[Entry], Manifest | None]:
-    """The copies from the first one on whose signed manifest says that it is this backup; names alone prove nothing."""
+    """The copies from the first one on whose signed manifest says that it is this backup, and that is as large as that
+    says; names alone prove nothing."""
     for number, entry in enumerate(places):
         try:
-            return places[number:], site.vault.catalog(entry.location).load(entry)
+            manifest = site.vault.catalog(entry.location).load(entry)
+            if entry.size == manifest.data.size:
+                return places[number:], manifest
+            said = (
+                f"{entry.file} in {entry.location} has {entry.size:,} bytes, and {manifest.data.size:,} by its manifest"
+            )
+            problems.append(said)
         except (OtherSite, NotFound):  # of whoever shares the folder; removed meanwhile
             continue
         except BackupError as error:
@@ -176,26 +225,34 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
     incomplete: dict[str, str] = {}
     problems: list[str] = []
     newest: list[Entry] = []
+    doubts = drills.doubts.get(target, [])
     whole: bool | None = None
     ahead = [file for file, places in copies.items() if places[0].name.taken_at > now + names.APART]
     for file, places in sorted(copies.items(), key=lambda each: each[0] in ahead):  # these last
-        verdicts = []
+        verdicts: dict[str, bool | None] = {}
+        marks: list[dict[str, Any]] = []
         for entry in places:
             try:
-                verdicts.append(verdict(site, entry))
+                said = site.vault.marks(entry)
             except BackupError as error:
                 problems.append(error.message)
-        if False in verdicts and True not in verdicts:
+                continue
+            verdicts[entry.location] = _verdict_of(said)
+            marks += said
+        bad = [name for name, whole_there in verdicts.items() if whole_there is False]
+        if bad and True not in verdicts.values():
             broken.append(file)
             continue
-        held, manifest = _signed(site, places, problems)
+        problems += [f"{file} in {name} was found broken, and is whole elsewhere" for name in bad]
+        held, manifest = _signed(site, [each for each in places if each.location not in bad], problems)
         if manifest is None:
             continue
         missing = _missing_in(held[0], manifest)
         if missing:
             incomplete[file] = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             continue
-        newest, whole = held, True if True in verdicts else None
+        newest, whole = held, True if True in verdicts.values() else None
+        doubts = doubts if file in {each.file for each in doubts} else [*doubts, *_marked(file, marks)]
         break
     local = {entry.file for entry in entries if entry.location == "local"}
     lacking = {
@@ -218,4 +275,5 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
         drills.newest.get(target),
         min((entry.name.taken_at for entry in entries), default=None),
         ahead,
+        [each for each in doubts if not each.overtaken or each.file in copies],
     )

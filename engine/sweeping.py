@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from engine import names
-from engine.errors import NotFound, in_words
+from engine.errors import CopyUnderWay, NotFound, in_words
 from engine.journal import Journal, abandoned
 from engine.manifest import StoredFile
 from engine.stores.base import Store
@@ -43,8 +44,15 @@ def withdraw(journal: Journal, store: Store) -> list[str]:
     return gone
 
 
-def withdraw_abandoned(journals: Path, store_of: Callable[[str], Store]) -> Iterator[str]:
-    """End the journals of dead writers; says what went. One whose store cannot be reached stays."""
+def withdraw_abandoned(
+    journals: Path, store_of: Callable[[str], Store], turn: Callable[[str, str], AbstractContextManager[None]]
+) -> Iterator[str]:
+    """End the journals of dead writers; says what went. One whose store cannot be reached stays; so does one of a copy
+    that a living run makes again just now: what stands there is that run's.
+
+    Args:
+        turn: Holds the turn to copy to that place the backup of that file name, or raises CopyUnderWay.
+    """
     for journal in abandoned(journals):
         step = journal.reached("publishing")
         if step is None:
@@ -52,9 +60,12 @@ def withdraw_abandoned(journals: Path, store_of: Callable[[str], Store]) -> Iter
             continue
         location = str(step["location"])
         try:
-            for key in withdraw(journal, store_of(location)):
-                yield f"{location}: {key} (a writer died before its manifest)"
+            with turn(location, str(step["data"]).rpartition("/")[2]):
+                gone = withdraw(journal, store_of(location))
             journal.close()
+            yield from (f"{location}: {key} (a writer died before its manifest)" for key in gone)
+        except CopyUnderWay:
+            journal.release()
         except Exception as failure:
             error = in_words(failure, "Clearing it")
             journal.release()

@@ -9,8 +9,8 @@ vault.replicate(entry, "spaces")
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,11 +23,12 @@ from engine.catalog import Catalog, Entry
 from engine.codec import EXTENSIONS, KeyRing, decode
 from engine.cold.thaw import Thaw, require_readable
 from engine.config import SiteConfig
+from engine.copy_turns import PATIENCE, CopyTurns
 from engine.copying import Copying, is_lacking
 from engine.errors import BackupError, DiskFull, UnknownName, nearest
 from engine.journal import Journal, living
 from engine.layout import Layout, layouts
-from engine.locks import held, waited_for
+from engine.locks import waited_for
 from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.pacing import Pace, rate_of
@@ -40,6 +41,7 @@ from engine.spool import sweep_spools, verified_chunks
 from engine.stores import LocalStore, Store, Stored, open_store
 from engine.stores.local_errors import speaking_of
 from engine.sweeping import withdraw_abandoned
+from engine.vault_locks import VaultLocks
 from engine.writer import BackupWriter, Birth, Settings
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ UPLOADS_DIE_AFTER = timedelta(days=1)
 """An unfinished upload older than this has no living writer."""
 
 
-class Vault:
+class Vault(VaultLocks):
     """The local root, its replicas, the key ring and the naming of one site.
 
     Attributes:
@@ -64,10 +66,7 @@ class Vault:
             send there.
     """
 
-    site: str
     keys: KeyRing
-    root: Path
-    state: Path
     thaw: Thaw | None = None
     """How what is in cold storage is thawed when it is read; None: it is refused."""
 
@@ -86,10 +85,7 @@ class Vault:
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
         self.paces: dict[str, Pace] = {}
-
-    @property
-    def _publishing(self) -> Path:
-        return self.state / "publishing"
+        self._turns = CopyTurns(lambda name, what: self._held(name, what, stays=False))
 
     @property
     def _spools(self) -> Path:
@@ -110,32 +106,10 @@ class Vault:
         self.store(location)
         return self._layouts[location]
 
-    def snapshotting(self) -> AbstractContextManager[None]:
-        """One snapshot at a time, so that two runs of one deployment take one; LockHeld names who has it."""
-        return self._held("snapshot", f"a snapshot of {self.site}")
-
-    def re_encrypting(self) -> AbstractContextManager[None]:
-        """One re-encryption at a time; LockHeld names who has it."""
-        return self._held("re-encryption", f"the re-encryption of {self.site}")
-
-    def pruning(self) -> AbstractContextManager[None]:
-        """One prune at a time; LockHeld names who has it."""
-        return self._held("prune", f"the pruning of {self.site}")
-
-    def speaking(self) -> AbstractContextManager[None]:
-        """Held for a moment by whoever says something of a backup, and by whoever removes one from the last look at
-        what was said of it until it is gone: so a word is either heeded or refused."""
-        make_private(self.root, self.state)
-        return waited_for(self.state / "words.lock")
-
-    def verifying(self, location: str) -> AbstractContextManager[None]:
-        """One verification of a place at a time; LockHeld names who has it. It holds up nothing else."""
-        return self._held(f"verification@{location}", f"the verification of {self.site} in {location}")
-
     @property
     def publishing(self) -> Path:
         """Where writers and copies under way keep their journals."""
-        return self._publishing
+        return self.state / "publishing"
 
     def finish_removals(self) -> list[str]:
         """Finish what a prune that died had begun to remove; says what went."""
@@ -152,11 +126,6 @@ class Vault:
 
         store = self.store(location)
         return Contents(store, self._layouts[location].contents_prefix(source, bucket), self.keys, self._spools)
-
-    def filling(self, location: str, source: str, bucket: str) -> AbstractContextManager[None]:
-        """Kept while contents are copied to a place, or taken from there; LockHeld names who has it."""
-        name = f"{source}.{names.encode(bucket)}@{location}.contents"
-        return self._held(name, f"the contents of {source}/{bucket} in {location}")
 
     def check(self) -> None:
         """The root exists (made 0700) or says why not; writable; stage area on the same file system.
@@ -188,6 +157,14 @@ class Vault:
         if location not in self._catalogs:
             self._catalogs[location] = Catalog(self.store(location), self._layouts[location], self.keys)
         return self._catalogs[location]
+
+    @contextmanager
+    def listed_once(self) -> Iterator[None]:
+        """Within it each place is listed once; see ``Catalog.listed_once``."""
+        with ExitStack() as places:
+            for name in self.locations():
+                places.enter_context(self.catalog(name).listed_once())
+            yield
 
     def begin(
         self,
@@ -261,12 +238,16 @@ class Vault:
         if entry.location != LOCAL:
             require_readable(self.store(entry.location), entry, manifest, self.thaw)
 
-    def replicate(self, entry: Entry, replica: str, progress: Progress = silent) -> Stored:
+    def replicate(self, entry: Entry, replica: str, progress: Progress = silent, patience: float = PATIENCE) -> Stored:
         """Copy one backup (companions, data, marks, then manifest) to a replica; idempotent. A new copy gets a
         ``copied`` mark there that says how it was proven, and what was said of the original.
 
+        Args:
+            patience: Seconds to wait for another run that makes this very copy.
+
         Raises:
-            IntegrityError: Our copy is damaged, or another file stands there. And what the store raises.
+            IntegrityError: Our copy is damaged, or another file stands there. CopyUnderWay: another run is still at
+                it. And what the store raises.
         """
         target = self.store(replica)
         make_private(self.root, self.state)
@@ -276,14 +257,15 @@ class Vault:
             self.store(entry.location),
             target,
             self._layouts[replica],
-            self._publishing,
+            self.publishing,
             progress,
             self.pace(replica),
             partial(self._say_of_copy, entry, replica),
         )
         from engine.buckets.copies import with_contents
 
-        with with_contents(self, entry, replica, progress):
+        turn = self._turns.awaited(replica, entry.file, patience, progress)
+        with turn, with_contents(self, entry, replica, progress):
             stored = copying.run()
         self._carry_words(entry, self._copy_of(entry, replica, stored))  # what was said while it was under way
         return stored
@@ -365,16 +347,6 @@ class Vault:
         """Signed records of one backup, oldest first; a forged one raises IntegrityError."""
         return marks.read(self.store(entry.location), self._layouts[entry.location], self.keys, entry)
 
-    def lock(self, source: str, database: str) -> AbstractContextManager[None]:
-        """flock under ``state``: one run at a time per source and database; LockHeld names pid and since."""
-        return self._held(f"{source}.{names.encode(database)}", f"{source}/{database} of {self.site}")
-
-    def _held(self, name: str, what: str) -> AbstractContextManager[None]:
-        folder = make_private(self.root, self.state) / "locks"
-        with speaking_of("write to", self.state, self.root):
-            folder.mkdir(exist_ok=True, mode=0o700)
-        return held(folder / f"{name}.lock", what)
-
     def sweep(self, replicas: bool = True) -> list[str]:
         """Remove what dead runs left in every store (best effort on replicas): staged files, data
         whose writer died before its manifest, uploads, spools. Says what went.
@@ -385,7 +357,7 @@ class Vault:
         if not self.state.is_dir():
             return []
         done = [f"{LOCAL}: {name} (spooled)" for name in sweep_spools(self._spools)]
-        done += withdraw_abandoned(self._publishing, self.store)
+        done += withdraw_abandoned(self.publishing, self.store, self._turns.at_once)
         done += self.finish_removals()
         for location in self.locations() if replicas else [LOCAL]:
             try:
@@ -421,13 +393,13 @@ class Vault:
         with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
             name = self._free_name(source, wanted)
             key = self._layouts[LOCAL].key(source, tier, name.taken_at, name.file)
-            return name, key, Journal.create(self._publishing, "publish", source=source, stem=name.stem)
+            return name, key, Journal.create(self.publishing, "publish", source=source, stem=name.stem)
 
     def _free_name(self, source: str, name: BackupName) -> BackupName:
         """The name, or one with seconds added, that no backup of this source has, in any tier's folder:
         tiers may share a folder here or on a replica."""
         store = self._stores[LOCAL]
-        begun = {(facts.get("source"), facts.get("stem")) for facts in living(self._publishing, "publish")}
+        begun = {(facts.get("source"), facts.get("stem")) for facts in living(self.publishing, "publish")}
         while (source, name.stem) in begun or any(
             next(iter(store.list(f"{folder}/{name.stem}." if folder else f"{name.stem}.")), None)
             for folder in self._layouts[LOCAL].folders(source, name.taken_at)

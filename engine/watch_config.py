@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from engine import names
 from engine.durations import seconds_of
 from engine.store_config import Model
 
@@ -15,18 +16,20 @@ class WatchConfig(Model):
 
     age: dict[str, str] = Field(
         default_factory=lambda: {EVERY: "26h"},
-        description="How old the newest good backup may be: by source, source/database, or * for all others.",
+        description="How old the newest good backup may be: by source, source/database, or * for all others. "
+        "With @TIER behind (postgres@daily) how old the newest good one of that tier may be, besides.",
     )
     logs: str = Field("75m", description="How far back the newest moment may lie that logs can restore.")
     copies: str = Field("2h", description="How long a replica may lack a backup.")
+    verified: str = Field("3d", description="How long ago the last verification of each place of the vault may be.")
     drill: str = Field("35d", description="How long ago the last proof by a restore drill may be.")
     releases: str = Field("7d", description="How long a snapshot before a deployment may wait to be released.")
     disk: int = Field(80, ge=1, le=99, description="Percent of the local root's disk in use; 95 is critical.")
     full_in: str = Field("7d", description="When the disk will be full sooner than this, by its trend, is a warning.")
     ping: SecretStr = Field(
         default=SecretStr(""),
-        description="An address outside that is asked after every watch without a critical finding: when that stays "
-        "out, it tells somebody (a dead man's switch).",
+        description="An address outside that is asked after every watch without a critical finding whose messages all "
+        "arrived: when that stays out, it tells somebody (a dead man's switch).",
     )
     runbooks: str = Field(
         "docs/watch.md#", description="Where the runbooks are; the name of a finding's condition is put behind."
@@ -40,9 +43,13 @@ class WatchConfig(Model):
                 seconds_of(text)
             except ValueError as error:
                 raise ValueError(f"watch.age.{name} {error}") from None
+            tier = name.partition("@")[2]
+            if "@" in name and (tier not in names.TIERS or tier in names.NEVER_LATEST):
+                known = ", ".join(each for each in names.TIERS if each not in names.NEVER_LATEST)
+                raise ValueError(f"watch.age.{name} names no tier of backups behind its @; there are: {known}")
         return {EVERY: "26h", **ages}
 
-    @field_validator("logs", "copies", "drill", "releases", "full_in")
+    @field_validator("logs", "copies", "verified", "drill", "releases", "full_in")
     @classmethod
     def _are_spans(cls, text: str, info: ValidationInfo) -> str:
         try:
@@ -65,3 +72,13 @@ class WatchConfig(Model):
             if name in self.age:
                 return seconds_of(self.age[name])
         raise AssertionError("there is one for all")
+
+    def ages_of_tiers(self, source: str, database: str) -> dict[str, float]:
+        """By tier, how old the newest good backup of that tier may be, in seconds; the tiers that are named only."""
+        found: dict[str, float] = {}
+        for name in (EVERY, source, f"{source}/{database}"):  # the most exact last
+            for key, text in self.age.items():
+                whose, _, tier = key.partition("@")
+                if tier and whose == name:
+                    found[tier] = seconds_of(text)
+        return found

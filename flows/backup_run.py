@@ -135,7 +135,7 @@ def bring_up_to_date(site: SiteHandle, replica: str, ledger: Ledger) -> None:
     new = {entry.file for entry in ours}
     broken = {row.captured.entry.file for row in ledger.rows if row.report is None}
     waiting = [entry for entry in _in_order(lacking, new) if entry.file not in broken]
-    brought = copy_to(site, replica, waiting)
+    brought = copy_to(site, replica, waiting, new)
     for entry, stored in brought.copied:
         ledger.copied(replica, entry, stored, caught_up=entry.file not in new)
     if brought.error is not None:

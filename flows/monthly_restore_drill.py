@@ -41,7 +41,9 @@ def monthly_restore_drill(
         site: Name of the site block, such as workset.
         source: Only this source. Empty: all of them.
         database: Only this database.
-        backup: latest; a backup's file name; or "before 2025-01-16T02:00:00Z", with its zone.
+        backup: latest; oldest (that is kept); cold (the newest in cold storage); a backup's file name; or
+            "before 2025-01-16T02:00:00Z", with its zone. With latest, and nothing else named, the older ones that the
+            site file names under drill, also come in turn as well.
         location: auto (local first, then the replicas), local, or a replica's name.
         thorough: Compare the rows of every table and recover every database through its logs, not a sample.
         point_in_time: Recover to a second drawn by lot, too, where logs are kept.

@@ -131,7 +131,8 @@ def _end(site: SiteHandle, shipment: Shipment) -> State[None]:
 
 def _copy(site: SiteHandle, replica: str, shipment: Shipment) -> None:
     try:
-        brought = copy_to(site, replica, logs.find_lacking(site, replica))
+        lacking = logs.find_lacking(site, replica, bool(shipment.bases))
+        brought = copy_to(site, replica, lacking, {each.file for each in lacking})
     except Exception as failure:
         error = in_words(failure, "Copying")
         shipment.failures[f"copies to {replica}"] = error

@@ -10,9 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from blocks import load_alerts, load_site
-from engine import names
 from engine.errors import BackupError
-from engine.watch import words
 from engine.watch.findings import Level
 from flows.outcome import outcome
 from flows.parameters import SiteName
@@ -39,27 +37,15 @@ def watch_backups(site: SiteName) -> State[Any]:
 
 def _watch(site: str) -> State[None]:
     handle = SiteHandle(load_site(site))
-    watched = watch.look(handle, runs.failed(site))
-    watch.publish(handle, watched.look)
-    said = [watched.look.sentence()]
-    said += alerts.tell(handle, _messages(handle, watched, load_alerts(site)))
-    if handle.config.watch.ping.get_secret_value() and watched.look.level is not Level.CRITICAL:
+    watched = watch.look(handle, runs.stand(site), load_alerts(site))
+    failed = alerts.tell(handle, watched.untold)
+    said = [watched.look.sentence(), *failed]
+    said += [why for why in [watch.publish(handle, watched.look)] if why]
+    # Where nobody can be told, the silence of this address tells that.
+    if handle.config.watch.ping.get_secret_value() and watched.look.level is not Level.CRITICAL and not failed:
         try:
             watch.ping(handle)
         except BackupError as error:
             get_run_logger().error(str(error))
             said.append(reason(error))
     return Completed(name=watched.look.level.word.capitalize(), message="; ".join(said))
-
-
-def _messages(
-    site: SiteHandle, watched: watch.Watched, addresses: list[tuple[str, list[str]]]
-) -> dict[str, list[alerts.Message]]:
-    """What is to be told, by address: one message for all that changed, and that the watch is back."""
-    now, found = names.now(), {}
-    for address, levels in addresses:
-        concerned = [each for each in watched.changes if words.concerns(each, levels)]
-        told = [words.message(site.name, concerned, now, site.config.watch.runbooks)] if concerned else []
-        back = words.silence(site.name, watched.before, now)
-        found[address] = ([back] if back and "critical" in levels else []) + told
-    return found

@@ -6,6 +6,7 @@ Settings by environment, for tests and for impatient people:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -27,6 +28,21 @@ R = TypeVar("R")
 RETRIES = int(os.environ.get("BACKUP_FLOWS_RETRIES", "3"))
 RETRY_SECONDS = float(os.environ.get("BACKUP_FLOWS_RETRY_SECONDS", "10"))
 JITTER = 0.5
+
+
+_DONE = "Finished in state Completed()"
+
+
+def _at_debug(record: logging.LogRecord) -> bool:
+    """A filter: that a task completed is a detail; what it did stands in a line of its own, and its state in the UI.
+    So a run's log tells its story in a few lines; ``PREFECT_LOGGING_LEVEL=DEBUG`` shows all of it."""
+    if record.levelno == logging.INFO and record.msg == _DONE:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_at_debug)
 
 
 class SiteHandle:

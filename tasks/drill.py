@@ -44,10 +44,14 @@ def drill_source(site: SiteHandle, begun: Begun, source: str) -> SourceResult:
     log = get_run_logger()
     with site.open() as opened, told(f"drill {source}") as progress:
         result = restore_and_prove(opened, begun, source, progress=progress)
-    found = [(f"{piece} {piece.file}", check) for piece in result.pieces for check in piece.checks]
-    for about, check in [*found, *((source, check) for check in result.checks)]:
-        tell = log.info if check.verdict == PROVEN else log.error
-        tell("%s: %s, %s: %s: %s", about, check.rung, check.what, check.verdict, check.words)
+    found = [(f"{piece} {piece.file}", piece.checks) for piece in result.pieces]
+    for about, checks in [*found, (source, result.checks)]:
+        for check in checks:
+            tell = log.debug if check.verdict == PROVEN else log.error
+            tell("%s: %s, %s: %s: %s", about, check.rung, check.what, check.verdict, check.words)
+        proven = [check.what for check in checks if check.verdict == PROVEN]
+        if proven:
+            log.info("%s: proven: %s", about, ", ".join(proven))
     for note in [*result.notes, *(note for piece in result.pieces for note in piece.notes)]:
         log.warning("%s: %s", source, note)
     return result

@@ -84,10 +84,10 @@ def base(site: SiteHandle, source: str) -> Captured:
 
 
 @step(name="find missing logs", run_name="find which logs {site.name}/{replica} lacks")
-def find_lacking(site: SiteHandle, replica: str) -> list[Entry]:
-    """Logs and bases that a replica does not have, oldest first."""
+def find_lacking(site: SiteHandle, replica: str, bases: bool = False) -> list[Entry]:
+    """Logs (and bases) that a replica does not have, oldest first."""
     with site.open() as opened:
-        return shipping.logs_lacking(opened, replica)
+        return (shipping.logs_and_bases_lacking if bases else shipping.logs_lacking)(opened, replica)
 
 
 @step(name="look through the logs", run_name="look through the logs of {site.name}")

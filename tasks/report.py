@@ -152,15 +152,15 @@ def _cells(row: Row, ledger: Ledger) -> dict[str, Any]:
     missing = [replica for replica, (files, _) in ledger.gaps.items() if row.captured.entry.file in files]
     return {
         "database": str(row.captured.target),
-        "backup": row.captured.entry.file,
         "size": size(data.plain_size),
-        "stored": size(manifest.stored_bytes),
-        "duration": duration(row.captured.seconds),
-        "rate": rate(data.plain_size, row.captured.seconds),
         "holds": manifest.holds,
         "stored where": ", ".join(["local", *row.copies]) + "".join(f"; MISSING at {each}" for each in missing),
-        "verified how": _proof(row, ledger),
+        "duration": duration(row.captured.seconds),
+        "rate": rate(data.plain_size, row.captured.seconds),
+        "stored": size(manifest.stored_bytes),
         "last proven": _last_proven(row, ledger),
+        "backup": row.captured.entry.file,
+        "verified how": _proof(row, ledger),
     }
 
 
@@ -185,7 +185,7 @@ def _named(missing: list[str]) -> str:
 
 def _lost_cells(ledger: Ledger) -> list[dict[str, Any]]:
     return [
-        {"database": what, "backup": "NONE", "verified how": f"FAILED: {reason(error)}"}
+        {"database": what, "holds": "NOTHING", "backup": "NONE", "verified how": f"FAILED: {reason(error)}"}
         for what, error in ledger.losses.items()
     ]
 

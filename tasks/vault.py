@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from prefect.logging import get_run_logger
 
 from engine import replicas, sealed
 from engine.catalog import Entry
+from engine.errors import CopyUnderWay
 from engine.replicas import Brought
 from engine.site import Swept
 from engine.stores.base import Stored
@@ -51,22 +52,38 @@ def find_lacking(site: SiteHandle, replica: str) -> list[Entry]:
         return opened.vault.lacking(replica)
 
 
-def copy_to(site: SiteHandle, replica: str, entries: Sequence[Entry]) -> Brought:
-    """Copy backups to a replica, as many side by side as the site file says, each a task of its own."""
+def copy_to(site: SiteHandle, replica: str, entries: Sequence[Entry], own: Container[str] = ()) -> Brought:
+    """Copy backups to a replica, as many side by side as the site file says, each a task of its own.
+
+    Args:
+        own: The files of this very run: where another run copies one just now, that is awaited.
+    """
+
+    def copy(entry: Entry) -> Stored:
+        done = replicate(site, entry, replica, entry.file in own)
+        if isinstance(done, CopyUnderWay):
+            raise done
+        return done
+
     with site.open() as opened:
         at_once = replicas.concurrency(opened, replica)
-    brought = replicas.bring(entries, lambda entry: replicate(site, entry, replica), at_once)
+    brought = replicas.bring(entries, copy, at_once)
+    for entry, under_way in brought.elsewhere:
+        get_run_logger().warning("%s is not at %s yet: %s", entry.file, replica, reason(under_way))
     for entry, error in brought.failed:
         get_run_logger().error("%s is not at %s: %s", entry.file, replica, reason(error))
     return brought
 
 
 @step(name="copy", run_name="copy {entry.file} to {replica}")
-def replicate(site: SiteHandle, entry: Entry, replica: str) -> Stored:
-    """Copy one backup to one replica; says how the copy was checked there."""
+def replicate(site: SiteHandle, entry: Entry, replica: str, own: bool = False) -> Stored | CopyUnderWay:
+    """Copy one backup to one replica; says how the copy was checked there, or that another run makes it just now."""
     begun = time.monotonic()
     with site.open() as opened, told(f"copy {entry.file} to {replica}") as progress:
-        stored = replicas.replicate(opened, entry, replica, progress=progress)
+        try:
+            stored = replicas.replicate(opened, entry, replica, own=own, progress=progress)
+        except CopyUnderWay as error:
+            return error
     get_run_logger().info(
         "%s: copied to %s (%s) in %s, checked by %s",
         entry.file,

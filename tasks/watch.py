@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,11 +15,12 @@ from engine import names
 from engine.durations import in_words
 from engine.errors import Unreachable
 from engine.watch import look as looking
-from engine.watch.findings import Finding, Level, Look, ordered
+from engine.watch import words
+from engine.watch.findings import OF_RUNS, Finding, Level, Look, ordered
 from engine.watch.remember import Change, memory
 from engine.watch_config import WatchConfig
-from tasks import runs
 from tasks.base import SiteHandle, step
+from tasks.limited import within
 
 EVENT = "backup-flows.watch.{}"
 """``raised``, ``worse``, ``better`` or ``resolved``: the turn that a finding took."""
@@ -30,27 +31,31 @@ _PING_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Watched:
-    """One look. ``changes`` since the one before, which was ``before``, UTC."""
+    """One look. ``untold``: by address, the messages that are to be sent there, the oldest first."""
 
     look: Look
-    changes: list[Change]
-    before: datetime | None
+    untold: dict[str, list[tuple[str, str]]]
 
 
 @step(name="look", run_name="look at {site.name}", retries=0)
-def look(site: SiteHandle, of_runs: list[Finding] | None) -> Watched:
+def look(site: SiteHandle, of_runs: list[Finding] | None, addresses: list[tuple[str, list[str]]]) -> Watched:
     """Ask every place and server, remember what was found, and tell once what is new or over.
 
     Args:
         of_runs: What the server knows of the site's runs; see ``tasks.runs``.
+        addresses: Notification blocks, and the levels that are told there. What is to be told is remembered in the same
+            moment as what was found: a watch that dies before it has told leaves it to the next one.
     """
     log = get_run_logger()
     with site.open() as opened, memory(opened.vault.state) as known:
         now, before = names.now(), known.looked_at
         found = looking.look(opened, disk=known.disk, now=now)
-        unasked = frozenset([runs.CONDITION] if of_runs is None else [])
-        found = replace(found, findings=ordered([*found.findings, *(of_runs or [])]), unasked=unasked)
+        unasked = found.unasked | (OF_RUNS if of_runs is None else frozenset())
+        every = replace(found, findings=ordered([*found.findings, *(of_runs or [])]), unasked=unasked)
+        found = known.hardened(every, now)
         changes = known.take_in(found, now, looking.disk_now(opened, now))
+        words.post(known.untold, site.name, changes, before, now, site.config.watch.runbooks, addresses)
+        untold = {address: list(waiting) for address, waiting in known.untold.items()}
     for each in found.trouble:
         (log.error if each.level is Level.CRITICAL else log.warning)("%s: %s", each.level.word, each.said)
     for change in changes:
@@ -60,7 +65,7 @@ def look(site: SiteHandle, of_runs: list[Finding] | None) -> Watched:
         resource={"prefect.resource.id": f"backup-flows.{site.name}.watch", "prefect.resource.name": site.name},
         payload={"message": found.sentence(), "level": found.level.word},
     )
-    return Watched(found, changes, before)
+    return Watched(found, untold)
 
 
 def _tell(site: SiteHandle, change: Change) -> None:
@@ -93,8 +98,9 @@ def ping(site: SiteHandle) -> None:
     """
     address = site.config.watch.ping.get_secret_value()
     try:
-        answer = httpx.get(address, timeout=_PING_SECONDS, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        ask = partial(httpx.get, address, timeout=_PING_SECONDS, follow_redirects=True)
+        answer = within(2 * _PING_SECONDS, ask)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         kind = type(error).__name__
         raise Unreachable(f"The address of watch.ping does not answer ({kind}).", remedy=_PING) from None
     if answer.is_error:
@@ -109,13 +115,19 @@ def runbook(limits: WatchConfig, finding: Finding) -> str:
     return f"{limits.runbooks}{finding.condition}"
 
 
-def publish(site: SiteHandle, found: Look) -> None:
-    """The one table to glance at; its history is in the UI."""
-    create_table_artifact(
-        key=f"{site.name}-watch",
-        table=[_row(site.config.watch, each) for each in found.findings],
-        description=f"The watch of {site.name}, {names.now():%Y-%m-%d %H:%M} UTC: {found.sentence()}",
-    )
+def publish(site: SiteHandle, found: Look) -> str:
+    """The one table to glance at; its history is in the UI. A server that does not take it keeps nothing from being
+    told: gives why, empty when it did."""
+    try:
+        create_table_artifact(
+            key=f"{site.name}-watch",
+            table=[_row(site.config.watch, each) for each in found.findings],
+            description=f"The watch of {site.name}, {names.now():%Y-%m-%d %H:%M} UTC: {found.sentence()}",
+        )
+    except Exception as error:
+        get_run_logger().error("the server did not take the table (%s)", type(error).__name__)
+        return f"the server did not take the table ({type(error).__name__})"
+    return ""
 
 
 def _row(limits: WatchConfig, finding: Finding) -> dict[str, Any]:

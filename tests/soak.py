@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [] if SOAK else [item for item in items if _only_in_soak(item)]
     files: dict[Path, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if SAMPLED and "sampled" in item.keywords:
+        if SAMPLED and "sampled" in item.keywords and not _only_in_soak(item):
             files[item.path].append(item)
     out += _on_other_servers(items) if SAMPLED else []
     for path, trials_of in files.items():

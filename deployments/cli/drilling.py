@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployments.cli import exits
-from deployments.cli.options import Database, Location, Source, Which
+from deployments.cli.options import Database, Location, Source
 from deployments.cli.run import Outcome, Run, command
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.drill.verdict import Check, DrillResult, SourceResult, Verdict
+
+
+Which = Annotated[
+    str,
+    typer.Option(
+        "--backup",
+        help="latest; oldest: the oldest kept; cold: the newest in cold storage, which is thawed; a file name, or "
+        "'before TIME' with its zone.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +35,9 @@ def register(app: typer.Typer) -> None:
         "backups sweep",
         example="""backups drill -f workset
                    backups drill -f workbench --source postgres --thorough --junit drill.xml
-                   backups drill -f workset --database workset --backup 'before 2025-01-16T02:00:00Z'""",
+                   backups drill -f workset --database workset --backup 'before 2025-01-16T02:00:00Z'
+                   backups drill -f workbench --backup cold --wait""",
+        waits=True,
     )(drill)
 
 
@@ -56,8 +68,9 @@ def drill(
     as many rows as the server counted, the same rows as its dump, the answers that the site expects.
 
     Production is not touched: databases are loaded on scratch servers of the source's own version, files into a
-    scratch directory. The real times are measured and compared with the targets of the site file. The signed record
-    stays in the vault, below drills/.
+    scratch directory, objects and workflows into a scratch S3 server (or bucket) and n8n, where these can be had. The
+    real times are measured and compared with the targets of the site file. The signed record stays in the vault, below
+    drills/.
 
     Exit code 5 when something is not as it must be, 1 when it could not be verified or took longer than the target.
     """
@@ -67,7 +80,7 @@ def drill(
     request = DrillRequest(source or "", database or "", backup, location, thorough, point_in_time, seed)
     if junit is not None and not junit.absolute().parent.is_dir():
         raise ConfigError(f"There is no directory {junit.absolute().parent} to write {junit.name} into.")
-    with run.site(sweep=True) as site:
+    with run.site(sweep=True, thaw=True) as site:
         site.vault.check()
         begun = begin(site, request)
         run.out.tell(f"drill {begun.id}, seed {begun.seed}: {', '.join(begun.sources)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def backup(
         if work.made:
             _seal(run, site, work)
         errors, failed = errors + work.errors, failed + work.failed
-        copies = _copy(run, site)
+        copies = _copy(run, site, {each.entry.file for each in work.made})
         births.note(site.vault.state, site.vault.keys)
         aged = births.reminder(site.vault.state, site.vault.keys)
         unreadable: list[BackupError] = [
@@ -182,13 +183,13 @@ def _incomplete(target: Target, result: BackupResult) -> BackupError:
     )
 
 
-def _copy(run: Run, site: Site) -> list[CopyResult]:
+def _copy(run: Run, site: Site, own: Container[str] = ()) -> list[CopyResult]:
     from engine.backup import replicate_all
 
     if len(site.vault.locations()) == 1:
         return []
     with run.out.progress() as progress:
-        copies = replicate_all(site, progress=progress)
+        copies = replicate_all(site, own=own, progress=progress)
     lost = {copy.replica for copy in copies if copy.error is not None}
     copies += [each for name in site.vault.locations()[1:] if name not in lost for each in _site_files(run, site, name)]
     for copy in copies:

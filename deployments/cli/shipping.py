@@ -75,7 +75,7 @@ def base(run: Run, source: Source = None) -> Outcome:
     from engine.backup import verify
     from engine.config import PostgresConfig
     from engine.shipping import base as take
-    from engine.shipping import logs_lacking, shipping_sources
+    from engine.shipping import logs_and_bases_lacking, shipping_sources
     from engine.shipping import ship as ship_one
 
     made: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ def base(run: Run, source: Source = None) -> Outcome:
             )
             made.append({"source": name, "file": entry.file, "bytes": plain, "stored_bytes": manifest.stored_bytes})
             _told(run, name, report)
-        missing = _copy(run, site, logs_lacking)
+        missing = _copy(run, site, logs_and_bases_lacking)
     return Outcome({"bases": made}, exits.PARTIAL if missing and not errors else exits.OK, errors + missing)
 
 
@@ -175,7 +175,8 @@ def _copy(run: Run, site: Site, lacking: Any) -> list[BackupError]:
     missing: list[BackupError] = []
     for replica in site.vault.locations()[1:]:
         try:
-            failed = catch_up(site, replica, lacking(site, replica)).failed
+            wanted = lacking(site, replica)
+            failed = catch_up(site, replica, wanted, own={each.file for each in wanted}).failed
         except Exception as failure:
             error = run.foresee(failure, f"Looking at {replica}")
             missing.append(run.refuse(error, about=f"{replica} lacks logs: "))

@@ -68,7 +68,7 @@ def snapshot(
             return Outcome({"snapshot": _facts(known, "waiting"), "same": True, "backups": [], "failed": []})
         work = _Snapshots(run, site, deploy)
         work.do(targets)
-        copies = _copy(run, site) if copy else []
+        copies = _copy(run, site, {each.entry.file for each in work.made}) if copy else []
     if not work.errors:
         run.out.say(f"Snapshot {work.id} ({deploy.label}): when it succeeded: backups release {work.id}", "bold green")
     facts = {

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from deployments.cli.run import Outcome, Run
 from engine import names
-from engine.errors import BackupError
 
 if TYPE_CHECKING:
     from engine.watch.findings import Finding, Look
@@ -28,19 +27,20 @@ def check(run: Run, metrics: Path | None) -> Outcome:
     try:
         with run.site() as site:
             now = names.now()
-            found = look(site, disk=recall(site.vault.state).disk, now=now)
+            known = recall(site.vault.state)
+            found = known.hardened(look(site, disk=known.disk, now=now), now)
             runbooks = site.config.watch.runbooks
         if metrics is not None:
             exposition.write(metrics, found, now)
-    except BackupError as error:
+    except Exception as failure:  # whatever it is: nothing but 3 may say that nobody knows
+        error = run.foresee(failure, "looking at the site")
         _line(run, f"BACKUPS UNKNOWN - {' '.join(error.message.split())}")
         return Outcome(code=int(Level.UNKNOWN), errors=[error])
     _line(run, first_line(found))
     for each in found.trouble:
         run.out.say(f"{each.level.word.upper()} {each.id}: {each.said} ({runbooks}{each.condition})")
-    return Outcome(
-        {"level": found.level.word, "findings": [each.as_dict() for each in found.findings]}, int(found.level)
-    )
+    told = [{**each.as_dict(), "runbook": f"{runbooks}{each.condition}"} for each in found.findings]
+    return Outcome({"level": found.level.word, "findings": told}, int(found.level))
 
 
 def first_line(found: Look) -> str:

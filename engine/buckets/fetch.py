@@ -96,7 +96,7 @@ class Fetcher:
             raise _Changed(f"{listed.key!r} ended after {size:,} bytes of {expected:,}.")
         return Record(
             listed.key, size, etag.strip('"'), _modified(listed, answer), sha256, content,
-            {name: text_of(str(answer[name])) for name in HEADERS if answer.get(name)} | _expiry(answer),
+            {name: text_of(str(answer[name])) for name in HEADERS if answer.get(name)} | expiry(answer),
             {name: text_of(value) for name, value in (answer.get("Metadata") or {}).items()},
             self._tags(listed.key), _version(answer), listed.storage_class,
         )  # fmt: skip
@@ -157,7 +157,8 @@ def _of_vault(error: StoreError) -> bool:
     return not error.message.startswith(("Could not read", "Could not read the tags"))
 
 
-def _expiry(answer: dict[str, Any]) -> dict[str, str]:
+def expiry(answer: dict[str, Any]) -> dict[str, str]:
+    """The header ``Expires`` of an answer, where it has one that is a time."""
     moment = answer.get("Expires")
     return {"Expires": iso(moment)} if isinstance(moment, datetime) else {}
 

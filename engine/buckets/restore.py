@@ -68,18 +68,19 @@ class BucketRestore:
     Args:
         approved: Somebody has confirmed that objects are overwritten.
         whole, parts: See ``engine.buckets.put``.
+        there: Another place than the plan's request says.
     """
 
     def __init__(
         self, site: Site, plan: BucketPlan, *, approved: bool, progress: Progress = silent, whole: int = WHOLE,
-        parts: PartSize = growing,
+        parts: PartSize = growing, there: Endpoint | None = None,
     ) -> None:  # fmt: skip
         self.site = site
         self.plan = plan
         self.notes = list(plan.notes)
         self.safety: Entry | None = None
         self.lost = Lost()
-        self.there: Endpoint = destination(site, plan.request, plan.target.source, plan.into)
+        self.there = there or destination(site, plan.request, plan.target.source, plan.into)
         self._approved = approved
         self._progress = progress
         self._begun = time.monotonic()
@@ -87,7 +88,7 @@ class BucketRestore:
         self._with_tags: Record | None = None
         target = plan.target
         places = [site.vault.contents(entry.location, target.source, target.database) for entry, _ in plan.copies]
-        own = plan.manifest.contents.get("endpoint") == self.there.place.endpoint
+        own = self._same_server()
         self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts, own=own)
         self._exit = contextlib.ExitStack()
 
@@ -232,6 +233,10 @@ class BucketRestore:
             self.plan.into, self.plan.where, self.plan.copies[0][0], self._written, self._same, self._bytes,
             self.safety, self.notes, time.monotonic() - self._begun,
         )  # fmt: skip
+
+    def _same_server(self) -> bool:
+        """Is it put where it came from?"""
+        return bool(self.plan.manifest.contents.get("endpoint") == self.there.place.endpoint)
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[Callable[[str, str], None]]:

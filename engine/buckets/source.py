@@ -92,12 +92,16 @@ class BucketsSource:
         )
 
     def recover(self, journal: Journal) -> list[str]:
-        """Drop the uploads that a restore left unfinished. Nothing else is ever half done: each object is whole, and
-        contents that no list names go with a prune.
+        """Drop the uploads that a restore left unfinished, and what a drill left in its scratch bucket. Nothing else is
+        ever half done: each object is whole, and contents that no list names go with a prune.
 
         Raises:
             Unreachable, CredentialsRefused: asking the endpoint; the journal stays.
         """
+        from engine.scratch.buckets import JOURNAL, clear_prefix
+
+        if journal.kind == JOURNAL:
+            return clear_prefix(self._config, journal)
         endpoint = self.endpoint(str(journal.facts.get("database", "")))
         known: dict[str, list[str]] = {}
         asked: dict[str, str] = {}

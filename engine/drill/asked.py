@@ -11,7 +11,7 @@ from engine.drill.base import Piece
 from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check
 from engine.errors import BackupError, Cancelled, Unreachable
 
-Ask = Callable[[str], list[tuple[Any, ...]]]
+Ask = Callable[[str, float], list[tuple[Any, ...]]]
 """Runs one query in a transaction that only reads."""
 
 
@@ -38,7 +38,7 @@ def judge_queries(asked: Iterator[tuple[DrillQuery, str]], ask: Ask) -> Iterator
             yield Check("meaning", what, UNVERIFIED, unclear)
             continue
         try:
-            rows = ask(query.query)
+            rows = ask(query.query, query.timeout_seconds)
         except (Cancelled, Unreachable):
             raise
         except BackupError as error:

@@ -6,12 +6,17 @@ import contextlib
 from datetime import timedelta
 
 from engine import names
+from engine.catalog import Entry
 from engine.config import ServerConfig
-from engine.drill.base import Piece
-from engine.errors import BackupError, UnknownName, nearest
+from engine.drill.base import Copies, Piece
+from engine.errors import BackupError, Thawing, UnknownName, nearest
 from engine.restore_plan import find_copies
 from engine.site import Site, Target
 from engine.status import found_broken, owner
+from engine.vault import LOCAL
+
+OLDEST, COLD = "oldest", "cold"
+"""The oldest backup that is kept; the newest one in cold storage, from there."""
 
 
 def find_pieces(site: Site, source: str, database: str, backup: str, location: str) -> list[Piece]:
@@ -50,10 +55,84 @@ def databases_of(site: Site, source: str) -> list[str]:
 def _piece(site: Site, target: Target, backup: str, location: str) -> Piece:
     notes: list[str] = []
     try:
-        copies = find_copies(site, target, backup, location, notes)
+        if backup in (OLDEST, COLD):
+            copies = _older(site, target, backup, location, notes)
+        else:
+            copies = find_copies(site, target, backup, location, notes)
     except BackupError as error:
         return Piece(target.source, target.database, [], error, notes)
     return Piece(target.source, target.database, copies, None, notes)
+
+
+def _older(site: Site, target: Target, which: str, location: str, notes: list[str]) -> Copies:
+    """The copies of the oldest backup that is kept; or the newest one in cold storage. Broken, incomplete and safety
+    backups are none of them. Raises UnknownName, and what a store raises where no other has one."""
+    found: Copies = []
+    first: BackupError | None = None
+    for place in site.vault.locations() if location == "auto" else [location]:
+        try:
+            here = _oldest(site, place, target, notes) if which == OLDEST else _coldest(site, place, target, notes)
+        except BackupError as error:
+            first = first or error
+            continue
+        if here and (not found or _goes_before(here, found, which)):
+            found = here
+    if not found and first is not None:
+        raise first
+    if not found:
+        what = "in cold storage" if which == COLD else "that is good"
+        raise UnknownName(f"There is no backup of {target} {what}.", remedy="drill the newest: --backup latest")
+    return find_copies(site, target, found[0][1].file, location, notes) if which == OLDEST else found
+
+
+def _goes_before(one: Copies, other: Copies, which: str) -> bool:
+    if which == OLDEST:
+        return one[0][1].taken_at < other[0][1].taken_at
+    return one[0][1].taken_at > other[0][1].taken_at
+
+
+def _oldest(site: Site, location: str, target: Target, notes: list[str]) -> Copies:
+    catalog = site.vault.catalog(location)
+    for entry in reversed(list(catalog.entries(source=target.source, database=target.database))):
+        if not entry.name.log and (copy := _usable(site, entry, notes)):
+            return copy
+    return []
+
+
+def _coldest(site: Site, location: str, target: Target, notes: list[str]) -> Copies:
+    """Monthly archives are what moves to cold storage. One that is thawed for some days is cold all the same."""
+    if location == LOCAL:
+        return []
+    store = site.vault.store(location)
+    for entry in site.vault.catalog(location).entries(source=target.source, database=target.database, tier="monthly"):
+        if store.cold(entry.key) is not None and (copy := _usable(site, entry, notes)):
+            return copy
+    return []
+
+
+def _usable(site: Site, entry: Entry, notes: list[str]) -> Copies:
+    manifest = site.vault.catalog(entry.location).load(entry)
+    if manifest.tier in names.NEVER_LATEST or manifest.incomplete or found_broken(site, entry, notes):
+        return []
+    return [(entry, manifest)]
+
+
+def ask_for_thaws(site: Site, pieces: list[Piece]) -> None:
+    """Ask for everything that is in cold storage, where the vault may: all is thawed at the same time.
+
+    Raises:
+        Thawing: Something is not there yet; the same again helps later.
+    """
+    waiting: Thawing | None = None
+    for piece in pieces if site.vault.thaw is not None else ():
+        with contextlib.suppress(BackupError):  # any other trouble is told by the drill of that piece
+            try:
+                for copy in piece.copies[:1]:
+                    site.vault.require_readable(*copy)
+            except Thawing as error:
+                waiting = waiting or error
+    if waiting is not None:
+        raise waiting
 
 
 def newest_loss(site: Site, source: str, databases: list[str]) -> float | None:

@@ -18,7 +18,7 @@ from engine.config_files.restore import ConfigRestore
 from engine.config_files.source import shown
 from engine.drill.base import Piece, SourceDrill, room_needed
 from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, plural
-from engine.errors import BackupError, IntegrityError
+from engine.errors import IntegrityError
 from engine.manifest import Manifest
 from engine.scratch import leftovers
 
@@ -44,16 +44,10 @@ class ConfigFilesDrill(SourceDrill[Directory]):
     def place(self) -> Iterator[Directory]:
         state = self.site.vault.state
         needed = sum(piece.manifest.data.plain_size for piece in self.pieces if piece.copies)
-        journal = leftovers.begin(state, self.source, "files")
-        try:
+        with leftovers.held(state, self.source, "files") as journal:
             path = leftovers.make_directory(journal, leftovers.journals(state))
             room_needed(f"A drill of {self.source}", needed, shutil.disk_usage(path).free, str(path))
             yield Directory(path)
-        except BaseException:
-            with contextlib.suppress(BackupError):
-                leftovers.clear(journal)
-            raise
-        leftovers.clear(journal)
 
     def describe(self, place: Directory) -> str:
         return "a scratch directory on this host"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from engine.catalog import Entry
@@ -91,7 +92,7 @@ class MySQLDrill(SourceDrill[Scratch]):
         yield check_tables(source, manifest.database)
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
-        yield from judge_queries(asked, lambda text: ask(source, manifest.database, text))
+        yield from judge_queries(asked, partial(ask, source, manifest.database))
 
     def read_dump(self, piece: Piece, sample: list[str]) -> tuple[dict[str, int], RowSets]:
         """Rows of every table in the dump, and the digests of the sampled ones."""
@@ -193,8 +194,12 @@ def check_tables(source: MySQLSource, database: str, rung: Rung = "content") -> 
     return Check(rung, "CHECK TABLE", PROVEN, f"the server finds {plural(len(tables), 'table')} whole")
 
 
-def ask(source: MySQLSource, database: str, text: str) -> list[tuple[Any, ...]]:
-    """The rows of one query, in a transaction that only reads."""
+def ask(source: MySQLSource, database: str, text: str, seconds: float) -> list[tuple[Any, ...]]:
+    """The rows of one query, in a transaction that only reads. Stopped by the server after so many seconds."""
+    limit = (
+        f"max_statement_time = {seconds}" if source.flavour == "mariadb" else f"max_execution_time = {seconds:.0f}000"
+    )
     with contextlib.closing(source.connect(database)) as session:
+        query(session, f"SET SESSION {limit}")
         query(session, "START TRANSACTION READ ONLY")
         return query(session, text)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from engine.catalog import Entry
@@ -109,7 +110,7 @@ class PostgresDrill(SourceDrill[Fresh]):
             yield row_digests(sample, len(known), stream.sets, copy, comparable=same)
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
-        yield from judge_queries(asked, lambda text: there.ask(into, text))
+        yield from judge_queries(asked, partial(there.ask, into))
         yield from there.amcheck(into, self.result.notes)
 
     def read_dump(self, piece: Piece, there: There, sample: set[str]) -> Stream:

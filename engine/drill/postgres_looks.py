@@ -86,10 +86,12 @@ class There:
                         rows.feed(bytes(data))
         return sets
 
-    def ask(self, database: str, text: str) -> list[tuple[Any, ...]]:
-        """The rows of one query, in a transaction that only reads, with the search path of the database's users."""
+    def ask(self, database: str, text: str, seconds: float) -> list[tuple[Any, ...]]:
+        """The rows of one query, in a transaction that only reads, with the search path of the database's users.
+        Stopped by the server after so many seconds."""
         with self.connector.open(database) as inside, translated("a drill query"):
             inside.execute("SET search_path TO DEFAULT")
+            inside.execute(f"SET statement_timeout TO {max(1, round(seconds * 1000))}".encode())
             inside.execute("BEGIN READ ONLY")
             # in binary the server takes one statement at a time and no more
             found: psycopg.Cursor[Any] = inside.execute(text.encode(), binary=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from engine.drill.verdict import PROVEN, DrillResult
+from engine import names
+from engine.drill.verdict import FAILED, PROVEN, DrillResult
 from engine.errors import BackupError, IntegrityError
 from engine.signed import seal, unseal
 from engine.site import Site, Target
@@ -35,18 +36,39 @@ class Proof:
     drill: str
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A backup whose last drill did not prove it.
+
+    Attributes:
+        at: When the drill ended, UTC.
+        file: Empty where there was no backup to be drilled.
+        failed: It is not as it must be; else nobody could tell.
+        overtaken: A backup that was taken later has been proven.
+    """
+
+    at: datetime
+    file: str
+    failed: bool
+    overtaken: bool
+
+
 @dataclass
 class Proofs:
     """What drills have proven.
 
     Attributes:
-        newest: By database.
+        newest: By database, the proof of the newest backup that was proven, whatever was proven of older ones since.
         files: By backup file, the newest proof of it.
+        doubts: By database, each backup whose last drill did not prove it.
+        sources: By source, what its last drill came to, where that was no proof, and when it ended (UTC).
         problems: Records that do not hold, in words.
     """
 
     newest: dict[Target, Proof] = field(default_factory=dict)
     files: dict[str, Proof] = field(default_factory=dict)
+    doubts: dict[Target, list[Doubt]] = field(default_factory=dict)
+    sources: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -111,15 +133,34 @@ def prove(vault: Vault, data: bytes, key: str) -> None:
 def proofs(vault: Vault, locations: Iterable[str] = ()) -> Proofs:
     """What was proven when, by the records that hold; ``locations`` as for ``records``."""
     found = Proofs()
+    last: dict[tuple[Target, str], tuple[str, Proof]] = {}
     for record in records(vault, found.problems, locations):
         at = datetime.fromisoformat(record["finished_at"])
         for source in record["sources"]:
+            if source["verdict"] == PROVEN:
+                found.sources.pop(source["source"], None)
+            else:
+                found.sources[source["source"]] = (source["verdict"], at)
             for piece in source["databases"]:
+                target, proof = Target(piece["source"], piece["database"]), Proof(at, piece["file"], record["id"])
+                last[target, proof.file] = piece["verdict"], proof
                 if piece["verdict"] == PROVEN:
-                    proof = Proof(at, piece["file"], record["id"])
-                    found.newest[Target(piece["source"], piece["database"])] = proof
-                    found.files[piece["file"]] = proof
+                    found.files[proof.file] = proof
+                    newest = found.newest.get(target)
+                    if newest is None or _taken(proof) >= _taken(newest):
+                        found.newest[target] = proof
+    for (target, _), (verdict, proof) in last.items():
+        if verdict != PROVEN:
+            newest = found.newest.get(target)
+            overtaken = newest is not None and _taken(newest) > _taken(proof)
+            found.doubts.setdefault(target, []).append(Doubt(proof.at, proof.file, verdict == FAILED, overtaken))
     return found
+
+
+def _taken(proof: Proof) -> datetime:
+    """When the backup was begun; of one that was not there, when the drill looked for it."""
+    name = names.parse_file(proof.file)
+    return name.taken_at if name else proof.at
 
 
 def _open(vault: Vault, data: bytes, key: str) -> dict[str, Any]:

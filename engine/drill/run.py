@@ -12,12 +12,13 @@ dump itself is not what its manifest says it is marked as ``broken``.
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from engine import names, stopping
+from engine.config import DrillConfig
 from engine.drill.base import Piece, Work
-from engine.drill.choose import find_pieces
+from engine.drill.choose import ask_for_thaws, find_pieces
 from engine.drill.kinds import drill_class
 from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, DrillResult, PieceResult, SourceResult
 from engine.durations import in_words, seconds_of
@@ -35,7 +36,8 @@ class DrillRequest:
 
     Attributes:
         source, database: Empty for all.
-        backup: ``latest``, a file name, or ``before 2025-01-16T02:00:00Z``.
+        backup: ``latest``, ``oldest`` (that is kept), ``cold`` (the newest in cold storage), a file name, or
+            ``before 2025-01-16T02:00:00Z``.
         location: ``auto`` (local first, then the replicas), ``local`` or a replica.
         thorough: Compare the rows of every table, and recover every database through the logs.
         point_in_time: Recover to a moment drawn by lot, too, where logs are kept.
@@ -52,7 +54,7 @@ class DrillRequest:
 
     @property
     def names_a_file(self) -> bool:
-        """Is one very backup asked for, and not the newest of each database?"""
+        """Is a backup asked for that not every database has, and not the newest of each?"""
         return self.backup != "latest" and not self.backup.startswith(_BEFORE)
 
 
@@ -73,7 +75,7 @@ def begin(site: Site, request: DrillRequest) -> Begun:
 
     Raises:
         UnknownName: No such source, database, backup or location. ConfigError: the site has no source, or a time
-            has no zone. And what the stores raise.
+            has no zone. Thawing: Something is in cold storage, and was asked for. And what the stores raise.
     """
     known = [each.name for each in site.config.sources()]
     if not known:
@@ -84,9 +86,20 @@ def begin(site: Site, request: DrillRequest) -> Begun:
         names.parse_moment(request.backup.removeprefix(_BEFORE))
     sources = [site.config.source(request.source).name] if request.source else known
     pieces = _pieces(site, request, sources)
+    ask_for_thaws(site, [piece for each in pieces.values() for piece in each])
     at = names.now()
     seed = request.seed or secrets.randbelow(2**31 - 1) + 1
     return Begun(f"{at:{names.STAMP}}-{secrets.token_hex(4)}", seed, at, request, list(pieces), pieces)
+
+
+def also_due(config: DrillConfig, request: DrillRequest, now: datetime) -> DrillRequest | None:
+    """What the site's monthly drill tries besides the newest backups: its older ones, in turn by the month (UTC). None
+    where it names none, or a person asked for something of their own."""
+    kinds = config.also
+    if not kinds or request.source or request.database or request.backup.strip() != "latest":
+        return None
+    which = kinds[(now.year * 12 + now.month) % len(kinds)]
+    return replace(request, backup=which, point_in_time=False)
 
 
 def _pieces(site: Site, request: DrillRequest, sources: list[str]) -> dict[str, list[Piece]]:

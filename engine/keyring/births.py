@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 from engine import names
 from engine.codec import KeyRing
+from engine.whole import replace_file
 
 OLD = timedelta(days=365)
 """A current key older than this is to be rotated."""
@@ -74,11 +74,8 @@ def note(state: Path, keys: KeyRing, now: datetime | None = None) -> None:
     if known.get(keys.current, {}).get("check") == check and born(state, keys) is not None:
         return
     known[keys.current] = {"check": check, "since": (now or names.now()).isoformat()}
-    path = state / FILE
-    fresh = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
-        fresh.write_text(json.dumps(known, indent=1, sort_keys=True))
-        os.replace(fresh, path)
+        replace_file(state / FILE, json.dumps(known, indent=1, sort_keys=True))
 
 
 def reminder(state: Path, keys: KeyRing, now: datetime | None = None) -> str:

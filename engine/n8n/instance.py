@@ -29,8 +29,8 @@ from engine.processes.place import docker_client, find_container
 PAGE = 100
 _SECONDS = 60.0
 _LIMIT = 512 * 1024 * 1024
-_EXPORT = """d=$(mktemp -d) || exit 1
-"$0" "export:$1" --all --output="$d/x" >&2; s=$?
+_EXPORT = """d=$(mktemp -d) || exit 1; what=$1; shift
+"$0" "export:$what" "$@" --output="$d/x" >&2; s=$?
 [ $s = 0 ] && cat "$d/x"
 rm -rf "$d"; exit $s"""
 _IMPORT = 'd=$(mktemp -d) || exit 1; cat >"$d/x"; "$0" "import:$1" --input="$d/x" >&2; s=$?; rm -rf "$d"; exit $s'
@@ -152,10 +152,17 @@ class Instance:
             raise ToolFailed(f"n8n on {self._runner_now().describe()} does not say its version.")
         return found[0]
 
-    def export(self, what: str) -> list[Item]:
-        """Everything of a kind (``workflow``, ``credentials``) with ids; credentials stay encrypted."""
+    def export(self, what: str, only: str = "", *, opened: bool = False) -> list[Item]:
+        """Everything of a kind (``workflow``, ``credentials``) with ids; credentials stay encrypted.
+
+        Args:
+            only: The one of that id.
+            opened: Have n8n decrypt the credentials. Never to be shown, nor written anywhere that stays.
+        """
+        options = [f"--id={only}" if only else "--all", *(["--decrypted"] if opened else [])]
+        command = self._command(_EXPORT, what, *options)
         try:
-            with self._runner_now().start(self._command(_EXPORT, what), timeout=self.config.timeout_seconds) as process:
+            with self._runner_now().start(command, timeout=self.config.timeout_seconds) as process:
                 data = bytearray()
                 for chunk in process.chunks():
                     data += chunk

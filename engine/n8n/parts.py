@@ -65,6 +65,12 @@ def verify(manifest: Manifest, open_role: Callable[[str], Iterable[bytes]]) -> i
     Raises:
         IntegrityError: Counts differ, or a credential does not open.
     """
+    parts = proven_parts(manifest, open_role)
+    return len(parts.workflows) + len(parts.credentials)
+
+
+def proven_parts(manifest: Manifest, open_role: Callable[[str], Iterable[bytes]]) -> Parts:
+    """The parts of a backup, proven as ``verify`` does. Raises IntegrityError."""
     parts = read_parts(manifest, open_role)
     stated = manifest.contents
     for name, found in (("workflows", parts.workflows), ("credentials", parts.credentials)):
@@ -75,7 +81,7 @@ def verify(manifest: Manifest, open_role: Callable[[str], Iterable[bytes]]) -> i
             opened(each, parts.key)
         except WrongKey as error:
             raise IntegrityError(f"{manifest.file}: {error.message}") from None
-    return len(parts.workflows) + len(parts.credentials)
+    return parts
 
 
 def opened(credential: Item, key: str) -> Any:

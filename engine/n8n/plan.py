@@ -159,7 +159,7 @@ def make_plan(site: Site, request: N8nRequest) -> N8nPlan:
     parts, copies = first_whole(found, lambda entry, manifest: parts_of(site, entry, manifest), notes)
     manifest = copies[0][1]
     instance = Instance(into, site.name)
-    _refuse_older(instance.version(), manifest, into.name)
+    refuse_older(instance.version(), manifest, into.name)
     key = instance.key()
     prove_key(parts.credentials, key)
     chosen = _chosen(parts, request, manifest)
@@ -244,7 +244,8 @@ def _same_credential(key: str, one: Item, other: Item) -> bool:
         return False
 
 
-def _refuse_older(version: str, manifest: Manifest, into: str) -> None:
+def refuse_older(version: str, manifest: Manifest, into: str) -> None:
+    """Raises RestoreRefused where that version of n8n is older than the one of the backup."""
     made = str(manifest.contents.get("version") or "")
     if _numbers(version) < _numbers(made):
         raise RestoreRefused(

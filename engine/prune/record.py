@@ -3,14 +3,13 @@ without it a prune is only more careful."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 
 from engine.names import noted_moment
 from engine.retention.brakes import LastRun
 from engine.stores.local_errors import speaking_of
+from engine.whole import replace_file
 
 FILE = "last-prune.json"
 
@@ -42,15 +41,5 @@ def remember(state: Path, runs: dict[str, LastRun]) -> None:
         for location, run in runs.items()
         if run.at is not None
     }
-    path = state / FILE
-    fresh = path.with_suffix(f".{os.getpid()}")
-    with speaking_of("write to", path, state):
-        try:
-            with fresh.open("wb") as file:
-                file.write(json.dumps(told, indent=1, sort_keys=True).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, path)
-        finally:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
+    with speaking_of("write to", state / FILE, state):
+        replace_file(state / FILE, json.dumps(told, indent=1, sort_keys=True))

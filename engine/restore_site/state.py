@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from engine.config import SiteConfig
 from engine.errors import ConfigError
 from engine.stores.local_errors import speaking_of
 from engine.vault import Vault
+from engine.whole import replace_file
 
 FILE = "restore-site.json"
 _FINISHED = "restore-site-{}.json"
@@ -118,18 +117,8 @@ class State:
 
     def _write(self, path: Path) -> None:
         """Whole or not at all, and durable."""
-        fresh = path.with_suffix(f".{os.getpid()}")
         with speaking_of("write to", path, path.parent):
-            try:
-                with fresh.open("w", encoding="utf-8") as file:
-                    json.dump(self.body, file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.chmod(0o600)
-                os.replace(fresh, path)
-            finally:
-                with contextlib.suppress(OSError):
-                    fresh.unlink()
+            replace_file(path, json.dumps(self.body, indent=1))
 
 
 def unfinished(config: SiteConfig) -> str:

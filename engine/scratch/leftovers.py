@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def journals(state: Path) -> Path:
 def begin(state: Path, source: str, place: str) -> Journal:
     """The journal of a new scratch server; ``clear`` it in the end."""
     return Journal.create(journals(state), _KIND, source=source, place=place)
+
+
+@contextlib.contextmanager
+def held(state: Path, source: str, place: str) -> Iterator[Journal]:
+    """The journal of a new scratch server, for as long as the block lasts; ``clear``ed then.
+
+    Raises:
+        What ``clear`` does, where the block ends well. Else what went wrong in it is what matters: the next run's
+        sweep removes what stays.
+    """
+    journal = begin(state, source, place)
+    try:
+        yield journal
+    except BaseException:
+        try:
+            clear(journal)
+        except BackupError:
+            journal.release()
+        raise
+    clear(journal)
 
 
 def new_name() -> str:

@@ -162,20 +162,11 @@ def open_scratch(site: Site, source: str, server: Server, settings: Settings | N
     if not isinstance(config, MySQLConfig):
         raise ConfigError(f"{source} is no MySQL or MariaDB server.")
     chosen = _as_the_source(site, source, settings or Settings())
-    journal = leftovers.begin(site.vault.state, source, "mysql")
-    try:
-        with contextlib.ExitStack() as held:
-            start = _boxed if _in_container(config, chosen) else _on_this_host
-            scratch = start(journal, held, site, config, server, chosen)
-            held.callback(scratch.source.close)
-            yield scratch
-    except BaseException:
-        try:
-            leftovers.clear(journal)
-        except BackupError:  # the next run's sweep removes it; what went wrong first is what matters
-            journal.release()
-        raise
-    leftovers.clear(journal)
+    with leftovers.held(site.vault.state, source, "mysql") as journal, contextlib.ExitStack() as held:
+        start = _boxed if _in_container(config, chosen) else _on_this_host
+        scratch = start(journal, held, site, config, server, chosen)
+        held.callback(scratch.source.close)
+        yield scratch
 
 
 def _as_the_source(site: Site, source: str, settings: Settings) -> Settings:

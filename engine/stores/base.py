@@ -16,11 +16,16 @@ from engine.cold.classes import Coldness, Speed
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One stored object: key, size in bytes, when it was last written (UTC)."""
+    """One stored object: key, size in bytes, when it was last written (UTC).
+
+    Attributes:
+        storage_class: As a bucket's listing tells it; empty where nothing does.
+    """
 
     key: str
     size: int
     modified: datetime
+    storage_class: str = ""
 
 
 @dataclass(frozen=True)

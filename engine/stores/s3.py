@@ -112,7 +112,8 @@ class S3Store:
                 raise StoreError(f"{self._place} lists out of order: {key!r} after {previous!r}.")
             previous = key
             if is_visible(key):
-                yield ObjectInfo(key, item["Size"], item["LastModified"].astimezone(UTC))
+                storage_class = str(item.get("StorageClass") or "")
+                yield ObjectInfo(key, item["Size"], item["LastModified"].astimezone(UTC), storage_class)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         for item in self._pages(prefix, "CommonPrefixes", Delimiter="/"):

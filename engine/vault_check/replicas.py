@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from engine.catalog import Entry
 from engine.copying import is_lacking
-from engine.errors import BackupError, IntegrityError
+from engine.errors import BackupError, CopyUnderWay, IntegrityError
 from engine.stopping import check as stop_if_asked
 from engine.vault import LOCAL, UPLOADS_DIE_AFTER
 from engine.vault_check.census import Census, entry_at, groups
@@ -38,6 +38,8 @@ def check_replica(work: Work, census: Census) -> None:
         try:
             stored = work.vault.replicate(entry, work.location, work.progress)
             found.healed = f"copied ({stored.proof})"
+        except CopyUnderWay as error:
+            found.severity, found.left = "note", f"it is being copied: {why(error)}"
         except IntegrityError as error:
             found.left = f"the local copy is no good: {why(error)}"
         except BackupError as error:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from engine import names, stopping
 from engine.durations import seconds_of
-from engine.errors import BackupError, Cancelled
+from engine.errors import BackupError, Cancelled, LockHeld
 from engine.progress import Progress, silent
 from engine.site import Site
+from engine.vault_check import last
 from engine.vault_check.census import Census
 from engine.vault_check.contents import check_contents
 from engine.vault_check.documents import check_documents
@@ -69,6 +70,8 @@ def verify_place(
     except BackupError as error:
         report.error = error
     report.seconds = time.monotonic() - begun
+    if not request.dry_run and not isinstance(report.error, LockHeld):
+        last.keep(site, report, everything=share.everything)
     return report
 
 

@@ -26,17 +26,25 @@ CONDITIONS = {
     "backup-age": "the newest good backup is too old, or there is none",
     "backup-damage": "a newer backup was found broken, or is incomplete",
     "backup-size": "the newest backup is unusually small or large",
+    "vault-damage": "what is stored was found damaged by a verification of the vault",
+    "verification": "nobody has read back what is stored for too long",
     "copies": "a replica lacks backups, or cannot be asked",
     "recovery-point": "logs do not reach as near to now as they should: a loss of the server would cost more",
+    "log-shipping": "no log has been shipped for too long",
     "slot": "the replication slot of a PostgreSQL server lags, or is lost",
     "vault": "the local root of the vault cannot be read, or a signed record in it does not hold",
     "disk": "the disk of the vault's local root fills up",
+    "disk-trend": "the disk of the vault's local root will soon be full, as it goes on",
     "drill": "no restore drill has proven it for too long, or the last one failed",
     "run": "a flow failed or crashed when it last ran",
+    "zombie": "a run shows as running, and nothing is heard of it",
+    "late": "a run that is due has not begun: no worker takes it",
     "key-age": "the current encryption key is over a year old",
     "release": "a snapshot from before a deployment was never released",
 }
 """Every condition by its name, which stays as it is: alerts, metrics and runbooks are called after it."""
+OF_RUNS = frozenset({"run", "zombie", "late"})
+"""Conditions that only a Prefect server knows."""
 
 
 @dataclass(frozen=True)

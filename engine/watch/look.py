@@ -13,49 +13,73 @@ from typing import ParamSpec
 from engine import names
 from engine.config import PostgresConfig
 from engine.drill.record import records
-from engine.errors import BackupError, IntegrityError, LockHeld
+from engine.errors import BackupError, ConfigError, IntegrityError, LockHeld, in_words
 from engine.keyring.births import reminder
 from engine.postgres import slots
 from engine.postgres.wal_ship import connector_for
 from engine.recoverable import recoverable, rolled_forward
 from engine.site import Site
 from engine.snapshots import snapshots, state_of
-from engine.status import Status, StatusRow, status
+from engine.status import Status, StatusRow, newest_good, status
 from engine.vault import LOCAL
+from engine.vault_check import last
 from engine.verify import check_size, recent_sizes
 from engine.watch import judge
 from engine.watch.findings import Finding, Level, Look, ordered
 from engine.watch.judge import DiskUse
 
 P = ParamSpec("P")
+_BY_LISTING = frozenset(
+    ("backup-age", "backup-damage", "backup-size", "drill", "recovery-point", "log-shipping", "verification")
+)
+"""Conditions of things that only listings make known: what a place that is down does not list is not over."""
 
 
-def look(site: Site, *, disk: Sequence[DiskUse] = (), servers: bool = True, now: datetime | None = None) -> Look:
+def look(
+    site: Site,
+    *,
+    disk: Sequence[DiskUse] = (),
+    servers: bool = True,
+    now: datetime | None = None,
+    known: Status | None = None,
+) -> Look:
     """Everything there is to find.
 
     Args:
         disk: What earlier looks saw of the local root's disk, oldest first; see ``engine.watch.remember``.
         servers: Ask database servers, too, for what only they know; without it stores alone are asked.
+        known: How the site stands, where that was asked already.
 
     Raises:
         ConfigError: The site's settings do not fit together. Nothing else: what fails is a finding.
     """
     now = now or names.now()
-    found = status(site, now=now)
-    findings = [*_vault(site, found), *_backups(site, found, now)]
-    for replica in site.vault.locations()[1:]:
-        findings += _guarded("copies", replica, _copies, site, replica, now)
-    for source, database in _rolled_forward(site):
-        about = f"{source}/{database}" if database else source
-        findings += _guarded("recovery-point", about, _recovery_point, site, source, database, now)
+    with site.vault.listed_once():
+        found, failed = (known, []) if known is not None else _status(site, now)
+        findings = [*failed, *_vault(site, found), *_backups(site, found, now), *_verified(site, found, now)]
+        for replica in site.vault.locations()[1:]:
+            findings += _guarded("copies", replica, _copies, site, replica, now)
+        findings += _logs(site, now)
+        findings += _guarded("drill", "last", _last_drill, site, found)
+        findings += _guarded("release", "snapshots", _releases, site, now)
     for server in site.config.postgres if servers else ():
         if server.point_in_time:
             findings += _guarded("slot", server.name, _slot, site, server)
-    findings += _guarded("drill", "last", _last_drill, site, found)
-    findings += _guarded("release", "snapshots", _releases, site, now)
     findings += _guarded("key-age", "current", _key, site, now)
     findings += _guarded("disk", LOCAL, _disk, site, disk, now)
-    return Look(site.name, ordered(findings))
+    findings += _guarded("disk-trend", LOCAL, _disk_trend, site, disk, now)
+    return Look(site.name, ordered(findings), _BY_LISTING if found.unseen or failed else frozenset())
+
+
+def _status(site: Site, now: datetime) -> tuple[Status, list[Finding]]:
+    """How the databases stand; where that cannot be told at all, a finding that says so."""
+    try:
+        return status(site, now=now), []
+    except ConfigError:
+        raise
+    except Exception as error:
+        said = in_words(error, "looking at the backups").message.rstrip(".")
+        return Status([], {}), [Finding("vault", "backups", Level.UNKNOWN, said)]
 
 
 def disk_of(site: Site, now: datetime) -> DiskUse:
@@ -83,25 +107,57 @@ def disk_now(site: Site, now: datetime) -> DiskUse | None:
 def _guarded(
     condition: str, about: str, find: Callable[P, Finding | None], *args: P.args, **kwargs: P.kwargs
 ) -> list[Finding]:
-    """What a question finds, if anything; what keeps it from being asked is a finding as well."""
+    """What a question finds, if anything; what keeps it from being asked, foreseen or not, is a finding as well."""
     try:
         found = find(*args, **kwargs)
         return [found] if found is not None else []
-    except BackupError as error:
-        return [Finding(condition, about, Level.UNKNOWN, f"{about}: {error.message.rstrip('.')}")]
+    except Exception as error:
+        said = in_words(error, f"asking for {condition}").message.rstrip(".")
+        return [Finding(condition, about, Level.UNKNOWN, f"{about}: {said}")]
 
 
 def _rolled_forward(site: Site) -> list[tuple[str, str]]:
     """What cannot be listed is told of by the vault's own finding."""
     try:
         return rolled_forward(site, None, None)
-    except BackupError:
+    except Exception:
         return []
+
+
+def _logs(site: Site, now: datetime) -> Iterator[Finding]:
+    rolled = _rolled_forward(site)
+    for source in dict.fromkeys(source for source, _ in rolled):
+        yield from _guarded("log-shipping", source, _log_shipping, site, source, now)
+    for source, database in rolled:
+        about = f"{source}/{database}" if database else source
+        yield from _guarded("recovery-point", about, _recovery_point, site, source, database, now)
+
+
+def _log_shipping(site: Site, source: str, now: datetime) -> Finding:
+    tier = names.WAL if isinstance(site.config.server(source), PostgresConfig) else names.BINLOGS
+    newest: datetime | None = None
+    asked, refused = 0, None
+    for location in site.vault.locations():
+        try:
+            logs = (each for each in site.vault.catalog(location).entries(source=source, tier=tier) if each.name.log)
+            first = next(logs, None)
+        except BackupError as error:
+            refused = refused or error
+            continue
+        asked += 1
+        if first is not None and (newest is None or first.name.taken_at > newest):
+            newest = first.name.taken_at
+    if not asked and refused is not None:
+        raise refused
+    return judge.log_shipping(source, newest, now, site.config.watch)
 
 
 def _vault(site: Site, found: Status) -> list[Finding]:
     if not site.vault.state.is_dir():
         said = f"{site.vault.root} holds no vault of {site.name}: is its disk mounted?"
+        return [Finding("vault", LOCAL, Level.CRITICAL, said)]
+    if os.statvfs(site.vault.state).f_flag & os.ST_RDONLY:
+        said = f"{site.vault.state} cannot be written, and no backup be made: its disk is mounted read-only"
         return [Finding("vault", LOCAL, Level.CRITICAL, said)]
     here = found.unseen.get(LOCAL)
     if here is not None:
@@ -114,10 +170,41 @@ def _vault(site: Site, found: Status) -> list[Finding]:
 def _backups(site: Site, found: Status, now: datetime) -> Iterator[Finding]:
     for row in found.rows:
         yield from judge.backups(row, site.config.watch)
+        for tier, limit in site.config.watch.ages_of_tiers(row.target.source, row.target.database).items():
+            about = f"{row.target}@{tier}"
+            yield from _guarded("backup-age", about, _age_of_tier, site, found, row, tier, limit, now)
         yield from _guarded("backup-size", str(row.target), _size, site, row)
         proven = row.proven.at if row.proven else None
-        yield judge.drill(row.target, proven, row.since, now, site.config.watch)
+        yield judge.drill(row.target, proven, row.since, now, site.config.watch, row.doubts)
     yield from map(judge.no_backup_at_all, found.bare)
+    told = {row.target.source for row in found.rows if any(not each.overtaken for each in row.doubts)}
+    yield from (judge.drilled(name, *last, now) for name, last in found.unproven.items() if name not in told)
+
+
+def _age_of_tier(site: Site, found: Status, row: StatusRow, tier: str, limit: float, now: datetime) -> Finding | None:
+    source, database = row.target.source, row.target.database
+    seen = [name for name in site.vault.locations() if name not in found.unseen]
+    entries = [
+        entry
+        for name in seen
+        for entry in site.vault.catalog(name).entries(source=source, database=database, tier=tier)
+    ]
+    return judge.of_tier(row, newest_good(site, row.target, entries, seen, now), tier, limit, now)
+
+
+def _verified(site: Site, found: Status, now: datetime) -> Iterator[Finding]:
+    try:
+        known = last.recall(site)
+    except Exception as error:
+        said = in_words(error, "asking for the last verification").message.rstrip(".")
+        yield Finding("vault-damage", LOCAL, Level.UNKNOWN, said)
+        return
+    oldest = min((row.since for row in found.rows if row.since is not None), default=None)
+    for location in site.vault.locations():
+        its = known.get(location)
+        yield judge.verification(location, its.at if its else None, oldest, now, site.config.watch)
+        if its is not None:
+            yield judge.damage(location, its)
 
 
 def _size(site: Site, row: StatusRow) -> Finding | None:
@@ -180,6 +267,10 @@ def _key(site: Site, now: datetime) -> Finding:
     if told:
         return Finding("key-age", "current", Level.WARNING, told.rstrip("."))
     return Finding("key-age", "current", Level.OK, "the current encryption key is not over a year old")
+
+
+def _disk_trend(site: Site, before: Sequence[DiskUse], now: datetime) -> Finding:
+    return judge.disk_trend([*before, disk_of(site, now)], site.config.watch)
 
 
 def _disk(site: Site, before: Sequence[DiskUse], now: datetime) -> Finding:

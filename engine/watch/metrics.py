@@ -5,12 +5,12 @@ Source of the format: Prometheus' exposition formats, text-based.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 from engine.stores.local_errors import speaking_of
 from engine.watch.findings import Look
+from engine.whole import replace_file
 
 _UNITS = {"s": "seconds", "B": "bytes", "%": "percent", "": "count"}
 
@@ -43,14 +43,8 @@ def write(path: Path, look: Look, now: datetime) -> None:
     Raises:
         StoreError, DiskFull: It cannot be written there.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with speaking_of("write to", path, path.parent):
-        try:
-            fresh.write_text(text(look, now), encoding="utf-8")
-            fresh.chmod(0o644)
-            os.replace(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        replace_file(path, text(look, now), mode=0o644)
 
 
 def _labels(site: str, condition: str, about: str) -> str:

@@ -1,17 +1,25 @@
-"""What changed since the last look, as a message to a person. Pure."""
+"""What changed since the last look, as a message to a person. Pure.
+
+It is read on a telephone at night: what, since when, what is safe, the command to type, and where it says more.
+Settings by environment, for tests: ``BACKUP_FLOWS_SILENT_SECONDS`` (2700).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from engine.durations import in_words
+from engine.watch.advice import advice
 from engine.watch.findings import Level, worst
 from engine.watch.remember import Change
 
-SILENT = timedelta(minutes=45)
+SILENT = timedelta(seconds=float(os.environ.get("BACKUP_FLOWS_SILENT_SECONDS", "2700")))
 """After so long without a look the watch was silent: three did not come."""
 _TOLD = 20
+_KEPT = 50
+"""So many messages are kept for an address that does not answer; the oldest go."""
 
 
 def concerns(change: Change, levels: Collection[str]) -> bool:
@@ -29,19 +37,33 @@ def message(site: str, changes: Sequence[Change], now: datetime, runbooks: str) 
     first = (wrong or over)[0]
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
     head = level.word if wrong else "resolved"
-    lines = [_line(each, now, runbooks) for each in [*wrong, *over][:_TOLD]]
+    told = [*(_wrong(site, each, now, runbooks) for each in wrong), *(_over(each, now) for each in over)][:_TOLD]
     if len(changes) > _TOLD:
-        lines.append(f"... and {len(changes) - _TOLD} more")
-    return f"[{head}] {site}: {first.finding.id}{more}", "\n".join(lines)
+        told.append(f"... and {len(changes) - _TOLD} more: backups status -f {site} --check")
+    return f"[{head}] {site}: {first.finding.id}{more}", "\n\n".join(told)
 
 
-def _line(change: Change, now: datetime, runbooks: str) -> str:
-    finding = change.finding
-    lasted = in_words(max((now - change.since).total_seconds(), 0.0))
-    if change.turn == "resolved":
-        return f"resolved after {lasted}: {finding.id}: {finding.said}"
-    since = "" if change.turn == "raised" else f", since {lasted}"
-    return f"{finding.level.word}{since}: {finding.id}: {finding.said}. What to do: {runbooks}{finding.condition}"
+def _wrong(site: str, change: Change, now: datetime, runbooks: str) -> str:
+    finding, to_do = change.finding, advice(site, change.finding)
+    turn = "" if change.turn == "raised" else f" ({change.turn} than before)"
+    return "\n".join(
+        [
+            f"{finding.level.word.upper()} {finding.id}{turn}: {finding.said}.",
+            f"Since: {_since(change, now)}",
+            f"Safe: {to_do.safe}",
+            f"Type: {to_do.command}",
+            f"More: {runbooks}{finding.condition}",
+        ]
+    )
+
+
+def _over(change: Change, now: datetime) -> str:
+    return f"RESOLVED {change.finding.id}: {change.finding.said}.\nIt lasted: {_since(change, now)}"
+
+
+def _since(change: Change, now: datetime) -> str:
+    lasted = max((now - change.since).total_seconds(), 0.0)
+    return f"{change.since:%Y-%m-%d %H:%M} UTC" + (f" ({in_words(lasted)})" if lasted >= 60 else ", this look")
 
 
 def silence(site: str, before: datetime | None, now: datetime) -> tuple[str, str] | None:
@@ -49,4 +71,49 @@ def silence(site: str, before: datetime | None, now: datetime) -> tuple[str, str
     if before is None or now - before <= SILENT:
         return None
     lasted = in_words((now - before).total_seconds())
-    return f"[resolved] {site}: the watch is back", f"resolved after {lasted}: nobody looked at {site} meanwhile"
+    return (
+        f"[resolved] {site}: the watch is back",
+        f"RESOLVED silence: the watch of {site} looks again.\nIt lasted: {lasted}; nobody looked at {site} meanwhile",
+    )
+
+
+def silent(site: str, minutes: float, runbooks: str) -> tuple[str, str]:
+    """What the server itself says when no look comes."""
+    return (
+        f"[critical] {site}: nobody watches the backups",
+        f"CRITICAL silence: the watch of {site} has not looked for {minutes:.0f} minutes. No worker is at work, or the "
+        "runs of watch-backups fail; then no backups are made either.\n"
+        "Safe: every backup that was made stays\n"
+        f"Type: backups status -f {site} --check\n"
+        f"More: {runbooks}silence",
+    )
+
+
+def post(
+    untold: dict[str, list[tuple[str, str]]],
+    site: str,
+    changes: Sequence[Change],
+    before: datetime | None,
+    now: datetime,
+    runbooks: str,
+    addresses: Sequence[tuple[str, Collection[str]]],
+) -> None:
+    """Put what is to be told behind what each address did not take yet: one message for all that changed, and that the
+    watch is back. What waits for an address that the site has no more goes.
+
+    Args:
+        untold: By address, the oldest first.
+        before: When the look before this one was taken, UTC.
+        addresses: Each with the levels that are told there.
+    """
+    known = dict(addresses)
+    for gone in untold.keys() - known.keys():
+        del untold[gone]
+    for address, levels in known.items():
+        concerned = [each for each in changes if concerns(each, levels)]
+        back = silence(site, before, now) if "critical" in levels else None
+        told = [back] if back is not None else []
+        if concerned:
+            told.append(message(site, concerned, now, runbooks))
+        if told:
+            untold[address] = [*untold.get(address, []), *told][-_KEPT:]

@@ -162,7 +162,7 @@ _ROWS = {"mysql": "SELECT n, wall FROM rows_of ORDER BY n",
          "postgres": "SELECT n, to_char(wall, 'YYYY-MM-DD HH24:MI:SS') FROM rows_of ORDER BY n"}  # fmt: skip
 
 
-@pytest.fixture(params=["mariadb", "mysql", "postgres17"])
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.soak(sample=False)), "postgres17"])
 def life(
     request: pytest.FixtureRequest, dockerd: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Life]:

@@ -34,6 +34,8 @@ buckets:
   access_key: ${{S3_KEY}}
   secret_key: ${{S3_SECRET}}
   addressing: path
+  service: s3
+  docker_host: {docker}
   buckets: [{objects}]"""
 _MORE = """\
   - {{name: webhook, url: "{n8n}/webhook/call", contains: from the sub-workflow}}
@@ -73,10 +75,18 @@ class FullMachine(Machine):
         }  # fmt: skip
 
     def buckets_section(self) -> str:
-        return _BUCKETS.format(endpoint=self.objects.endpoint, objects=self.truth["objects of"])
+        return _BUCKETS.format(endpoint=self.objects.endpoint, docker=self.docker, objects=self.truth["objects of"])
 
     def more_sections(self) -> str:
         return _MORE.format(n8n=self.n8n.url, docker=self.docker, program=installed() / ".bin/n8n")
+
+    def _start_postgres(self, engine: DockerEngine) -> None:
+        """In an image that has all it needs, as the official one: a drill makes a scratch server of it."""
+        engine.service(
+            PROJECT, "db", "postgres17", environment={"POSTGRES_PASSWORD": PASSWORD},
+            command=["-c", "shared_buffers=32MB", "-c", "fsync=off"],
+            volumes={f"{PROJECT}_data": {"bind": "/var/lib/postgresql/data", "mode": "rw"}},
+        )  # fmt: skip
 
     def _start(self, engine: DockerEngine) -> None:
         super()._start(engine)

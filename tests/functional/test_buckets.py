@@ -330,10 +330,12 @@ def test_a_replica_has_every_content_before_it_has_the_list(shop: Machine) -> No
 
 
 @pytest.mark.sampled
-def test_a_drill_reads_every_object_as_a_restore_would(shop: Machine) -> None:
+def test_a_drill_without_a_scratch_place_reads_every_object_and_says_that_it_was_put_nowhere(shop: Machine) -> None:
     put(shop.server, shop.bucket, OBJECTS)
     shop.back_up()
     result = drill(shop.site, DrillRequest())
     (piece,) = result.pieces()
     assert piece.verdict == PROVEN, piece.checks
     assert any("12 objects" in check.said for check in piece.checks)
+    assert result.sources[0].place.startswith("nowhere")
+    assert "put into no bucket: the site names neither" in piece.checks[-1].said

@@ -121,6 +121,7 @@ def backups(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return command
 
 
+@pytest.mark.sampled
 def test_a_machine_in_cold_storage_is_asked_for_at_once_and_comes_back_when_all_of_it_is_there(
     tmp_path: Path, moto_s3: S3Server, backups: Command
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_machine_in_cold_storage_is_asked_for_at_once_and_comes_back_when_all_
         assert done["finished"] and shop.reads() == FILES
 
 
+@pytest.mark.sampled
 def test_what_stands_warm_in_any_place_is_taken_from_there_and_nothing_is_asked_for(
     tmp_path: Path, moto_s3: S3Server, backups: Command
 ) -> None:
@@ -177,6 +179,7 @@ def test_what_stands_warm_in_any_place_is_taken_from_there_and_nothing_is_asked_
 
 
 @pytest.mark.sampled
+@pytest.mark.sampled
 def test_the_backup_that_an_archive_was_made_from_is_taken_while_it_stands_warm(
     tmp_path: Path, moto_s3: S3Server
 ) -> None:
@@ -202,6 +205,7 @@ def test_the_backup_that_an_archive_was_made_from_is_taken_while_it_stands_warm(
         assert any(f"{archive.file} is in cold storage in copy" in each for each in plan.notes)
 
 
+@pytest.mark.sampled
 def test_a_snapshot_of_a_bucket_whose_list_has_gone_cold_is_thawed_and_put_back(
     tmp_path: Path, moto_s3: S3Server, backups: Command
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 
 ROOT = Path(__file__).parents[2]
+HUGE = 10**16
+"""Bytes."""
 QUERIES = {
     "mysql": [{"query": "SELECT n FROM totals", "at_least": 700, "at_most": 700}],
     "postgres": [{"name": "events", "query": "SELECT max(body) LIKE 'event 99%' FROM bronze.events", "equals": "true"}],
@@ -138,6 +141,9 @@ def without_table(kind: str, data: bytes) -> bytes:
     return cut
 
 
+ENDLESS = {"mysql": "SELECT count(*) FROM keyless, (SELECT SLEEP(600)) AS endless", "postgres": "SELECT pg_sleep(600)"}
+
+
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
     machine: Machine, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +155,7 @@ def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
         {"query": "SELECT count(*) FROM keyless", "database": "whole", "at_most": keyless},
         {"query": "SELECT count(*) FROM keyless", "database": "touched", "at_least": keyless + 1},
         {"query": "SELECT nothing FROM nowhere", "database": "altered", "at_least": 1},
+        {"query": ENDLESS[kind], "database": "lost_row", "at_least": 0, "timeout_seconds": 0.5},
     ]
     if kind == "postgres":
         queries.append({"query": "SELECT scribble()", "database": "altered", "at_least": 0})
@@ -193,6 +200,7 @@ def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
         assert not failed("altered", "volume") and f"table {HURT[kind][1]}:" in failed("altered", "content")
         assert f"expected at least {keyless + 1}" in failed("touched", "meaning")
         assert "nowhere" in failed("altered", "meaning")
+        assert "it could not be answered" in failed("lost_row", "meaning")
         if kind == "postgres":
             assert "read-only transaction" in failed("altered", "meaning")
         assert found["whole"].verdict == "proven", found["whole"].checks
@@ -251,6 +259,28 @@ def test_where_no_scratch_server_can_be_had_nothing_is_proven_and_the_rest_is(ma
         key = keep(site, result)
         assert set(proofs(site.vault).newest) == {Target("config", "config")}
         site.vault.store("local").delete(key)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("source", ["mysql", "postgres", "config"])
+def test_where_there_is_no_room_nothing_is_restored_and_the_drill_says_how_much_it_needs(
+    machine: Machine, source: str
+) -> None:
+    with machine.open() as site:
+        begun = begin(site, DrillRequest(source=source))
+        (piece,) = begun.pieces[source]
+        entry, manifest = piece.copies[0]
+        parts = [part.model_copy(update={"plain_size": HUGE}) for part in manifest.files]
+        piece.copies = [(entry, manifest.model_copy(update={"files": parts}))]
+        result = finish(site, begun, [drill_source(site, begun, source)])
+        words = result.sentence()
+        assert result.verdict == "could not verify" and "no throwaway place could be had" in words
+        needed = int(re.search(r"needs about ([\d,]+) bytes", words)[1].replace(",", ""))  # type: ignore[index]
+        assert (
+            needed >= HUGE
+            and scratch_left(site) == []
+            and marks(site, result.pieces()[0]).isdisjoint({"broken", "drill-failed"})
+        )
 
 
 @pytest.mark.sampled

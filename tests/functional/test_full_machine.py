@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.functional.bucket_machine import OBJECTS
 from tests.functional.full_machine import ORDERS, FullMachine
 from tests.functional.whole_machine import ROWS
 from tests.integration.installation import Site, installation
@@ -43,10 +44,29 @@ def lost(
             assert run.state == "COMPLETED", run.message
         (machine.truth["point"],) = _points(site)
         machine.truth |= machine.look(engine)
+        machine.truth["drill"] = _drilled(machine, engine)
+        assert all(machine.truth[what] == now for what, now in machine.look(engine).items()), "a drill changes nothing"
     shutil.rmtree(tmp_path / "orchestrator")
     machine.lose()
     with private_engine(machine.home) as fresh:
         yield machine, fresh
+
+
+def _drilled(machine: FullMachine, engine: DockerEngine) -> dict[str, Any]:
+    """A drill of all of it, which leaves nothing on the engine, in the vault's state or in the bucket."""
+    client = engine.client()
+
+    def there() -> list[str]:
+        named = [*client.containers.list(all=True), *client.volumes.list(), *client.networks.list()]
+        state = machine.root / "vault/.backup-flows/bench"
+        left = [*(state / "scratch").glob("*"), *(state / "journals").glob("*")]
+        return sorted([*(str(each.name) for each in named), *map(str, left)])
+
+    before = there()
+    told = machine.backups("drill", "-f", str(machine.file), "--thorough", lost=False)
+    assert there() == before
+    drill: dict[str, Any] = told["drill"]
+    return drill
 
 
 def _points(site: Site) -> set[str]:
@@ -60,6 +80,7 @@ def test_a_machine_with_everything_comes_back_from_the_bucket_and_the_key_alone(
     lost: tuple[FullMachine, DockerEngine], figure: Callable[[str, float, str], None]
 ) -> None:
     machine, engine = lost
+    _proves_all_of_it(machine.truth["drill"])
     plan = machine.backups("restore-site", "--dry-run")["plan"]
     assert [each["key"] for each in plan["steps"]] == STEPS and plan["in_use"] == []
     begun = time.monotonic()
@@ -72,6 +93,27 @@ def test_a_machine_with_everything_comes_back_from_the_bucket_and_the_key_alone(
     _says_what_came_back(done)
     assert found["webhook"] == {"said": "from the sub-workflow"}
     assert [each["active"] for each in found["workflows"]] == [True, False, True], "caller, idle, sub"
+
+
+def _proves_all_of_it(drill: dict[str, Any]) -> None:
+    """Every count and digest that there is, by source."""
+    found = {piece["source"]: piece for source in drill["sources"] for piece in source["databases"]}
+    said = {(source, each["what"]): each["said"] for source, piece in found.items() for each in piece["checks"]}
+    assert drill["verdict"] == "proven", said
+    assert found.keys() == {"mysql", "postgres", "volumes", "config", "images", "buckets", "n8n"}
+    for source, rows in (("mysql", ORDERS), ("postgres", ROWS)):
+        assert f"{rows:,} rows in 1 table, each as many as the server counted" in said[source, "row counts"]
+        assert f"{rows:,} rows of all tables are the same" in said[source, "row by row"]
+    assert "digests, modes, owners, times" in said["volumes", "every file's digest"]
+    assert said["buckets", "every object and no other"] == f"{len(OBJECTS)} keys, each once"
+    assert said["buckets", "every object's digest"].endswith("read back: bytes, content type, metadata, tags")
+    assert said["buckets", "settings"].endswith("versioning, policy, cors")
+    assert said["n8n", "workflows"] == "exported again, each as it was, with its tags"
+    assert said["n8n", "credentials"].startswith("2 credentials opened by n8n itself")
+    assert said["n8n", "nothing active"] == "every workflow came in inactive"
+    places = {source["source"]: source["place"] for source in drill["sources"]}
+    for source in ("mysql", "postgres", "buckets", "n8n"):
+        assert "container" in places[source], places
 
 
 def _says_what_came_back(done: dict[str, Any]) -> None:

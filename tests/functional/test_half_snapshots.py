@@ -64,6 +64,7 @@ def halves(site: Site) -> dict[str, list[str]]:
     return {each.deploy.release: [str(one) for one in each.lacking] for each in snapshots(site.vault)}
 
 
+@pytest.mark.sampled
 def test_latest_is_the_newest_whole_snapshot_and_half_a_one_lets_none_go(tmp_path: Path, rclone_s3: S3Server) -> None:
     with Site(config(tmp_path, replica(rclone_s3, "copy"))) as site:
         for entry in [*taken(site, 9 * HOUR, "v0"), *taken(site, 5 * HOUR, "v1"), *taken(site, HOUR, "v2", "app")]:
@@ -89,6 +90,7 @@ def test_latest_is_the_newest_whole_snapshot_and_half_a_one_lets_none_go(tmp_pat
         assert left(site) == [("v3", "app"), ("v3", "crm")]
 
 
+@pytest.mark.sampled
 def test_where_a_part_is_broken_or_missing_in_one_place_the_whole_one_before_stays_there(
     tmp_path: Path, rclone_s3: S3Server
 ) -> None:

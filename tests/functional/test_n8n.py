@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from engine import backup, names
+from engine.catalog import Entry
 from engine.config import SiteConfig
+from engine.drill.n8n import N8nDrill
 from engine.drill.run import DrillRequest, drill
-from engine.drill.verdict import PROVEN
+from engine.drill.verdict import FAILED, PROVEN
 from engine.errors import ConfirmationNeeded, CredentialsRefused, MissingGrant, RestoreRefused, Unreachable, WrongKey
 from engine.journal import Journal
 from engine.n8n.instance import Instance
+from engine.n8n.parts import _derived
 from engine.n8n.plan import N8nRequest, make_plan
 from engine.n8n.restore import run
 from engine.restore_site.plan import SiteRequest
@@ -25,9 +35,12 @@ from engine.restore_site.services import restore_n8n
 from engine.restore_site.state import Done, State
 from engine.restore_site.work import Work
 from engine.site import Site, Target
+from engine.source import Facts
+from tests.functional.drilling import orders_for, scratch_left
 from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.n8n import N8n
 
+ROOT = Path(__file__).parents[2]
 SECRET = "FAKE-value-of-a-credential"
 TARGET = Target("n8n", "n8n")
 
@@ -123,8 +136,7 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
         assert b"".join(site.vault.read_part(made.entry, made.manifest, "key")).decode() == n8n.key
         n8n.api("POST", f"/workflows/{filled.ids['caller']}/deactivate")
         n8n.api("POST", f"/workflows/{filled.ids['sub']}/deactivate")
-        (piece,) = drill(site, DrillRequest()).pieces()
-        assert piece.verdict == PROVEN, piece.checks
+        _drilled(site, made)
         _refused_before_anything_is_imported(filled, tmp_path, monkeypatch)
         assert filled.active() == set(), "a drill makes nothing active, nor does what is refused"
         n8n.api("DELETE", f"/workflows/{filled.ids['caller']}")
@@ -156,6 +168,95 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
     assert filled.active() == {"sub", "caller"}
     refused, restart = step.left
     assert "does not know the API key of n8n" in refused and restart.startswith(f"start n8n at {n8n.url} again")
+
+
+def _drilled(site: Site, made: backup.BackupResult) -> None:
+    """Where there is no n8n to import into, it is read, and a wrong key found out all the same."""
+    site.config.n8n[0].command, command = "/nowhere/n8n", site.config.n8n[0].command
+    (piece,) = drill(site, DrillRequest()).pieces()
+    assert piece.verdict == PROVEN and "imported into no n8n (/nowhere/n8n is not on this host)" in str(piece.checks)
+    wrong = sealed_with(site, made, key=b"FAKE-another-key-0123456789")
+    result = drill(site, DrillRequest())
+    assert result.verdict == FAILED and "does not open the credential 'http" in result.sentence()
+    site.config.n8n[0].command = command
+    for key in (wrong.manifest_key, wrong.key):
+        site.vault.store("local").delete(key)
+
+
+def sealed_with(site: Site, made: backup.BackupResult, **parts: bytes) -> Entry:
+    """A newer backup, properly signed, with other parts than the one that was made."""
+    with site.vault.begin(source="n8n", kind="n8n", tier="manual", database="n8n", ext="json") as writer:
+        for part in made.manifest.files:
+            data = parts.get(part.role) or b"".join(site.vault.read_part(made.entry, made.manifest, part.role))
+            ext = "txt" if part.role == "key" else "json"
+            (writer.data() if part.role == "data" else writer.companion(part.role, ext)).write(data)
+        assert made.manifest.server is not None
+        facts = Facts(made.manifest.server, made.manifest.dump_format, contents=made.manifest.contents)
+        return writer.publish(facts)[0]
+
+
+@pytest.mark.soak(sample=False)
+def test_a_drill_imports_into_an_n8n_that_is_never_started_and_has_it_open_every_credential(
+    filled: Filled, tmp_path: Path
+) -> None:
+    with site_of(tmp_path / "v", {"name": "n8n", **filled.n8n.document}) as site:
+        made = backup.backup_one(site, TARGET, tier="daily")
+        result = drill(site, DrillRequest())
+        (piece,) = result.pieces()
+        said = {check.what: check.said for check in piece.checks}
+        assert result.verdict == PROVEN and scratch_left(site) == [], piece.checks
+        assert result.sources[0].place.startswith(f"a scratch n8n {made.manifest.contents['version']} in ")
+        assert said["workflows"] == "exported again, each as it was, with its tags; 1 tag of no workflow only read"
+        assert said["credentials"].startswith("2 credentials opened by n8n itself and compared: httpBasicAuth")
+        assert said["nothing active"] == "every workflow came in inactive"
+
+
+@pytest.mark.soak(sample=False)
+def test_what_n8n_itself_does_not_open_is_named_and_a_killed_drill_leaves_nothing(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site_of(tmp_path / "v", {"name": "n8n", **filled.n8n.document}) as site:
+        backup.backup_one(site, TARGET, tier="daily")
+        before, original = filled.active(), N8nDrill.restore
+
+        def tampering(self: Any, place: Any, *rest: Any) -> Any:
+            notes = original(self, place, *rest)
+            instance, parts = place.restored["n8n"]
+            (basic,) = (each for each in parts.credentials if each["type"] == "httpBasicAuth")
+            instance.bring_in("credentials", [basic | {"data": closed("{}", "FAKE-another-key")}])
+            idle = next(each for each in parts.workflows if each["name"] == "idle")
+            instance.bring_in("workflow", [idle | {"name": "otherwise"}])
+            return notes
+
+        with monkeypatch.context() as patched:
+            patched.setattr(N8nDrill, "restore", tampering)
+            result = drill(site, DrillRequest())
+        (piece,) = result.pieces()
+        wrong = {check.what: check.problems for check in piece.checks if check.verdict == FAILED}
+        assert wrong == {
+            "workflows": ("workflow 'idle' is otherwise",),
+            "credentials": ("credential 'httpBasicAuth' (httpBasicAuth) is not opened by the encryption key",),
+        }
+        assert SECRET not in str(result.as_dict()) and scratch_left(site) == []
+        document = json.loads(orders_for(site.config, "n8n"))
+        document["site"]["n8n"][0] |= {"api_key": filled.n8n.api_key, "encryption_key": filled.n8n.key}
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.functional.dying_drill"], input=json.dumps(document).encode(),
+            capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL and len(scratch_left(site)) == 2, done.stderr.decode()
+        swept = site.sweep()
+        assert swept.problems == [] and scratch_left(site) == [] and filled.active() == before
+
+
+def closed(text: str, key: str) -> str:
+    """A credential's data as n8n writes it, with that key."""
+    salt = os.urandom(8)
+    secret, vector = _derived(key.encode(), salt)
+    writer = Cipher(algorithms.AES(secret), modes.CBC(vector)).encryptor()
+    end = 16 - len(text) % 16
+    sealed = writer.update(text.encode() + bytes([end]) * end) + writer.finalize()
+    return base64.b64encode(b"Salted__" + salt + sealed).decode()
 
 
 def _as_restore_site_does(filled: Filled, folder: Path, made: backup.BackupResult) -> Done:

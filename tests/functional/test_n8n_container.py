@@ -10,9 +10,11 @@ import pytest
 
 from engine import backup
 from engine.config import SiteConfig
+from engine.drill.run import DrillRequest, drill
 from engine.errors import WrongKey
 from engine.n8n.plan import N8nRequest, make_plan
 from engine.site import Site, Target
+from tests.functional.drilling import scratch_left
 from tests.functional.vault_helpers import PASSPHRASE
 from tests.servers.docker import DockerEngine
 from tests.servers.n8n import N8n, installed
@@ -58,6 +60,13 @@ def test_n8n_in_a_container_is_backed_up_and_restored_by_its_own_command_with_it
             assert b"".join(site.vault.read_part(made.entry, made.manifest, "key")).decode() == KEY
             plan = make_plan(site, N8nRequest())
             assert len(plan.credentials.same) == 1
+            before = [each.name for each in dockerd.client().containers.list(all=True)]
+            result = drill(site, DrillRequest())
+            said = {each.what: each.said for piece in result.pieces() for each in piece.checks}
+            assert result.verdict == "proven" and ", container backup-flows-scratch-" in result.sources[0].place, said
+            assert said["credentials"] == "1 credential opened by n8n itself and compared: httpHeaderAuth"
+            assert [each.name for each in dockerd.client().containers.list(all=True)] == before
+            assert scratch_left(site) == []
         other = N8n(tmp_path / "other", key="FAKE-another-key-0123456789")
         other.folder.mkdir()
         body["n8n"] = [section, {"name": "other", **other.document}]

@@ -196,6 +196,7 @@ def on_host(postgres15: DatabaseServer, servers_directory: Path) -> Iterator[Ins
         yield Installed(postgres15, servers_directory / "whole15")
 
 
+@pytest.mark.soak(sample=False)
 def test_a_restore_that_was_killed_is_no_server_and_the_next_run_begins_anew(on_host: Installed) -> None:
     server, data = on_host.server, on_host.folder / "new" / "data"
     name = str(server.sql("SELECT datname FROM pg_database WHERE datname LIKE 'whole%'")[0][0])

@@ -267,7 +267,7 @@ def test_a_flow_copies_side_by_side_and_tells_what_is_missing_and_why(
         entries = [made(site.vault, names.now() - night * DAY) for night in range(6)]
         flip(site.vault.root / entries[4].key, 30)
         gate = Gate(site, 2)
-        monkeypatch.setattr("tasks.vault.replicate", lambda _, entry, to: replicate(site, entry, to))
+        monkeypatch.setattr("tasks.vault.replicate", lambda _, entry, to, own: replicate(site, entry, to, own=own))
         monkeypatch.setattr("tasks.vault.get_run_logger", Log)
         monkeypatch.setattr(backup_run, "get_run_logger", Log)
         monkeypatch.setattr(backup_run, "find_lacking", lambda _, to: site.vault.lacking(to))
@@ -286,10 +286,10 @@ def test_logs_are_copied_side_by_side_too_and_a_damaged_one_keeps_no_later_one_f
     with Site(configured) as site:
         logs = [log(site.vault, number, names.now() - (9 - number) * HOUR) for number in range(4)]
         flip(site.vault.root / logs[1].key, 30)
-        monkeypatch.setattr("tasks.vault.replicate", lambda _, entry, to: replicate(site, entry, to))
+        monkeypatch.setattr("tasks.vault.replicate", lambda _, entry, to, own: replicate(site, entry, to, own=own))
         monkeypatch.setattr("tasks.vault.get_run_logger", lambda: logging.getLogger("test"))
         monkeypatch.setattr(shipping_run, "get_run_logger", lambda: logging.getLogger("test"))
-        monkeypatch.setattr(shipping_run.logs, "find_lacking", lambda _, to: logs_lacking(site, to))
+        monkeypatch.setattr(shipping_run.logs, "find_lacking", lambda _, to, bases: logs_lacking(site, to))
         shipment = shipping_run.Shipment()
         gate = Gate(site, 2)
         shipping_run._copy(SiteHandle(configured), "copy", shipment)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +19,7 @@ import pytest
 import yaml
 
 from deployments.cli.main import run as backups
-from engine import releases
+from engine import names, releases
 from engine.backup import verify
 from engine.catalog import Entry
 from engine.config import SiteConfig
@@ -24,8 +30,12 @@ from engine.keyring.births import FILE as KEYS
 from engine.postgres.base_backup import base_backup
 from engine.postgres.wal_ship import ship
 from engine.site import Site
-from engine.watch.findings import CONDITIONS, Level
+from engine.status import status
+from engine.stores import LocalStore
+from engine.vault_check import PlaceReport, Request, Share, last, verify_vault
+from engine.watch.findings import CONDITIONS, OF_RUNS, Level
 from engine.watch.look import look
+from engine.watch.remember import Memory, memory
 from tests.functional.postgres.shipping import drop_slots, site_config
 from tests.functional.test_archives import made
 from tests.functional.test_snapshots import taken
@@ -42,7 +52,7 @@ def document(root: Path, *replicas: dict[str, Any], **watch: Any) -> dict[str, A
         "site": "shop",
         "vault": {"root": str(root), "keys": keys, "replicas": list(replicas)},
         "mysql": {"databases": ["app", "crm"], "point_in_time": False},
-        "watch": {"disk": 99, **watch},
+        "watch": {"disk": 99, "verified": "90d", **watch},
     }
 
 
@@ -60,6 +70,14 @@ def good(site: Site, age: timedelta = HOUR) -> list[Entry]:
 
 
 @pytest.fixture
+def disk() -> Iterator[Path]:
+    """A directory on a disk of its own: the one in memory that every Linux has."""
+    folder = Path(tempfile.mkdtemp(prefix="bf-test-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 def site(tmp_path: Path) -> Any:
     with Site(SiteConfig.model_validate(document(tmp_path / "vault"))) as opened:
         opened.vault.check()
@@ -71,7 +89,7 @@ def test_nothing_is_critical_and_young_verified_backups_are_well(site: Site) -> 
     good(site)
     found = look(site)
     assert found.trouble == [] and found.sentence().startswith("all is well")
-    others = {"copies", "recovery-point", "slot", "run"}
+    others = {"copies", "recovery-point", "log-shipping", "slot", "vault-damage"} | OF_RUNS
     assert {each.condition for each in found.findings} == CONDITIONS.keys() - others
     assert levels(site, now=now() + 30 * HOUR) == {f"backup-age/mysql/{name}": "warning" for name in ("app", "crm")}
     assert set(levels(site, now=now() + 60 * HOUR).values()) == {"critical"}
@@ -126,6 +144,7 @@ def test_logs_that_are_not_shipped_and_a_slot_that_is_gone_are_told_of(
 
         def found(**how: Any) -> dict[str, str]:
             every = {each.condition: each.level.word for each in look(site, **how).findings}
+            assert every.pop("log-shipping") == every["recovery-point"]
             return {name: every[name] for name in ("recovery-point", "slot") if name in every}
 
         site.vault.check()
@@ -142,9 +161,9 @@ def test_logs_that_are_not_shipped_and_a_slot_that_is_gone_are_told_of(
         assert found() == {"recovery-point": "ok", "slot": "unknown"}
 
 
-def drilled(site: Site, at: datetime, verdict: Any, file: str) -> None:
+def drilled(site: Site, at: datetime, verdict: Any, file: str, database: str = "app") -> None:
     """The record of a drill that came to this."""
-    piece = PieceResult("mysql", "app", file, checks=[Check("volume", "row counts", verdict, "as they are")])
+    piece = PieceResult("mysql", database, file, checks=[Check("volume", "row counts", verdict, "as they are")])
     source = SourceResult("mysql", "mysql", pieces=[piece])
     keep(site, DrillResult("shop", f"{at:%Y%m%d_%H%M%S}-0123abcd", 1, False, {}, at, at, sources=[source]))
 
@@ -157,7 +176,61 @@ def test_a_drill_that_is_overdue_or_failed_is_told_of(site: Site) -> None:
     drilled(site, now() - DAY, "proven", old.file)
     assert levels(site) == {"drill/mysql/crm": "warning"}
     drilled(site, now() - HOUR, "failed", old.file)
-    assert levels(site) == {"drill/last": "critical", "drill/mysql/crm": "warning"}
+    assert levels(site) == {"drill/last": "critical", "drill/mysql/app": "critical", "drill/mysql/crm": "warning"}
+
+
+def test_what_a_drill_did_not_prove_is_told_until_that_or_something_newer_is_proven(site: Site) -> None:
+    older, _, newer, other = [*good(site, 9 * HOUR), *good(site)]
+    drilled(site, now() - 6 * HOUR, "proven", newer.file)
+    drilled(site, now() - 5 * HOUR, "failed", newer.file)
+    drilled(site, now() - 4 * HOUR, "proven", other.file, "crm")
+    assert levels(site) == {"drill/mysql/app": "critical"}
+    drilled(site, now() - 3 * HOUR, "proven", older.file)
+    (found,) = look(site).trouble
+    assert found.id == "drill/mysql/app" and f"{newer.file} failed its drill" in found.said
+    drilled(site, now() - 2 * HOUR, "proven", newer.file)
+    assert levels(site) == {}
+
+    drilled(site, now() - HOUR / 2, "failed", older.file)
+    drilled(site, now() - HOUR / 3, "proven", newer.file)
+    (found,) = look(site).trouble
+    assert found.id == "drill/mysql/app" and found.level is Level.WARNING
+    assert f"{older.file} failed its drill, and is still kept" in found.said
+    site.vault.store("local").delete(older.manifest_key)
+    assert levels(site) == {}, "it is gone, and a newer one is proven"
+
+
+def test_a_backup_that_is_not_as_large_as_its_manifest_says_is_no_good_one(site: Site) -> None:
+    _, _, newer, _ = [*good(site, 9 * HOUR), *good(site)]
+    path = site.vault.root / newer.key
+    path.chmod(0o600)
+    path.write_bytes(b"")
+    (row,) = [each for each in status(site).rows if each.target.database == "app"]
+    assert row.newest is not None and row.newest.file != newer.file
+    assert levels(site)["backup-damage/mysql/app"] == "warning"
+
+
+def test_a_copy_that_a_drill_proved_is_good_where_the_local_one_was_found_broken(tmp_path: Path, disk: Path) -> None:
+    copy = {"name": "usb", "directory": str(disk)}
+    with Site(SiteConfig.model_validate(document(tmp_path / "vault", copy))) as site:
+        site.vault.check()
+        entry, _ = good(site)
+        site.vault.replicate(entry, "usb")
+        (there,) = site.vault.catalog("usb").entries()
+        site.vault.mark(entry, "broken", reason="a bit flipped")
+        site.vault.mark(there, "proven", drill="1")
+        (row,) = [each for each in status(site).rows if each.target.database == "app"]
+        assert row.newest is not None and row.newest.file == entry.file and row.broken == []
+        assert row.locations == ["usb"], "the broken one is no copy"
+        assert levels(site)["backup-damage/mysql/app"] == "warning"
+
+
+def test_a_failed_drill_is_told_of_where_its_record_is_gone(site: Site) -> None:
+    entry, _ = good(site)
+    site.vault.mark(entry, "drill-failed", reason="a row is missing")
+    assert levels(site)["drill/mysql/app"] == "critical"
+    site.vault.mark(entry, "proven", drill="2")
+    assert levels(site) == {}
 
 
 def test_a_snapshot_that_was_never_released_an_old_key_and_a_full_disk_are_told_of(tmp_path: Path) -> None:
@@ -174,6 +247,214 @@ def test_a_snapshot_that_was_never_released_an_old_key_and_a_full_disk_are_told_
         assert found == {"release/snapshots": "warning", "key-age/current": "warning"}
         assert releases.release(site, "v41")
         assert "release/snapshots" not in levels(site)
+
+
+def verified(site: Site, **how: Any) -> None:
+    """Everything is read back, once no word on any backup is dated ahead: a run dates its own behind them."""
+    while any(each["at"] > names.now().isoformat() for one in _entries(site) for each in site.vault.marks(one)):
+        time.sleep(0.05)
+    verify_vault(site, Request(Share(1.0), settle=0.0, **how))
+
+
+def _entries(site: Site) -> list[Entry]:
+    return [entry for place in site.vault.locations() for entry in site.vault.catalog(place).entries()]
+
+
+def test_damage_is_told_until_it_is_right_again_and_what_was_healed_until_a_look_finds_nothing(
+    tmp_path: Path, disk: Path
+) -> None:
+    copy = {"name": "usb", "directory": str(disk), "path": "{site}/{tier}"}
+    with Site(SiteConfig.model_validate(document(tmp_path / "vault", copy))) as site:
+        site.vault.check()
+        old, spare = made(site.vault, now() - 9 * HOUR), made(site.vault, now() - 8 * HOUR, database="crm")
+        good(site)
+        for entry in site.vault.lacking("usb"):
+            site.vault.replicate(entry, "usb")
+        verified(site)
+        assert levels(site) == {}
+        flip(site.vault.root / old.key, 200)
+        verified(site, heal=False)
+        (told,) = look(site).trouble
+        assert told.id == "vault-damage/local" and told.level is Level.CRITICAL and old.file in told.said
+        # A run that reads a share without it says nothing of it: it stays told.
+        last.keep(site, PlaceReport("local", now()), everything=False)
+        assert levels(site) == {"vault-damage/local": "critical"}
+        verified(site)
+        assert levels(site) == {"vault-damage/local": "warning"}
+        assert "was healed" in look(site).trouble[0].said
+        verified(site)
+        assert levels(site) == {}
+        # No copy to heal it from: it is over once it was put back by hand, and verified.
+        path = site.vault.root / spare.key
+        whole = path.read_bytes()
+        flip(path, 200)
+        verified(site, heal=False)
+        path.write_bytes(whole)
+        assert levels(site) == {"vault-damage/local": "critical"}
+        verify(site, spare)
+        assert levels(site) == {}
+        (site.vault.state / "verified.json").write_text("[")
+        assert levels(site) == {"vault-damage/local": "unknown"}
+
+
+def test_a_vault_that_nobody_reads_back_is_told_of(tmp_path: Path) -> None:
+    with Site(SiteConfig.model_validate(document(tmp_path / "vault", verified="3d"))) as site:
+        site.vault.check()
+        good(site, 5 * DAY)
+        good(site)
+        assert levels(site) == {"verification/local": "warning"}
+        verified(site)
+        assert levels(site) == {}
+        assert levels(site, now=now() + 4 * DAY)["verification/local"] == "warning"
+
+
+def test_a_small_disk_is_told_of_as_it_fills_and_a_full_one_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", str(place)], check=True)
+    try:
+        with Site(SiteConfig.model_validate(document(place, disk=80))) as site:
+            site.vault.check()
+            good(site)
+
+            def turns() -> list[str]:
+                with memory(site.vault.state) as known:
+                    return [f"{each.finding.id} {each.turn}" for each in known.take_in(look(site), now(), None)]
+
+            assert turns() == []
+            filler = place / "filler"
+            filler.write_bytes(bytes(7 * 1024 * 1024 - 200_000))
+            assert levels(site) == {"disk/local": "warning"} and turns() == ["disk/local raised"]
+            with filler.open("ab", buffering=0) as more, contextlib.suppress(OSError):
+                while more.write(bytes(4096)):
+                    pass
+            assert [turns(), turns(), turns()] == [["disk/local worse"], [], []]
+            filler.unlink()
+            assert turns() == ["disk/local resolved"]
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+            assert levels(site) == {"vault/local": "critical"}
+            assert [turns(), turns()] == [["vault/local raised"], []]
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_daily_backup_that_stays_out_is_not_hidden_by_hourly_ones(tmp_path: Path) -> None:
+    ages = {"mysql": "2h", "*@daily": "26h"}
+    with Site(SiteConfig.model_validate(document(tmp_path / "vault", age=ages))) as site:
+        site.vault.check()
+        good(site, 40 * HOUR)
+        for database in ("app", "crm"):
+            made(site.vault, now() - HOUR, database=database, tier="hourly")
+        assert levels(site) == {f"backup-age/mysql/{name}@daily": "warning" for name in ("app", "crm")}
+        good(site, 2 * HOUR)
+        assert levels(site) == {}
+
+
+def test_what_nobody_foresaw_is_a_finding_and_silences_nothing_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in one question must not end the look: what it would have said would be told to nobody."""
+    good(site, 60 * HOUR)
+    monkeypatch.setattr("engine.watch.look.snapshots", lambda vault: {}["FAKE-secret"])
+    found = levels(site)
+    assert found == {
+        "release/snapshots": "unknown", "backup-age/mysql/app": "critical", "backup-age/mysql/crm": "critical",
+    }  # fmt: skip
+    assert not any("FAKE" in each.said for each in look(site).findings)
+    monkeypatch.setattr("engine.watch.look.status", lambda site, now: {}["FAKE-secret"])
+    found = levels(site)
+    assert found["vault/backups"] == "unknown" and "FAKE" not in look(site).sentence()
+
+
+def test_a_place_that_is_down_does_not_end_what_was_told_of_what_only_it_lists(tmp_path: Path, disk: Path) -> None:
+    given = document(tmp_path / "vault", {"name": "usb", "directory": str(disk), "path": "{site}/{tier}"})
+    del given["mysql"]["databases"]
+    with Site(SiteConfig.model_validate(given)) as site:
+        site.vault.check()
+        entry = made(site.vault, now() - 60 * HOUR)
+        site.vault.replicate(entry, "usb")
+        known = Memory()
+        assert {each.finding.id for each in known.take_in(look(site), now(), None)} == {"backup-age/mysql/app"}
+        shutil.move(site.vault.root, tmp_path / "away")
+        shutil.rmtree(disk)
+        changes = known.take_in(look(site), now(), None)
+        assert "vault/local" in {each.finding.id for each in changes} and "backup-age/mysql/app" in known.raised
+
+
+def test_a_look_lists_a_place_as_often_for_many_databases_as_for_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100,000 backups a listing takes seconds, at a bucket minutes; the watch looks each quarter of an hour."""
+    listed: list[str] = []
+    real = LocalStore.list
+
+    def counting(self: LocalStore, prefix: str = "") -> Any:
+        listed.append(prefix)
+        return real(self, prefix)
+
+    monkeypatch.setattr(LocalStore, "list", counting)
+
+    def listings(root: Path, *databases: str) -> int:
+        given = document(root)
+        given["mysql"]["databases"] = list(databases)
+        with Site(SiteConfig.model_validate(given)) as site:
+            site.vault.check()
+            for database in databases:
+                made(site.vault, now() - HOUR, database=database)
+            listed.clear()
+            assert look(site).trouble == []
+            return sum("/marks/" not in each and "/drills/" not in each for each in listed)
+
+    assert listings(tmp_path / "few", "app") == listings(tmp_path / "many", "app", "crm", "shop", "log")
+
+
+def test_with_prefect_down_and_no_network_the_exit_codes_are_those_of_a_monitoring_plugin(
+    site: Site, tmp_path: Path
+) -> None:
+    """In a process of its own without network, not even a loopback, that cannot import Prefect."""
+    (tmp_path / "blocked" / "prefect").mkdir(parents=True)
+    (tmp_path / "blocked" / "prefect" / "__init__.py").write_text("raise SystemExit('Prefect was imported')")
+    file = tmp_path / "shop.yaml"
+    root = Path(__file__).parents[2]
+
+    def check(*more: str, **given: Any) -> tuple[int, list[str]]:
+        file.write_text(yaml.safe_dump({**document(site.vault.root), **given}))
+        file.chmod(0o600)
+        done = subprocess.run(
+            ["unshare", "-n", sys.executable, "-m", "deployments.cli", "status", "-f", str(file), "--check", *more],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path / 'blocked'}:{root}", "HOME": str(tmp_path)},
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    code, lines = check()
+    assert code == 2 and lines[0].startswith("BACKUPS CRITICAL - shop: 2 critical: ")
+    assert lines[1].startswith("CRITICAL backup-age/mysql/app: mysql/app has no good backup")
+    assert lines[1].endswith("(docs/watch.md#backup-age)") and len(lines) == 3
+    good(site)
+    code, lines = check()
+    assert code == 0 and len(lines) == 1 and lines[0].startswith("BACKUPS OK - shop: all is well")
+    code, lines = check(watch={"disk": 99, "age": {"*": "40m"}})
+    assert code == 1 and lines[0].startswith("BACKUPS WARNING - shop: 2 warning: ")
+    away = {
+        "name": "s3",
+        "bucket": "b",
+        "endpoint_url": "http://127.0.0.1:9",
+        "access_key": "FAKE",
+        "secret_key": "FAKE",
+    }
+    code, lines = check(vault={**document(site.vault.root)["vault"], "replicas": [away]})
+    assert code == 3 and lines[0].startswith("BACKUPS UNKNOWN - shop: 1 unknown: ") and "copies/s3" in lines[1]
+    code, lines = check("--json", postgres={"host": "127.0.0.1", "user": "x", "databases": ["y"]})
+    body = json.loads("\n".join(lines))
+    assert code == 2 and {each["condition"]: each["level"] for each in body["findings"]}["slot"] == "unknown"
+    assert all(each["runbook"] == f"docs/watch.md#{each['condition']}" for each in body["findings"])
+    code, lines = check(watch={"disk": 101})
+    assert code == 3 and lines[0].startswith("BACKUPS UNKNOWN - ")
 
 
 def test_on_the_command_line_it_is_one_line_with_figures_and_the_exit_code_of_a_plugin(

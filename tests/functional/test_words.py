@@ -49,6 +49,7 @@ def pruned(site: Site, after: timedelta = timedelta(0)) -> None:
         prune(site, now=names.now() + after + day * DAY, confirmed=True)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("which", ["old", "new"])
 def test_a_pin_of_either_file_of_a_backup_that_was_encrypted_anew_keeps_it_and_unpinned_it_goes(
     tmp_path: Path, rclone_s3: S3Server, which: str

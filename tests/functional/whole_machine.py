@@ -182,7 +182,7 @@ class Machine:
         client = engine.client()
         engine.load("busybox")
         if self.kind == "postgres":
-            _postgres(engine)
+            self._start_postgres(engine)
         else:
             command = ["--log-bin=mysql-bin", "--server-id=1", "--binlog-format=ROW", "--innodb-buffer-pool-size=32M"]
             engine.service(
@@ -202,6 +202,9 @@ class Machine:
             f"{PROJECT}/app:1", ["true"], name=f"{PROJECT}-job-1", network=f"{PROJECT}_default",
             labels={**labels, "com.docker.compose.service": "job"},
         )  # fmt: skip
+
+    def _start_postgres(self, engine: DockerEngine) -> None:
+        _postgres(engine)
 
     def server(self, engine: DockerEngine) -> Container:
         return engine.client().containers.get(f"{PROJECT}-db-1")

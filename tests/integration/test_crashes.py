@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -95,6 +96,41 @@ def test_a_run_whose_machine_died_is_marked_crashed_and_a_new_worker_goes_on(pre
     assert len(site.files(".json")) == before + 1 and site.staged() == []
 
 
+@pytest.mark.soak(sample=False)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_run_that_nothing_is_heard_of_is_crashed_by_itself_within_two_minutes(
+    prefect: Installation, site: Site, figure: Callable[[str, float, str], None], how: str
+) -> None:
+    """``kill -9`` of the worker and all below it; or they stand still, as on a machine that hangs or has no network."""
+    with _dump_that_waits(prefect, site):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")
+        until(lambda: _dumping(prefect, site), "a dump that waits")
+        pid = prefect.server.worker.pid()
+        assert pid is not None
+        worker = psutil.Process(pid)
+        processes = [worker, *worker.children(recursive=True)]
+        at = datetime.now(UTC)
+        try:
+            for each in processes:
+                each.kill() if how == "killed" else each.suspend()
+            run = prefect.api.wait(run_id, timeout=400)
+            ended = prefect.api.call("GET", f"/flow_runs/{run_id}")["state"]["timestamp"]
+        finally:
+            for each in processes if how == "stopped" else ():
+                each.kill()
+    assert run.state == "CRASHED" and run.first_line.startswith("No sign of life for 95 seconds")
+    seconds = (datetime.fromisoformat(ended) - at).total_seconds()
+    figure(f"from a worker and its run that are {how} to the run's Crashed", seconds, "s")
+    assert seconds < 120, "the promise"
+    until(lambda: prefect.server.worker.pid() is None, "the worker to be gone")
+    prefect.server.start_worker()
+    run = prefect.run(f"manual-backup/{site.name}", source="postgres")
+    assert run.state == "COMPLETED", run.message
+    assert site.staged() == []
+
+
+@pytest.mark.soak(sample=False)
 def test_a_killed_worker_costs_no_later_backup(prefect: Installation, site: Site) -> None:
     with _dump_that_waits(prefect, site):
         run_id = prefect.api.start(f"manual-backup/{site.name}", source="postgres")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -29,6 +29,7 @@ from engine.site import Target
 from tests.integration.installation import Installation, Site, until
 from tests.integration.test_crashes import _dump_that_waits, _dumping
 
+COMMON = True
 UNREACHABLE, REFUSED, FAILED, TIMED_OUT, USAGE = 5, 6, 3, 4, 2
 
 
@@ -40,6 +41,8 @@ class Told:
     out: str
     summary: str
     outputs: dict[str, str] = field(default_factory=dict)
+    points: set[str] = field(default_factory=set)
+    """Recovery points that came of it."""
 
     @property
     def run_id(self) -> str:
@@ -117,7 +120,9 @@ def _points(site: Site) -> set[str]:
 @pytest.fixture(scope="module")
 def first(prefect: Installation, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """The first deployment's snapshot."""
-    return Job(prefect, site.name, tmp_path_factory.mktemp("first")).step()
+    before = _points(site)
+    told = Job(prefect, site.name, tmp_path_factory.mktemp("first")).step()
+    return replace(told, points=_points(site) - before)
 
 
 def test_a_job_takes_a_snapshot_shows_its_progress_and_leaves_a_summary(
@@ -128,7 +133,7 @@ def test_a_job_takes_a_snapshot_shows_its_progress_and_leaves_a_summary(
     assert first.outputs["run-url"].startswith(f"{prefect.server.url}/runs/flow-run/")
     assert "| state: Completed" in first.out and "2 databases backed up and verified" in first.out
     assert "stored at local" in first.out and first.outputs["run-url"] in first.summary
-    (point,) = _points(site)
+    (point,) = first.points
     assert f"Snapshot {point} (before v1.4.2 (3f9a1c2) by alice)" in first.out
     deployment = prefect.api.call("GET", f"/deployments/name/pre-deploy-snapshot/{site.name}")
     assert deployment["work_queue_name"] == "deploys" and deployment["global_concurrency_limit"] is None

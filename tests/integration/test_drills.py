@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from deployments import site_file
 from engine.backup import backup_one
 from engine.site import Site as Opened
 from engine.site import Target
+from tests.functional.test_cold import slow_thaws
+from tests.functional.vault_helpers import replica
 from tests.integration.installation import Installation, Site, until
+from tests.integration.test_keys_and_cold import _names
+from tests.servers.s3 import S3Server
 
 COMMON = True
 
@@ -32,3 +39,39 @@ def test_a_drill_run_is_completed_only_when_all_was_proven(prefect: Installation
         return site.name in json.dumps(prefect.api.call("POST", "/events/filter", wanted)["events"])
 
     until(arrived, "the event of the drill", timeout=60)
+
+
+@pytest.mark.soak(sample=False)
+def test_a_drill_that_also_tries_cold_storage_waits_for_the_thaw_and_proves_both(
+    prefect: Installation, moto_s3: S3Server, tmp_path: Path
+) -> None:
+    site = prefect.site("colddrill")
+    for server in ("mysql", "postgres"):
+        del site.document[server]
+    (tmp_path / "app.conf").write_text("colour = blue\n")
+    site.document["config"] = {"paths": [str(tmp_path / "app.conf")]}
+    site.document["drill"] = {"also": ["cold"]}
+    site.document["vault"]["replicas"] = [{**replica(moto_s3, "cold"), "cold_class": "GLACIER"}]
+    site.write()
+    done = prefect.apply(site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Opened(site_file.load(site.file, {**site.env})) as opened:
+        old = backup_one(opened, Target("config", "config"), tier="monthly").entry
+        opened.vault.replicate(old, "cold")
+        (cold,) = opened.vault.catalog("cold").entries()
+        for part in opened.vault.catalog("cold").load(cold).files:
+            assert opened.vault.store("cold").freeze(cold.beside(part.file), "GLACIER")
+        new = backup_one(opened, Target("config", "config"), tier="daily").entry
+        for part in opened.vault.catalog("cold").load(cold).files:
+            for _ in range(6):  # moto counts the looks from an object's birth
+                opened.vault.store("cold").stat(cold.beside(part.file))
+    with slow_thaws(moto_s3, 6):
+        run_id = prefect.api.start(f"monthly-restore-drill/{site.name}")
+        until(lambda: _names(prefect, run_id).count("AwaitingThaw") >= 1, "the run to wait for its thaw")
+        run = prefect.api.wait(run_id, timeout=480)
+    assert run.state == "COMPLETED", run.message
+    assert f"cold: drill of {site.name} proven: 1 backup" in run.message
+    kept = [json.loads(each.read_text()) for each in sorted((site.vault / site.name / "drills").glob("*.json"))]
+    assert [each["asked"]["backup"] for each in kept] == ["cold", "latest"], "the newest is proven last"
+    pieces = [each["sources"][0]["databases"][0] for each in kept]
+    assert [(each["file"], each["location"]) for each in pieces] == [(old.file, "cold"), (new.file, "local")]

@@ -142,6 +142,7 @@ def test_a_volume_is_replaced_after_an_approval_that_names_who_is_stopped(
     assert f"`{kept}`" in prefect.markdown(run_id, f"{site.name}-restore-volume")
 
 
+@pytest.mark.soak(sample=False)
 def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installation, machine: tuple[Site, Path]) -> None:
     site, _ = machine
     with _dump_that_waits(prefect, site):

@@ -127,6 +127,7 @@ def test_logs_stand_at_the_replica_too(prefect: Installation, site: Site) -> Non
         assert found and all(set(each["locations"]) == {"local", "s3"} for each in found)
 
 
+@pytest.mark.sampled
 def test_the_statement_is_found_by_a_flow_and_a_restore_can_be_asked_for_right_before_it(
     prefect: Installation, site: Site
 ) -> None:
@@ -146,6 +147,7 @@ def test_the_statement_is_found_by_a_flow_and_a_restore_can_be_asked_for_right_b
     assert f"DROP {site.shop}.precious" in prefect.markdown(run.id, f"{site.name}-recovery-plan")
 
 
+@pytest.mark.sampled
 def test_a_whole_server_comes_back_in_an_empty_directory_by_a_flow(
     prefect: Installation, site: Site, servers_directory: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from deployments import site_file
 from engine import names
 from engine.manifest import Server
@@ -12,6 +14,7 @@ from engine.source import Facts
 from tests.integration.installation import Installation, Site
 
 
+@pytest.mark.soak(sample=False)
 def test_a_prune_says_what_goes_and_why_and_waits_for_a_word_when_it_is_too_much(
     prefect: Installation, site: Site
 ) -> None:

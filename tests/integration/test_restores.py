@@ -33,6 +33,7 @@ def test_by_default_a_restore_stands_beside_and_production_is_untouched(prefect:
     prefect.mariadb.sql(f"DROP DATABASE `{side}`")
 
 
+@pytest.mark.sampled
 def test_a_dry_run_prints_the_plan_and_changes_nothing(prefect: Installation, site: Site) -> None:
     before = prefect.postgres.sql("SELECT datname FROM pg_database ORDER BY 1")
     run = prefect.run(
@@ -80,6 +81,7 @@ def test_a_replacement_waits_for_approval_that_shows_what_is_replaced_by_what(
     assert len(_orders(prefect, site.shop)) == 2000
 
 
+@pytest.mark.sampled
 def test_a_wrong_confirmation_is_refused_in_words_and_latest_is_not_the_safety_copy_of_the_damaged_database(
     prefect: Installation, site: Site
 ) -> None:

@@ -76,7 +76,7 @@ def test_every_secret_is_declared_as_one() -> None:
         "docker-engine": [],
         "config-files": [],
         "container-images": [],
-        "bucket-endpoint": ["access_key", "secret_key"],
+        "bucket-endpoint": ["access_key", "secret_key", "scratch_access_key", "scratch_secret_key"],
         "n8n-instance": ["api_key", "encryption_key"],
         "site": ["ping", "site_file"],
     }

@@ -33,6 +33,7 @@ COMMANDS = [
     "archive",
     "pin",
     "drill",
+    "report",
     "verify-vault",
     "prune",
     "sweep",

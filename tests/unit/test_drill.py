@@ -21,6 +21,7 @@ from engine.drill.junit import junit
 from engine.drill.past import draw
 from engine.drill.record import keep, proofs
 from engine.drill.rows import CopyRows, InsertRows, RowSet, split_rows
+from engine.drill.run import DrillRequest, also_due
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, worst
 from engine.durations import in_words, seconds_of
 from engine.errors import DiskFull, IntegrityError
@@ -192,6 +193,19 @@ def test_the_sentence_names_what_failed_first_and_the_missed_rpo_is_known() -> N
     assert made.sentence().startswith("drill of shop failed: mysql/shop: row counts: other rows: table orders: 9 rows")
     assert [each.source for each in made.rpo_missed] == ["mysql"]
     assert made.as_dict()["verdict"] == "failed"
+
+
+def test_the_monthly_drill_tries_the_older_backups_of_the_site_in_turn_and_nothing_a_person_did_not_name() -> None:
+    config = DrillConfig.model_validate({"also": ["oldest", "cold"]})
+    months = [datetime(2026, month, 1, 5, tzinfo=UTC) for month in (11, 12)] + [datetime(2027, 1, 1, 5, tzinfo=UTC)]
+    due = [also_due(config, DrillRequest(thorough=True), each) for each in months]
+    assert [each and each.backup for each in due] in (["oldest", "cold", "oldest"], ["cold", "oldest", "cold"])
+    assert all(each is not None and each.thorough and not each.point_in_time for each in due)
+    assert also_due(DrillConfig.model_validate({}), DrillRequest(), NOON) is None
+    for asked in (DrillRequest(source="mysql"), DrillRequest(database="shop"), DrillRequest(backup="before x")):
+        assert also_due(config, asked, NOON) is None
+    with pytest.raises(ValidationError):
+        DrillConfig.model_validate({"also": ["newest"]})
 
 
 def test_sites_that_share_a_folder_keep_their_records_apart(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from engine.errors import (
     Unreachable,
 )
 from engine.names import BackupName
-from engine.replicas import PATIENCE, Brought, bring
+from engine.replicas import IN_A_ROW, Brought, bring
 from engine.stores.base import Stored
 
 
@@ -113,7 +113,7 @@ def test_a_place_that_fails_a_few_in_a_row_is_not_asked_for_more_and_a_copy_betw
     tried: list[Entry] = []
     given = entries(20)
     brought = bring(given, failing(dict.fromkeys([0, 1, 3, 4, 6, 7, 8], error), tried), 1)
-    assert PATIENCE == 3 and len(tried) == 9 and len(brought.copied) == 2 and brought.left == given[9:]
+    assert IN_A_ROW == 3 and len(tried) == 9 and len(brought.copied) == 2 and brought.left == given[9:]
     assert brought.over is error
 
 

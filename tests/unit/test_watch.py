@@ -4,24 +4,31 @@ goes."""
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from typer.main import get_command
 
+from deployments.cli.main import app
 from deployments.cli.watching import first_line
 from engine.catalog import Entry
 from engine.config import SiteConfig
 from engine.names import BackupName
 from engine.site import Target
 from engine.status import StatusRow
-from engine.watch import judge, metrics
-from engine.watch.findings import CONDITIONS, Finding, Level, Look, above, ordered, worst
+from engine.watch import judge, metrics, remember, words
+from engine.watch.advice import advice
+from engine.watch.findings import CONDITIONS, OF_RUNS, Finding, Level, Look, above, ordered, worst
 from engine.watch.judge import DiskUse
-from engine.watch.remember import Memory, Standing, memory, recall
+from engine.watch.remember import Change, Memory, Standing, Turn, memory, recall
 from engine.watch_config import WatchConfig
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -64,6 +71,10 @@ def test_the_most_exact_age_counts() -> None:
         ({"logs": "0m"}, "watch.logs is no span of time"),
         ({"ping": "ftp://example.invalid/FAKE"}, "watch.ping is no address"),
         ({"age": {"mysq": "2h"}}, "watch.age.mysq names no source of the site; there are: mysql"),
+        ({"age": {"mysq@daily": "2h"}}, "watch.age.mysq@daily names no source of the site; there are: mysql"),
+        ({"age": {"mysql@nightly": "2h"}}, "names no tier of backups behind its @; there are: hourly, daily, weekly"),
+        ({"age": {"mysql@wal": "2h"}}, "names no tier of backups behind its @"),
+        ({"verified": "often"}, "watch.verified is no span of time"),
         ({"disk": 100}, "less than or equal to 99"),
     ],
 )
@@ -129,7 +140,39 @@ def test_whatever_happens_each_finding_is_told_once_when_it_comes_and_once_when_
         assert known.take_in(look, NOW, None) == [], "the same again is told to nobody"
 
 
-def test_what_is_remembered_outlives_the_process_and_a_damaged_file_costs_one_repetition(tmp_path: Path) -> None:
+def test_ages_of_tiers_are_apart_and_the_most_exact_counts() -> None:
+    ages = limits(age={"*@weekly": "8d", "mysql": "2h", "mysql@daily": "26h", "mysql/app@daily": "30h"})
+    assert ages.ages_of_tiers("mysql", "app") == {"weekly": 8 * 86400, "daily": 30 * 3600}
+    assert ages.ages_of_tiers("mysql", "crm") == {"weekly": 8 * 86400, "daily": 26 * 3600}
+    assert ages.ages_of_tiers("postgres", "x") == {"weekly": 8 * 86400} and ages.age_of("mysql", "app") == 7200
+
+
+def test_an_hourly_backup_does_not_hide_that_the_daily_one_stays_out() -> None:
+    target, name = Target("mysql", "app"), BackupName(NOW, "app", "sql.gz.enc")
+    entry = Entry("local", f"shop/mysql/daily/{name.file}", name, "mysql", "daily", 100)
+
+    def row(newest: Entry | None, age: timedelta = HOUR) -> StatusRow:
+        since = NOW - 9 * DAY
+        return StatusRow(target, newest, "daily", age.total_seconds(), True, ["local"], {}, since=since)
+
+    def judged(daily: StatusRow) -> Finding:
+        found = judge.of_tier(row(entry), daily, "daily", 26 * 3600, NOW)
+        assert found is not None and found.id == "backup-age/mysql/app@daily"
+        return found
+
+    assert [judged(row(entry, each)).level for each in (HOUR, 30 * HOUR, 60 * HOUR)] == [
+        Level.OK, Level.WARNING, Level.CRITICAL,
+    ]  # fmt: skip
+    none = judged(row(None))
+    assert none.level is Level.CRITICAL and "no good daily backup; there are others since 9 days" in none.said
+    nothing = StatusRow(target, None, "", 0.0, None, [], {})
+    assert judge.of_tier(nothing, nothing, "daily", 60, NOW) is None, "that there is none at all is told by itself"
+
+
+def test_what_is_remembered_outlives_the_process_and_a_damaged_file_costs_one_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
     bad = looked(finding(Level.CRITICAL))
     with memory(tmp_path) as known:
         assert [each.turn for each in known.take_in(bad, NOW, DiskUse(NOW, 1, 2))] == ["raised"]
@@ -141,8 +184,136 @@ def test_what_is_remembered_outlives_the_process_and_a_damaged_file_costs_one_re
     (tmp_path / "watch.json").write_text("{")
     with memory(tmp_path) as known:
         assert [each.turn for each in known.take_in(bad, NOW, None)] == ["raised"]
-    with memory(tmp_path / "is not there") as known:
-        assert [each.turn for each in known.take_in(bad, NOW, None)] == ["raised"]
+
+
+def test_a_disk_that_is_full_or_not_mounted_does_not_make_the_watch_tell_the_same_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just that disk would have kept what was told."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    state, bad = tmp_path / "vault" / "shop", looked(finding(Level.CRITICAL))
+
+    def turns(look: Look, hour: int) -> list[str]:
+        with memory(state) as known:
+            return [each.turn for each in known.take_in(look, NOW + hour * HOUR, None)]
+
+    assert [turns(bad, hour) for hour in (0, 1, 2)] == [["raised"], [], []]
+    (spare,) = (tmp_path / "own").rglob("*.json")
+    assert spare.stat().st_mode & 0o777 == 0o600
+    state.mkdir(parents=True)  # it is mounted again
+    assert turns(bad, 3) == [] and not spare.exists() and recall(state).raised
+    assert turns(looked(finding(Level.OK)), 4) == ["resolved"]
+
+
+def test_a_watch_that_hangs_with_the_memory_in_its_hands_does_not_silence_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remember, "_PATIENCE", 0.3)
+    with memory(tmp_path):
+        with memory(tmp_path) as known:
+            assert known.take_in(looked(finding(Level.CRITICAL)), NOW, None)
+        assert recall(tmp_path).raised
+
+
+def test_what_cannot_be_asked_for_two_days_is_critical_and_told_again() -> None:
+    known, gone = Memory(), looked(finding(Level.UNKNOWN, "s3", "copies"))
+
+    def turns(look: Look, hours: int) -> list[tuple[str, Level]]:
+        at = NOW + hours * HOUR
+        return [(each.turn, each.finding.level) for each in known.take_in(known.hardened(look, at), at, None)]
+
+    assert turns(gone, 0) == [("raised", Level.UNKNOWN)] and turns(gone, 47) == []
+    assert turns(gone, 49) == [("worse", Level.CRITICAL)] and turns(gone, 50) == []
+    assert turns(looked(finding(Level.OK, "s3", "copies")), 51) == [("resolved", Level.OK)]
+
+
+def test_a_clock_that_was_ahead_does_not_end_the_trend_of_the_disk() -> None:
+    known = Memory(disk=[DiskUse(NOW - DAY, 1, 9), DiskUse(NOW + 3650 * DAY, 2, 9)])
+    known.take_in(looked(), NOW, DiskUse(NOW, 3, 9))
+    assert [each.used for each in known.disk] == [1, 3]
+
+
+def change(level: Level, *, turn: Turn = "raised", hours: int = 3, had: Iterable[Level] = ()) -> Change:
+    return Change(turn, finding(level), NOW - hours * HOUR, frozenset({level, *had}))
+
+
+def test_what_is_to_be_told_waits_by_address_and_goes_with_an_address_that_is_no_more() -> None:
+    untold = {"own/shop-alert-gone": [("old", "old")], "own/shop-alert-night": [("before", "text")]}
+    addresses = [("own/shop-alert-night", ["critical"]), ("own/shop-alert-ops", ["warning"])]
+    words.post(untold, "shop", [change(Level.WARNING)], NOW - HOUR / 4, NOW, "https://x.invalid/#", addresses)
+    assert {to: [subject for subject, _ in each] for to, each in untold.items()} == {
+        "own/shop-alert-night": ["before"], "own/shop-alert-ops": ["[warning] shop: backup-age/mysql/app"],
+    }  # fmt: skip
+    words.post(untold, "shop", [], NOW - 2 * HOUR, NOW, "", addresses)
+    assert untold["own/shop-alert-night"][1][0] == "[resolved] shop: the watch is back"
+    for _ in range(60):
+        words.post(untold, "shop", [change(Level.CRITICAL)], NOW, NOW, "", addresses)
+    assert len(untold["own/shop-alert-night"]) == 50 and len(untold["own/shop-alert-ops"]) == 1
+
+
+def test_a_message_says_what_since_when_what_is_safe_what_to_type_and_where_it_says_more() -> None:
+    subject, text = words.message("shop", [change(Level.CRITICAL)], NOW, "https://wiki.invalid/backups#")
+    assert subject == "[critical] shop: backup-age/mysql/app"
+    assert text.splitlines() == [
+        "CRITICAL backup-age/mysql/app: mysql/app is critical.",
+        "Since: 2026-11-22 09:00 UTC (3 h 0 min)",
+        "Safe: every backup that was made stays; the last good one is never removed",
+        "Type: backups backup -f shop --source mysql --database app",
+        "More: https://wiki.invalid/backups#backup-age",
+    ]
+    over = change(Level.OK, turn="resolved", had=[Level.CRITICAL])
+    subject, text = words.message("shop", [over], NOW, "")
+    assert subject == "[resolved] shop: backup-age/mysql/app"
+    assert text.splitlines() == [
+        "RESOLVED backup-age/mysql/app: mysql/app is ok.", "It lasted: 2026-11-22 09:00 UTC (3 h 0 min)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_condition_has_an_advice_whose_command_is_one_of_ours(condition: str) -> None:
+    for about in ("mysql/app", "mysql/app@daily", "last", "local", "it's; odd"):
+        told = advice("shop", finding(Level.CRITICAL, about, condition))
+        typed = shlex.split(told.command)
+        assert told.safe and typed[0] in ("backups", "prefect") and "{" not in told.command
+        if typed[0] == "backups":
+            command: Any = get_command(app)
+            for word in typed[1:]:
+                if word in getattr(command, "commands", {}):
+                    command = command.commands[word]
+            options = {name for each in command.params for name in each.opts}
+            assert not getattr(command, "commands", {}) and {each for each in typed if each[0] == "-"} <= options, typed
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("ab"), LEVELS), min_size=1, max_size=10))
+def test_whatever_happens_what_a_route_is_told_to_begin_it_is_told_to_end(looks: list[dict[str, Level]]) -> None:
+    known, told = Memory(), {"critical": dict[str, str](), "warning": dict[str, str]()}
+    for number, levels in enumerate([*looks, {}]):
+        look = looked(*(finding(level, name) for name, level in levels.items()))
+        for each in known.take_in(look, NOW + number * HOUR, None):
+            for route, standing in told.items():
+                if words.concerns(each, [route]):
+                    standing[each.finding.about] = each.turn
+    assert all(turn == "resolved" for standing in told.values() for turn in standing.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"name": "ops"}, "the alert 'ops' of kind webhook lacks url"),
+        ({"name": "ops", "url": ""}, "the alert 'ops' of kind webhook lacks url"),
+        ({"name": "ops", "kind": "pagerduty", "api_key": "FAKE"}, "of kind pagerduty lacks integration_key"),
+        ({"name": "ops", "url": "hooks.invalid/FAKE"}, "is not of the form https://HOST/..."),
+        ({"name": "ops", "url": "https://h.invalid/FAKE", "levels": ["panic"]}, "'warning' or 'critical'"),
+        ({"name": "ops", "url": "https://h.invalid/FAKE", "levels": []}, "at least 1 item"),
+    ],
+)
+def test_an_alert_without_an_address_or_with_an_unknown_level_is_refused_and_no_secret_is_shown(
+    given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        SiteConfig.model_validate({"site": "shop", "vault": {"root": "/x"}, "alerts": given})
+    told = str(refused.value.errors(include_input=False, include_url=False)[0]["msg"])
+    assert says in told and "FAKE" not in told
 
 
 @given(st.integers(3, 60), st.integers(1, 10**9), st.integers(1, 400))
@@ -160,13 +331,15 @@ def test_a_disk_that_empties_or_is_hardly_known_has_no_such_day() -> None:
 
 
 def test_a_disk_is_judged_by_what_is_in_use_and_by_its_trend() -> None:
-    def level(used: int, *before: int) -> Level:
+    def levels(used: int, *before: int) -> tuple[Level, Level]:
         history = [DiskUse(NOW - (len(before) - number) * DAY, each, 1000) for number, each in enumerate(before)]
-        return judge.disk([*history, DiskUse(NOW, used, 1000)], limits()).level
+        every = [*history, DiskUse(NOW, used, 1000)]
+        return judge.disk(every, limits()).level, judge.disk_trend(every, limits()).level
 
-    assert (level(800), level(801), level(951)) == (Level.OK, Level.WARNING, Level.CRITICAL)
-    assert level(600, 300, 400, 500) is Level.WARNING, "full in four days"
-    assert level(600, 590, 594, 597) is Level.OK
+    assert [levels(each)[0] for each in (800, 801, 951)] == [Level.OK, Level.WARNING, Level.CRITICAL]
+    assert levels(600, 300, 400, 500) == (Level.OK, Level.WARNING), "full in four days"
+    assert levels(850, 550, 650, 750) == (Level.WARNING, Level.WARNING), "each is told by itself"
+    assert levels(600, 590, 594, 597) == (Level.OK, Level.OK)
 
 
 def test_a_replica_is_behind_once_a_backup_is_lacking_for_longer_than_a_run_takes() -> None:
@@ -192,5 +365,7 @@ def test_figures_and_levels_are_written_as_prometheus_and_monitoring_plugins_rea
 
 def test_every_condition_has_a_runbook() -> None:
     page = (Path(__file__).parents[2] / "docs/watch.md").read_text()
-    assert [each for each in CONDITIONS if f"\n## {each}\n" not in page] == []
+    runbooks = re.findall(r"^## (\S+)$", page.partition("\n# Runbooks\n")[2], re.MULTILINE)
+    assert runbooks[0] == "silence" and sorted(runbooks[1:]) == sorted(CONDITIONS), "neither more nor less"
+    assert CONDITIONS.keys() > OF_RUNS
     assert json.dumps([each.as_dict() for each in (finding(Level.OK),)])
