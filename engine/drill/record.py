@@ -15,6 +15,7 @@ from typing import Any
 
 from engine import names
 from engine.drill.verdict import FAILED, PROVEN, DrillResult
+from engine.durations import in_words
 from engine.errors import BackupError, IntegrityError
 from engine.signed import seal, unseal
 from engine.site import Site, Target
@@ -130,12 +131,20 @@ def prove(vault: Vault, data: bytes, key: str) -> None:
     _open(vault, data, key)
 
 
-def proofs(vault: Vault, locations: Iterable[str] = ()) -> Proofs:
-    """What was proven when, by the records that hold; ``locations`` as for ``records``."""
+def proofs(vault: Vault, locations: Iterable[str] = (), now: datetime | None = None) -> Proofs:
+    """What was proven when, by the records that hold; ``locations`` as for ``records``. One that is dated ahead of
+    ``now`` (now: of this host's clock) is a problem and counts for nothing: it would outlive every later one."""
     found = Proofs()
     last: dict[tuple[Target, str], tuple[str, Proof]] = {}
+    now = now or names.now()
     for record in records(vault, found.problems, locations):
         at = datetime.fromisoformat(record["finished_at"])
+        if at > now + names.APART:
+            found.problems.append(
+                f"The drill record {vault.site}-{record['id']}.json is dated {in_words((at - now).total_seconds())} "
+                "ahead of now, and counts for nothing until then: a clock was or is wrong"
+            )
+            continue
         for source in record["sources"]:
             if source["verdict"] == PROVEN:
                 found.sources.pop(source["source"], None)

@@ -27,6 +27,7 @@ from engine.report.gather import Report, gather
 from engine.report.page import page
 from engine.report.text import pictures, text
 from engine.site import Site
+from engine.status import status
 from engine.vault_check import Request, Share, verify_vault
 from tests.functional.reported import DAY, HOUR, MINUTE, Past, document, drilled, opened
 from tests.functional.test_archives import made
@@ -337,6 +338,18 @@ def test_what_a_drill_proved_counts_until_it_is_too_old_or_a_later_one_fails(sit
     report = gather(site)
     assert standing(report) == ["unproven", "good"] and report.coverage[0].said == "the last drill of mysql/app failed"
     assert standing(gather(site, now=NOW + 3 * DAY)) == ["late", "late"]
+
+
+def test_a_drill_dated_ahead_hides_no_later_one(site: Site) -> None:
+    made(site.vault, NOW - HOUR)
+    drilled(site, NOW + 300 * DAY)
+    drilled(site, NOW - DAY, verdict="failed")
+    found = status(site, now=NOW)
+    assert found.unproven == {"mysql": ("failed", NOW - DAY)} and found.rows[0].proven is None
+    assert len(found.problems) == 1 and "is dated 300 days 0 h ahead of now" in found.problems[0]
+    drilled(site, NOW - HOUR)
+    assert gather(site, now=NOW).coverage[0].standing == "good" and status(site, now=NOW).unproven == {}
+    assert status(site, now=NOW + 301 * DAY).problems == [], "it counts when its time has come"
 
 
 def test_the_window_of_any_second_is_that_of_the_logs(tmp_path: Path) -> None:
