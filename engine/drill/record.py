@@ -95,12 +95,17 @@ def keep(site: Site, result: DrillResult) -> str:
     return key
 
 
-def records(vault: Vault, problems: list[str], locations: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The newest records of the first place that has any, oldest first; those that do not hold are problems.
+def records(
+    vault: Vault, problems: list[str], locations: Iterable[str] = (), now: datetime | None = None
+) -> list[dict[str, Any]]:
+    """The newest records of the first place that has any, oldest first; those that do not hold are problems, and so are
+    those that are dated ahead: they would outlive every later one.
 
     Args:
         locations: Where to look; empty: everywhere, the local root first.
+        now: UTC; None: by this host's clock.
     """
+    now = now or names.now()
     for location in locations or vault.locations():
         store = vault.store(location)
         try:
@@ -111,7 +116,7 @@ def records(vault: Vault, problems: list[str], locations: Iterable[str] = ()) ->
         found = []
         for key in keys:
             try:
-                found.append(_open(vault, store.get(key), key))
+                found.append(_timely(_open(vault, store.get(key), key), key, now))
             except BackupError as error:
                 problems.append(error.message)
         if keys:
@@ -132,19 +137,11 @@ def prove(vault: Vault, data: bytes, key: str) -> None:
 
 
 def proofs(vault: Vault, locations: Iterable[str] = (), now: datetime | None = None) -> Proofs:
-    """What was proven when, by the records that hold; ``locations`` as for ``records``. One that is dated ahead of
-    ``now`` (now: of this host's clock) is a problem and counts for nothing: it would outlive every later one."""
+    """What was proven when, by the records that hold; ``locations`` and ``now`` as for ``records``."""
     found = Proofs()
     last: dict[tuple[Target, str], tuple[str, Proof]] = {}
-    now = now or names.now()
-    for record in records(vault, found.problems, locations):
+    for record in records(vault, found.problems, locations, now):
         at = datetime.fromisoformat(record["finished_at"])
-        if at > now + names.APART:
-            found.problems.append(
-                f"The drill record {vault.site}-{record['id']}.json is dated {in_words((at - now).total_seconds())} "
-                "ahead of now, and counts for nothing until then: a clock was or is wrong"
-            )
-            continue
         for source in record["sources"]:
             if source["verdict"] == PROVEN:
                 found.sources.pop(source["source"], None)
@@ -181,6 +178,16 @@ def _open(vault: Vault, data: bytes, key: str) -> dict[str, Any]:
     if body.get("format") != FORMAT:
         raise IntegrityError(f"{what} has a format that this release does not read.", remedy="upgrade backup-flows")
     return body
+
+
+def _timely(record: dict[str, Any], key: str, now: datetime) -> dict[str, Any]:
+    ahead = (datetime.fromisoformat(record["finished_at"]) - now).total_seconds()
+    if ahead > names.APART.total_seconds():
+        raise IntegrityError(
+            f"The drill record {key.rsplit('/', 1)[-1]} is dated {in_words(ahead)} ahead of now, and counts for "
+            "nothing until then: a clock was or is wrong."
+        )
+    return record
 
 
 def _folder(vault: Vault, location: str) -> str:

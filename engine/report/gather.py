@@ -107,7 +107,7 @@ def gather(site: Site, *, days: int = DAYS, weeks: int = WEEKS, now: datetime | 
         reached = reach(site)
     notes = list(found.problems)
     watched = look(site, disk=recall(site.vault.state).disk, servers=False, now=now, known=found)
-    drills: list[Mapping[str, Any]] = list(records(site.vault, [], seen)) if seen else []
+    drills: list[Mapping[str, Any]] = list(records(site.vault, [], seen, now)) if seen else []
     covered = coverage(site.config, found, now, past.tiers)
     happened = incidents(site, seen, since, past, drills, reached, notes)
     critical = _critical(watched.findings, covered, found.unseen)

@@ -60,7 +60,7 @@ def look(
         for replica in site.vault.locations()[1:]:
             findings += _guarded("copies", replica, _copies, site, replica, now)
         findings += _logs(site, now)
-        findings += _guarded("drill", "last", _last_drill, site, found)
+        findings += _guarded("drill", "last", _last_drill, site, found, now)
         findings += _guarded("release", "snapshots", _releases, site, now)
     for server in site.config.postgres if servers else ():
         if server.point_in_time:
@@ -250,9 +250,9 @@ def _slot(site: Site, server: PostgresConfig) -> Finding:
     return Finding("slot", server.name, level, said, lag, "B")
 
 
-def _last_drill(site: Site, found: Status) -> Finding | None:
+def _last_drill(site: Site, found: Status, now: datetime) -> Finding | None:
     seen = [name for name in site.vault.locations() if name not in found.unseen]
-    kept = records(site.vault, [], seen) if seen else []
+    kept = records(site.vault, [], seen, now) if seen else []
     return judge.last_drill(str(kept[-1]["verdict"]), str(kept[-1]["said"])) if kept else None
 
 

@@ -29,6 +29,8 @@ from engine.report.text import pictures, text
 from engine.site import Site
 from engine.status import status
 from engine.vault_check import Request, Share, verify_vault
+from engine.watch.findings import Level
+from engine.watch.look import look
 from tests.functional.reported import DAY, HOUR, MINUTE, Past, document, drilled, opened
 from tests.functional.test_archives import made
 from tests.functional.vault_helpers import flip, replica
@@ -347,6 +349,8 @@ def test_a_drill_dated_ahead_hides_no_later_one(site: Site) -> None:
     found = status(site, now=NOW)
     assert found.unproven == {"mysql": ("failed", NOW - DAY)} and found.rows[0].proven is None
     assert len(found.problems) == 1 and "is dated 300 days 0 h ahead of now" in found.problems[0]
+    told = {each.id: each.level for each in look(site, servers=False, now=NOW).trouble}
+    assert told["drill/last"] == Level.CRITICAL and told["vault/local"] == Level.WARNING
     drilled(site, NOW - HOUR)
     assert gather(site, now=NOW).coverage[0].standing == "good" and status(site, now=NOW).unproven == {}
     assert status(site, now=NOW + 301 * DAY).problems == [], "it counts when its time has come"
