@@ -20,6 +20,7 @@ from engine import names
 from engine.backup import backup_one, replicate_all
 from engine.postgres.base_backup import base_backup
 from engine.postgres.wal_ship import ship
+from engine.removal import remove
 from engine.site import Site as Opened
 from engine.site import Target
 from engine.watch.look import look
@@ -242,12 +243,13 @@ def _put_right(its: Installation, site: Site) -> None:
 def _remove_the_old(site: Site) -> None:
     """The backup that failed its drill is told of as long as it is kept, though a newer one is proven."""
     with Opened(site_file.load(site.file, site.env)) as opened:
-        for place in opened.vault.locations():
-            store = opened.vault.store(place)
-            for entry in list(opened.vault.catalog(place).entries(source="mysql")):
+        vault = opened.vault
+        for place in vault.locations():
+            catalog = vault.catalog(place)
+            for entry in list(catalog.entries(source="mysql")):
                 if names.now() - entry.name.taken_at > timedelta(days=1):
-                    store.delete(entry.manifest_key)
-                    store.delete(entry.key)
+                    keys = [entry.beside(part.file) for part in catalog.load(entry).files]
+                    remove(vault.removals, vault.store(place), vault.layout(place), entry.key, keys)
 
 
 def _apply(its: Installation, site: Site) -> None:
