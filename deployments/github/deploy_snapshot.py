@@ -8,8 +8,8 @@ use it. Everything it is told comes from the environment, never from a template:
     BACKUPS_OPERATION         snapshot (default), release (it succeeded) or failed (it did not)
     BACKUPS_SITE              name of the site
     BACKUPS_RELEASE, BACKUPS_COMMIT, BACKUPS_ACTOR    what is deployed, and by whom
-    BACKUPS_KEY               of the snapshot; default: repository, run and job, so that a job that is run again
-                              has the snapshot that it had
+    BACKUPS_KEY               of the snapshot, within the workflow run; default: the job. A job that is run again
+                              has the snapshot that it had; the next workflow run has one of its own
     BACKUPS_SNAPSHOT          for release and failed: which one; default: the key
     BACKUPS_TIMEOUT           seconds until a run that has not ended is cancelled (900)
     BACKUPS_PATIENCE          seconds for which the server may be away (60)
@@ -103,7 +103,7 @@ class Inputs:
         self.release = text("BACKUPS_RELEASE", cut=True)  # may be the name of a branch
         self.commit = text("BACKUPS_COMMIT", environ.get("GITHUB_SHA", ""))
         self.actor = text("BACKUPS_ACTOR", environ.get("GITHUB_TRIGGERING_ACTOR") or environ.get("GITHUB_ACTOR", ""))
-        self.key = text("BACKUPS_KEY", key_of(environ))
+        self.key = key_of(environ, text("BACKUPS_KEY"))
         self.snapshot = text("BACKUPS_SNAPSHOT", self.key)
         if self.operation != "snapshot" and not self.snapshot:
             raise Ended(USAGE, "Which snapshot? Give the output `snapshot` of the step or job that took it.")
@@ -111,7 +111,8 @@ class Inputs:
         self.patience = seconds("BACKUPS_PATIENCE", 60)
         self.poll = seconds("BACKUPS_POLL", 2)
         # The same attempt asked twice is one run; another attempt of the job is a new run of the same key.
-        attempt = environ.get("GITHUB_RUN_ATTEMPT", "1") if environ.get("GITHUB_RUN_ID") else uuid.uuid4().hex
+        run = environ.get("GITHUB_RUN_ID")
+        attempt = f"{run}/{environ.get('GITHUB_RUN_ATTEMPT', '1')}" if run else uuid.uuid4().hex
         self.request = f"{self.site}/{self.operation}/{self.snapshot}/{attempt}"
 
     @property
@@ -125,11 +126,13 @@ class Inputs:
         return {"snapshot": self.snapshot, "failed": self.operation == "failed"}
 
 
-def key_of(environ: Mapping[str, str]) -> str:
-    """Repository, run and job; the same when the job is run again. Empty outside of CI."""
+def key_of(environ: Mapping[str, str], given: str) -> str:
+    """Repository, run, and what was given or the job; the same when the job is run again. A key that is given alike in
+    every workflow run names one snapshot in each. Outside of CI what was given."""
     if not environ.get("GITHUB_RUN_ID"):
-        return ""
-    key = "/".join(environ.get(name, "") for name in ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_JOB"))
+        return given
+    run = [environ.get(name, "") for name in ("GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
+    key = "/".join([*run, given or environ.get("GITHUB_JOB", "")])
     return key if len(key) <= LONGEST else hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -36,7 +36,7 @@ on:
         type: string
         default: ""
       key:
-        description: Key of the snapshot; by default repository, run and job
+        description: Key of the snapshot within its workflow run; by default the job
         type: string
         default: ""
       ui-url:

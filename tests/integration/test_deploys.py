@@ -140,15 +140,15 @@ def test_a_job_takes_a_snapshot_shows_its_progress_and_leaves_a_summary(
     assert job.step().run_id == first.run_id, "asked twice in one attempt it is one run"
 
 
-@pytest.mark.sampled
 def test_run_again_the_job_has_the_same_snapshot_beside_another_deployment_that_has_its_own(
     site: Site, first: Told, job: Job, tmp_path: Path
 ) -> None:
+    """Both with a key that is given: it is that of the job by default, and names one snapshot in each workflow run."""
     before = _points(site)
     (tmp_path / "other").mkdir()
     other = Job(job.prefect, site.name, tmp_path / "other", run_id="4716")
-    with job.begun(GITHUB_RUN_ATTEMPT="2") as one:
-        told = other.step(BACKUPS_RELEASE="v1.4.3")
+    with job.begun(GITHUB_RUN_ATTEMPT="2", BACKUPS_KEY="deploy") as one:
+        told = other.step(GITHUB_RUN_ATTEMPT="2", BACKUPS_RELEASE="v1.4.3", BACKUPS_KEY="deploy")
         again = job.ended(one)
     assert told.code == again.code == 0 and again.run_id != first.run_id
     assert "stands already" in again.out and "stands already" not in told.out

@@ -65,9 +65,12 @@ def test_what_a_run_says_can_neither_command_the_runner_nor_draw_in_the_summary(
 
 def test_the_key_of_a_job_is_the_same_when_it_is_run_again_and_of_another_run_another() -> None:
     job = {"GITHUB_REPOSITORY": "shop/shop", "GITHUB_RUN_ID": "4711", "GITHUB_JOB": "deploy"}
-    assert key_of({**job, "GITHUB_RUN_ATTEMPT": "1"}) == key_of({**job, "GITHUB_RUN_ATTEMPT": "2"})
-    assert key_of(job) != key_of({**job, "GITHUB_RUN_ID": "4712"}) and key_of({}) == ""
-    assert len(key_of({**job, "GITHUB_JOB": "x" * 500})) <= 200
+    assert key_of({**job, "GITHUB_RUN_ATTEMPT": "1"}, "") == key_of({**job, "GITHUB_RUN_ATTEMPT": "2"}, "")
+    next_run = {**job, "GITHUB_RUN_ID": "4712"}
+    assert key_of(job, "") != key_of(next_run, "") and key_of({}, "") == ""
+    assert key_of(job, "api") != key_of(next_run, "api"), "a key that is given names one snapshot in each run"
+    assert key_of(job, "api") not in (key_of(job, ""), key_of(job, "web")) and key_of({}, "mine") == "mine"
+    assert len(key_of({**job, "GITHUB_JOB": "x" * 500}, "")) <= 200
 
 
 @pytest.mark.parametrize(
