@@ -27,8 +27,9 @@ _RHYTHM = 5
 """So many pauses between days with backups tell how often they come. With fewer nobody can say what a long one is."""
 _RHYTHMIC = frozenset((*PERIODS, names.BASE, *names.LOGS))
 """What comes by a schedule; the rest comes when a person wants it."""
-_BURSTS = frozenset((names.SAFETY, names.RECOVERED, PRE_DEPLOYMENT))
-"""These come and go in bursts, or by a word of their own: a share of them says nothing."""
+_BURSTS = frozenset((names.SAFETY, names.RECOVERED, PRE_DEPLOYMENT, names.IMAGE))
+"""These come and go in bursts, or by a word of their own: a share of them says nothing. An image goes with the last
+record that needs it, and for those there is a brake."""
 
 
 @dataclass(frozen=True)

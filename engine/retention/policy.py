@@ -31,7 +31,8 @@ DEFAULTS = {
 """By tier, where a site says nothing; base backups as the WAL. A snapshot before a deployment goes by being
 released, not by age."""
 CONFIG_FILES, CONFIG_DEFAULT = "config", "90d"
-"""Configuration files are small, and asked for long after."""
+"""Configuration files are small, and asked for long after. In an archive they stay with the machine that they are a
+part of."""
 PERIODS = {
     "hourly": timedelta(hours=1),
     "daily": timedelta(days=1),
@@ -147,7 +148,7 @@ class Policy:
                     return rules[key]
         if tier == names.BASE:  # as long as there is WAL to replay on it
             return self.of(source, names.WAL)
-        if source in self._files and tier in PERIODS:
+        if source in self._files and tier in PERIODS and tier not in names.ARCHIVES:
             return parse(CONFIG_DEFAULT)
         return parse(DEFAULTS.get(tier, FOREVER))
 

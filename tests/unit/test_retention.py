@@ -237,7 +237,7 @@ def _brakes_hold(history: History, decisions: dict[str, Decision]) -> None:
         if each.item.source is not None and each.item.expired_at is None:
             groups.setdefault(group_of(each.item), []).append(each)
     for name, group in groups.items():
-        if group[0].item.tier not in ("safety", "recovered", "pre-deployment"):
+        if group[0].item.tier not in ("safety", "recovered", "pre-deployment", "image"):
             going = sum(not each.keep and not each.replaced for each in group)
             assert (name in held) == (going > len(group) / 2)
 
@@ -380,6 +380,27 @@ def test_the_parts_of_one_recovery_point_stay_until_the_last_of_them_may_go() ->
     assert "recovery point point13" in kept["a13"]
 
 
+def test_an_archive_of_the_whole_machine_keeps_its_configuration_files_as_long_as_its_databases() -> None:
+    books, items = Books(), []
+    for month in range(16):
+        for source, name in (("mysql", "a"), ("config", "config")):
+            item = Item(f"{name}{month}", source, "monthly", name, NOW - month * 30 * DAY - HOUR, "good")
+            items.append(item)
+            books.points[item.key] = f"point{month}"
+            books.good.add(item.key)
+    made = judge(items, Policy(), now=NOW, evidence=books)
+    assert {each.item.key for each in made if each.keep} == {
+        f"{name}{n}" for n in range(12) for name in ("a", "config")
+    }
+
+
+def test_an_image_that_no_record_needs_any_more_goes_without_a_word() -> None:
+    """Each image has a name of its own: of such a group everything goes at once."""
+    items = [Item(f"i{number}", "images", "image", f"sha256-{number}", NOW - 60 * DAY, "good") for number in range(4)]
+    made = [Decision(item, keep=number > 0, reason="x") for number, item in enumerate(items)]
+    assert amounts(made, LastRun()) == {} == amounts(made, LastRun(NOW - DAY, {group_of(items[0]): 1}))
+
+
 def test_a_place_that_holds_logs_and_no_full_loses_none() -> None:
     grown = grow(Shape(2, 60, "postgres"))
     logs = grown.of("wal")
@@ -513,12 +534,13 @@ class _World:
         spans = {"hourly": 24 * HOUR, "daily": 30 * DAY, "weekly": 90 * DAY}
         spans |= {"base": 7 * DAY, "binlogs": 7 * DAY, "wal": 7 * DAY}
         for item in self.made:
-            span = 90 * DAY if item.source == "config" else spans.get(str(item.tier))
+            files = item.source == "config" and item.tier not in ("weekly", "monthly")
+            span = 90 * DAY if files else spans.get(str(item.tier))
             if span is not None and now - item.taken_at <= span:
                 kept.add(item.key)
             if item.tier == "manual" or (item.tier == "pre-deployment" and not item.released):
                 kept.add(item.key)
-        for source in ("mysql", "postgres"):
+        for source in ("mysql", "postgres", "config"):
             for tier, count in (("weekly", 13), ("monthly", 12)):
                 kept |= {each.key for each in self._newest(source, tier)[:count]}
             kept |= {
