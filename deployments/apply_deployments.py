@@ -69,7 +69,7 @@ def _serves(entrypoint: str, config: SiteConfig) -> bool:
     if entrypoint in _OF_FILES:
         needs: dict[str, Any] = {
             "restore_volume": config.volumes, "restore_bucket": config.buckets, "restore_config": config.config,
-            "restore_n8n": config.n8n, "restore_site": config.images,
+            "restore_n8n": config.n8n, "restore_site": True,
         }  # fmt: skip
         return bool(needs[flow])
     if flow in _OF_SERVERS:
