@@ -16,8 +16,8 @@ from engine import names, stopping
 from engine.errors import LockHeld
 from engine.stores.local_errors import speaking_of
 
-_LOOK_AGAIN = 0.2
-"""Seconds between two looks whether a lock is free."""
+_LOOK_AGAIN, _AT_LAST = 0.2, 5.0
+"""Seconds between two looks whether a lock is free, at first and after minutes: a look may ask a server."""
 
 
 @contextlib.contextmanager
@@ -70,14 +70,14 @@ def patiently(
     Raises:
         LockHeld: Not within ``seconds``. Cancelled: the run was stopped meanwhile.
     """
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
     told = False
     while True:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(hold())
             except LockHeld as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() - begun > seconds:
                     raise
                 if not told:
                     tell(error.message)
@@ -86,7 +86,8 @@ def patiently(
                 yield
                 return
         stopping.check("waiting for a lock")
-        time.sleep(_LOOK_AGAIN)
+        waited = time.monotonic() - begun
+        time.sleep(min(max(_LOOK_AGAIN, waited / 20), _AT_LAST))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 
 from engine import backup
 from engine.catalog import Entry
+from engine.locks import patiently
 from engine.manifest import Manifest
 from engine.site import Target
 from engine.source import Preflight
@@ -17,6 +18,9 @@ from engine.verify import VerifyReport
 from tasks.base import SiteHandle, step
 from tasks.progress import told
 from tasks.words import duration, rate, size
+
+WAIT_SECONDS = 3600.0
+"""For another run that works on the same database; a task is tried again after that."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,20 @@ def capture(
     recovery_point: str = "",
     keep: timedelta | None = None,
 ) -> Captured:
-    """Dump one database, or archive files, encrypted, into the local vault. What fails half-way leaves nothing."""
-    begun = time.monotonic()
-    with site.open() as opened, told(f"dump {target}") as progress:
-        entry, manifest = backup.capture(
-            opened, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress, keep=keep
-        )
-    seconds = time.monotonic() - begun
-    get_run_logger().info(
+    """Dump one database, or archive files, encrypted, into the local vault. What fails half-way leaves nothing.
+
+    Another run that works on it is waited for: schedules meet, and the night's full is not to be lost to an hourly one.
+    """
+    log = get_run_logger()
+    with site.open() as opened, patiently(lambda: backup.locks(opened, target), WAIT_SECONDS, log.info):
+        begun = time.monotonic()
+        with told(f"dump {target}") as progress:
+            entry, manifest = backup.capture(
+                opened, target, tier=tier, label=label, recovery_point=recovery_point, progress=progress, keep=keep,
+                locked=True,
+            )  # fmt: skip
+        seconds = time.monotonic() - begun
+    log.info(
         "%s: dumped %s (%s stored) with %s in %s, %s: %s",
         target,
         size(manifest.data.plain_size),
@@ -77,7 +87,7 @@ def capture(
         entry.file,
     )
     for missing in manifest.incomplete:
-        get_run_logger().error("%s is incomplete: %s", target, missing)
+        log.error("%s is incomplete: %s", target, missing)
     return Captured(target, entry, manifest, seconds)
 
 

@@ -129,8 +129,8 @@ class Instance:
             return MissingGrant(
                 f"The API key of {name} may not do this: it lacks the scope {scope}.",
                 kept="nothing was changed",
-                remedy="give it the scopes workflow:list, workflow:read, tag:list, and to restore workflow:activate and "
-                "tag:create, in n8n under Settings, n8n API",
+                remedy="give it the scopes workflow:list, workflow:read, tag:list, and to restore workflow:activate "
+                "and tag:create, in n8n under Settings, n8n API",
             )
         if answer.status_code == 404:
             return ToolFailed(

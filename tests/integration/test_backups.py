@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from typing import Any
 
 import pytest
 
+from deployments import site_file
 from deployments.api import Run
 from engine.errors import BackupError
+from engine.site import Site as Opened
 from tests.integration.installation import Installation, Site, until
 
 COMMON = True
@@ -59,6 +63,18 @@ def test_watch_on_the_command_line_ends_with_0_or_1(prefect: Installation, site:
     (run,) = prefect.api.call("POST", "/flow_runs/filter", failed)
     assert run["parameters"]["database"] == unknown
     assert unknown in run["state"]["message"].splitlines()[0] and site.shop in run["state"]["message"]
+
+
+def test_a_run_waits_for_another_that_works_on_the_same_database(prefect: Installation, site: Site) -> None:
+    """Schedules meet: the night's full is not lost to an hourly backup that began first."""
+    with Opened(site_file.load(site.file, site.env)) as opened, opened.vault.lock("mysql", site.shop):
+        run_id = prefect.api.start(f"manual-backup/{site.name}", source="mysql")
+        until(lambda: any("Another run works on" in line["message"] for line in prefect.api.logs(run_id)), "the wait")
+        time.sleep(15)  # longer than its tries
+        assert prefect.api.run(run_id).state == "RUNNING"
+    run = prefect.api.wait(run_id)
+    assert run.state == "COMPLETED", run.message
+    assert f"process {os.getpid()} on " in "\n".join(prefect.log(run))
 
 
 def test_an_unknown_site_fails_in_words(prefect: Installation, site: Site) -> None:
