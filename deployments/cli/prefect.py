@@ -31,7 +31,11 @@ def register(app: typer.Typer) -> None:
         example="""backups alert -f workset
                    backups alert -f workset --to ops""",
     )(alert)  # fmt: skip
-    command(app, "up", panel=panel, example="backups up --port 4200")(up)
+    command(
+        app, "up", panel=panel, stopped="server and worker are stopped",
+        example="""backups up --port 4200
+                   backups up --unit | sudo tee /etc/systemd/system/backup-flows.service""",
+    )(up)  # fmt: skip
     command(app, "down", panel=panel, example="backups down")(down)
 
 
@@ -91,15 +95,24 @@ def _check_endpoints(run: Run, config: SiteConfig) -> None:
 def up(
     run: Run,
     port: Annotated[int, typer.Option(help="Port on the loopback; 0 for any free one.")] = 4200,
+    stay: Annotated[bool, typer.Option("--stay", help="Stay; start again what dies, stop both at the end.")] = False,
+    unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit that does so; start nothing.")] = False,
     home: Home = None,
 ) -> Outcome:
     """Start a local Prefect server and worker, or find them running."""
-    from deployments import prefect_commands
+    from deployments import prefect_commands, service
+    from deployments.server import LocalServer, default_home
 
+    if unit:
+        text = service.unit((home or default_home()).absolute(), port)
+        run.out.say(text.rstrip())
+        return Outcome({"unit": text})
     running = prefect_commands.up(home=home, port=port)
     run.out.say(f"Prefect is up: {running.url}", style="bold green")
     run.out.say(f"  log in as the user in {running.env_file} (PREFECT_API_AUTH_STRING)")
     run.out.say(f"  for the prefect command: source {running.env_file}")
+    if stay:
+        service.stay(LocalServer(running.env_file.parent), port, run.out.warn)
     return Outcome(
         {
             "url": running.url,
