@@ -63,8 +63,7 @@ def _take_all(site: SiteHandle, targets: list[Target], deploy: Deploy, ledger: L
         with speaking:
             ledger.proven(captured, report)
 
-    sources = dict.fromkeys(target.source for target in targets)
-    abreast([[each for each in targets if each.source == name] for name in sources], take)
+    abreast([[each] for each in targets], take)
     ledger.rows.sort(key=lambda row: targets.index(row.captured.target))
 
 

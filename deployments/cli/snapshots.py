@@ -102,14 +102,13 @@ class _Snapshots:
         self._speaking = threading.Lock()
 
     def do(self, targets: list[Target]) -> None:
-        """Servers side by side, each with a site of its own; one that fails does not stop the others."""
+        """Databases side by side, each with a site of its own; one that fails does not stop the others."""
         from engine.abreast import abreast
 
         self._targets = targets
-        sources = dict.fromkeys(target.source for target in targets)
         with self._run.out.progress() as progress:
             self._progress = progress
-            abreast([[each for each in targets if each.source == name] for name in sources], self._one)
+            abreast([[each] for each in targets], self._one)
 
     def _one(self, target: Target) -> None:
         from engine.site import Site

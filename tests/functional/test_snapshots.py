@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +422,24 @@ def place(
             return captured.out, captured.err
 
         yield Place(file, tmp_path / "v", shop, platform, mariadb, postgres15, told)
+
+
+def test_the_databases_of_one_server_are_dumped_side_by_side(place: Place) -> None:
+    with contextlib.ExitStack() as stack:
+        document = yaml.safe_load(place.file.read_text())
+        for name, server in (("mysql", place.mariadb), ("postgres", place.postgres)):
+            for _ in range(2):
+                database = stack.enter_context(server.database("more"))
+                server.sql("CREATE TABLE t (a INT PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)", database)
+                document[name]["databases"].append(database)
+        place.file.write_text(yaml.safe_dump(document))
+        done = place.json("snapshot", "--release", "v2")
+        assert done["failed"] == [] and len(done["backups"]) == 6
+    manifests = [json.loads(each.read_text()) for each in place.vault.rglob("pre-deployment/*.enc.json")]
+    assert sorted(sum(each["rows"].values()) for each in manifests) == [2, 2, 3, 3, 3, 3]
+    for source in ("mysql", "postgres"):
+        spans = sorted((each["started_at"], each["finished_at"]) for each in manifests if each["source"] == source)
+        assert any(later < ended for (_, ended), (later, _) in pairwise(spans)), spans
 
 
 def test_from_a_snapshot_over_a_failed_deployment_and_back_by_one_command(place: Place) -> None:
