@@ -50,6 +50,7 @@ class Demo:
         self._compare(before)
         self._say(f"The dropped tables are back: {rows:,} rows of {rows:,}.", "1;32")
         self._second_before()
+        self._proof()
         self._farewell()
 
     def _second_before(self) -> None:
@@ -83,6 +84,12 @@ class Demo:
         self._compare(wanted)
         rows = sum(count for count, _ in wanted.values())
         self._say(f"Everything up to the second before the mistake is back: {rows:,} rows of {rows:,}.", "1;32")
+
+    def _proof(self) -> None:
+        """Every backup restored in throwaway places, and everything compared."""
+        self._heading("Proof, as every month: monthly-restore-drill/demo, in servers that are thrown away")
+        self._deploy_both("binlog-ship/demo", "wal-ship/demo")
+        self._deploy("monthly-restore-drill/demo")
 
     def _begin(self) -> None:
         self._heading("Starting private servers")
