@@ -250,7 +250,9 @@ def _recovered_mysql(
     settings, known, notes = fitted(site, plan.found.source, manifest, Settings())
     plan.notes.extend(notes)
     with open_scratch(site, plan.found.source, manifest.server, settings) as scratch:
-        there = recover(site, scratch, entry, manifest, logs[:needed], start, stop, progress, known)
+        what, read = f"A recovery of {plan.found.source}/{plan.found.database}", logs[:needed]
+        scratch.refuse_without_room(what, manifest.data.plain_size, sum(log.size for log in read))
+        there = recover(site, scratch, entry, manifest, read, start, stop, progress, known)
         there.notes.extend(notes)
         take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
         yield Past(scratch.config, take, there.notes)

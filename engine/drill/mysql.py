@@ -11,7 +11,7 @@ from typing import Any
 from engine.catalog import Entry
 from engine.config import MySQLConfig
 from engine.drill.asked import judge_queries, queries_for
-from engine.drill.base import Piece, SourceDrill, room_needed
+from engine.drill.base import Piece, SourceDrill
 from engine.drill.choose import databases_of
 from engine.drill.databases import row_digests, stream_volume, structure_and_volume
 from engine.drill.past import Joint, joint, past_moments, recovery_checks
@@ -29,7 +29,6 @@ from engine.mysql.server import MySQLSource
 from engine.mysql.surroundings import fitted
 from engine.mysql.tools import version_tuple
 from engine.point_in_time import recovered
-from engine.processes import Command
 from engine.scratch.mysql import Scratch, Settings, open_scratch
 from engine.source import Selection
 
@@ -37,8 +36,6 @@ _DUMP = ["--single-transaction", "--quick", "--hex-blob", "--no-tablespaces", "-
          "--no-create-info", "--skip-triggers", "--skip-add-locks"]  # fmt: skip
 _ABREAST = 50
 """Tables that one CHECK TABLE is given."""
-_ROOM = 2
-"""A loaded database takes about this many times the bytes of its dump."""
 
 
 class MySQLDrill(SourceDrill[Scratch]):
@@ -54,7 +51,8 @@ class MySQLDrill(SourceDrill[Scratch]):
         settings, _, notes = fitted(self.site, self.source, newest, self.settings())
         self.result.notes += notes
         with open_scratch(self.site, self.source, newest.server, settings) as scratch:
-            self._refuse_without_room(scratch)
+            dumps = sum(piece.manifest.data.plain_size for piece in self.pieces if piece.copies)
+            scratch.refuse_without_room(f"A drill of {self.source}", dumps)
             yield scratch
 
     def settings(self) -> Settings:
@@ -171,12 +169,6 @@ class MySQLDrill(SourceDrill[Scratch]):
             return False
         same_server = version_tuple(made.version) == source.version  # -log at its end says who writes a log
         return made.tool_version == source.dump.version and same_server
-
-    def _refuse_without_room(self, scratch: Scratch) -> None:
-        data = str(query(scratch.source.session, "SELECT @@datadir")[0][0])
-        lines = scratch.source.runner.run(Command(("df", "-Pk", data))).text.splitlines()
-        needed = sum(piece.manifest.data.plain_size for piece in self.pieces if piece.copies) * _ROOM
-        room_needed(f"A drill of {self.source}", needed, int(lines[-1].split()[3]) * 1024, data)
 
 
 def check_tables(source: MySQLSource, database: str, rung: Rung = "content") -> Check:

@@ -20,6 +20,7 @@ from docker.types import Mount
 
 from engine.config import PostgresConfig
 from engine.errors import RestoreRefused, ToolMissing, UnknownName, WrongTool, nearest
+from engine.journal import Journal
 from engine.processes import LocalRunner
 from engine.processes.place import PROJECT, SERVICE, docker_client
 from engine.scratch import here
@@ -162,6 +163,7 @@ class ContainerGround:
     ) -> None:
         self.name, self._docker_host = container, docker_host
         self._tablespaces, self._parents = tablespaces, list(parents)
+        self._needed = 0
         self._client = docker_client(docker_host)
         self._target = self._find()
         settings = self._target.attrs["Config"]
@@ -181,6 +183,7 @@ class ContainerGround:
         return {oid: str(self._tablespaces / oid) if self._tablespaces else path for oid, path in old.items()}
 
     def check(self, major: int, spaces: Mapping[str, str], needed: int = 0) -> None:
+        self._needed = needed  # nothing runs there that could tell the room; the helper does, before it is used
         with engine_errors(f"Looking at container {self.name}"):
             self._target.reload()
             self._refuse_running()
@@ -206,6 +209,7 @@ class ContainerGround:
         mounts = {str(each["Destination"]): each for each in needed}
         return _Helper(
             self._wrong,
+            (str(self._mount_of(self.data)["Destination"]), self._needed),
             major,
             str(attributes["Image"]),
             self._docker_host,
@@ -331,9 +335,17 @@ class ContainerGround:
 class _Helper(ContainerPlace):
     """A container of the same image on the same volumes, on no network, in which the log is applied."""
 
-    def __init__(self, wrong: Callable[[int, str], WrongTool], major: int, *where: Any, **more: Any) -> None:
+    def __init__(
+        self, wrong: Callable[[int, str], WrongTool], room: tuple[str, int], major: int, *where: Any, **more: Any
+    ) -> None:
         super().__init__(major, *where, **more)
-        self._wrong = wrong
+        self._wrong, self._room = wrong, room
+
+    def make(self, journal: Journal, needed: int) -> None:
+        """Both are on the engine's disk as a rule: what the volume gets, and what is needed meanwhile."""
+        super().make(journal, needed)
+        volume, bytes_there = self._room
+        self.refuse_without_room(volume, needed + bytes_there)
 
     def program(self, name: str) -> str:
         try:

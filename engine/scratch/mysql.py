@@ -27,7 +27,7 @@ from engine.mysql.server import MySQLSource
 from engine.mysql.tools import version_tuple
 from engine.processes import Command
 from engine.processes.local import LocalRunner
-from engine.scratch import boxed, here, leftovers
+from engine.scratch import boxed, here, leftovers, room
 from engine.site import Site
 
 _SYSTEM_USER = "mysql"
@@ -36,6 +36,8 @@ _READY_SECONDS = 180.0
 _SERVERS = {"mariadb": ("mariadbd", "mysqld"), "mysql": ("mysqld",)}
 _ZONES = "/usr/share/zoneinfo"
 _SERVER_ID = 4294967291
+_ROOM = 2
+"""A loaded database takes about this many times the bytes of its dump."""
 RELAY = "scratch-relay"
 """How relay logs are called: ``scratch-relay.000001``."""
 
@@ -116,6 +118,11 @@ class Scratch:
             process.close_input()
             process.wait()
         return size
+
+    def refuse_without_room(self, what: str, dumps: int, logs: int = 0) -> None:
+        """Raises DiskFull, unless so many bytes of dumps can be loaded here, and so many of logs be laid beside."""
+        data = str(value(self.source.session, "SELECT @@datadir"))
+        room.refuse_without(dumps * _ROOM + logs, room.free_there(self.source.runner, data), what, data)
 
     def load_time_zones(self) -> None:
         """Fill the tables of named time zones, from the zone files of the place where the server runs.

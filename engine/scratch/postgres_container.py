@@ -19,7 +19,7 @@ from engine.errors import ConfigError, ToolMissing
 from engine.journal import Journal
 from engine.processes import Command, ContainerRunner, Runner
 from engine.processes.place import docker_client
-from engine.scratch import leftovers
+from engine.scratch import leftovers, room
 from engine.scratch.boxed import engine_errors
 from engine.scratch.postgres_door import Door
 from engine.scratch.postgres_files import Member
@@ -76,7 +76,7 @@ class ContainerPlace:
         return ContainerRunner(self._client, self._container)
 
     def make(self, journal: Journal, needed: int) -> None:
-        """The container, running and idle, and a directory on this host for the way in."""
+        """The container, running and idle, with room for that, and a directory on this host for the way in."""
         journal.record("directory", path=self.work)
         self._path.mkdir(mode=0o700, parents=True)
         with engine_errors(f"Making a scratch container from image {self._image}"):
@@ -94,6 +94,12 @@ class ContainerPlace:
                 kept="production and the backups were not touched",
                 remedy=f"recover on a host with PostgreSQL {self._major} instead",
             )
+        self.refuse_without_room(self.work, needed)
+
+    def refuse_without_room(self, path: str, needed: int) -> None:
+        """Raises DiskFull, unless so many bytes are free at a path in the container: it is the engine's own disk."""
+        what = f"A scratch PostgreSQL in {self.describe()}"
+        room.refuse_without(needed, room.free_there(self.runner, path), what, "the volumes of its engine")
 
     def also(self, root: str) -> None:
         """Directories from here on are made, and become the server's user's, like those below ``work``."""

@@ -19,6 +19,7 @@ from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.source import Facts
 from tests.servers.databases import DatabaseServer
+from tests.servers.docker import DockerEngine
 
 KEY = "fake-passphrase-for-tests-" + "x" * 20
 SHOP = r"""
@@ -143,3 +144,13 @@ def orders_for(site: SiteConfig, source: str) -> bytes:
 def scratch_left(site: Site) -> list[str]:
     """Journals of scratch places that are on the machine."""
     return [str(path) for path in leftovers.journals(site.vault.state).glob("*")]
+
+
+def everything(engine: DockerEngine) -> list[str]:
+    """All containers, volumes and networks of an engine."""
+    client = engine.client()
+    return sorted(
+        [each.name for each in client.containers.list(all=True)]
+        + [each.name for each in client.volumes.list()]
+        + [each.name for each in client.networks.list()]
+    )

@@ -30,7 +30,7 @@ from engine.scratch import boxed, leftovers
 from engine.site import Site, Target
 from engine.source import Facts
 from tests.functional.bucket_machine import OBJECTS, SOURCE, Machine, holds, machine, put, source
-from tests.functional.drilling import orders_for, scratch_left
+from tests.functional.drilling import everything, orders_for, scratch_left
 from tests.functional.vault_helpers import PASSPHRASE, flip
 from tests.servers.docker import DockerEngine
 from tests.servers.s3 import S3Server
@@ -292,13 +292,3 @@ def _wait(site: Site) -> None:
         except BackupError:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-
-
-def everything(engine: DockerEngine) -> list[str]:
-    """All containers, volumes and networks of an engine."""
-    client = engine.client()
-    return sorted(
-        [each.name for each in client.containers.list(all=True)]
-        + [each.name for each in client.volumes.list()]
-        + [each.name for each in client.networks.list()]
-    )
