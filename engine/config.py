@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from engine.addresses import bare, require_http
 from engine.alert_config import AlertConfig as AlertConfig
+from engine.drill_config import DrillConfig as DrillConfig
+from engine.drill_config import DrillQuery as DrillQuery
 from engine.durations import seconds_of
 from engine.errors import ConfigError
 from engine.files_config import BucketsConfig as BucketsConfig
@@ -21,7 +23,6 @@ from engine.files_config import ImagesConfig as ImagesConfig
 from engine.files_config import N8nConfig as N8nConfig
 from engine.files_config import VolumesConfig as VolumesConfig
 from engine.names import BINLOGS, WAL
-from engine.queries import refusal
 from engine.report_config import ReportConfig as ReportConfig
 from engine.report_config import misnamed
 from engine.retention import locks, policy
@@ -150,56 +151,6 @@ SourceConfig = (
 its archives) and ``floor_bytes``."""
 
 
-class DrillQuery(Model):
-    """A question to a restored database, and what its answer must be: the first column of the one row it gives."""
-
-    name: str = Field("", description="What it is called in reports; empty: the query itself.")
-    query: str = Field(description="One statement that only reads: SELECT, WITH, SHOW, TABLE or VALUES.")
-    database: str = Field("", description="Asked in this database; empty: the only one of its source.")
-    at_least: float | None = Field(None, description="The answer is a number, and not smaller.")
-    at_most: float | None = Field(None, description="The answer is a number, and not larger.")
-    equals: str | None = Field(None, description="The answer is exactly this, as text.")
-    timeout_seconds: float = Field(300, gt=0, description="One that takes longer is stopped, and not answered.")
-
-    @field_validator("query")
-    @classmethod
-    def _only_reads(cls, query: str) -> str:
-        reason = refusal(query)
-        if reason:
-            raise ValueError(f"the drill query {reason}")
-        return query
-
-    @model_validator(mode="after")
-    def _expects_something(self) -> DrillQuery:
-        if self.at_least is None and self.at_most is None and self.equals is None:
-            raise ValueError("the drill query expects nothing; say what: at_least, at_most (numbers) or equals")
-        return self
-
-
-class DrillConfig(Model):
-    """What restore drills hold a site against."""
-
-    rto: str = Field("", description="The whole site must be back within this time (1h); longer fails the drill.")
-    rpo: str = Field("", description="Of a database no more than this (15m) should ever be lost; measured and told.")
-    sample: int = Field(5, ge=1, description="Tables of each database whose rows are compared one by one.")
-    queries: dict[str, list[DrillQuery]] = Field(
-        default_factory=dict, description="Questions to the restored databases, by the name of their source."
-    )
-    also: list[Literal["oldest", "cold"]] = Field(
-        default_factory=list, description="Older backups that the monthly drill tries as well, in turn."
-    )
-
-    @field_validator("rto", "rpo")
-    @classmethod
-    def _are_spans(cls, text: str, info: ValidationInfo) -> str:
-        try:
-            if text:
-                seconds_of(text)
-        except ValueError as error:
-            raise ValueError(f"drill.{info.field_name} {error}") from None
-        return text
-
-
 class HealthCheck(Model):
     """An address that answers when the machine works; asked at the end of restoring it."""
 
@@ -320,12 +271,17 @@ class SiteConfig(Model):
         return self
 
     @model_validator(mode="after")
-    def _queries_have_a_server(self) -> SiteConfig:
+    def _drills_speak_of_what_is_there(self) -> SiteConfig:
         known = [each.name for each in self.servers()]
         for name in self.drill.queries:
             if name not in known:
                 there = ", ".join(known) or "none"
                 raise ValueError(f"drill.queries.{name} names no database server of the site; there are: {there}")
+        known = [each.name for each in self.sources()]
+        for name in self.drill.targets:
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise ValueError(f"drill.targets.{name} names no source of the site; there are: {there}")
         return self
 
     def sources(self) -> list[SourceConfig]:

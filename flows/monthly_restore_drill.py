@@ -34,8 +34,8 @@ def monthly_restore_drill(
     """Restore every source into a throwaway place and prove it there, rung by rung. Production is not touched.
 
     The run is Completed only if all was proven. It is Failed when something is not as it must be, when it could not be
-    verified, and when it took longer than the site's RTO target. The table under Artifacts has every check; the signed
-    record stays in the vault.
+    verified, and when it took longer than the RTO target allows or more would be lost than the RPO target allows. The
+    table under Artifacts has every check; the signed record stays in the vault.
 
     Args:
         site: Name of the site block, such as workset.

@@ -117,7 +117,7 @@ def _others(result: DrillResult) -> list[dict[str, Any]]:
             "verdict": source.verdict.upper() if source.verdict != PROVEN else source.verdict,
             "backup": source.place,
             "holds": f"RPO {duration(source.rpo_seconds)}" if source.rpo_seconds is not None else "RPO unknown",
-            "time": f"RTO {duration(source.rto_seconds)}",
+            "time": f"RTO {'about ' if source.past_estimate is not None else ''}{duration(source.rto_seconds)}",
             "checks": _checks(source.checks),
         }
         for source in result.sources

@@ -72,7 +72,7 @@ def drill(
     real times are measured and compared with the targets of the site file. The signed record stays in the vault, below
     drills/.
 
-    Exit code 5 when something is not as it must be, 1 when it could not be verified or took longer than the target.
+    Exit code 5 when something is not as it must be, 1 when it could not be verified or a target (RTO, RPO) was missed.
     """
     from engine.drill.record import keep
     from engine.drill.run import DrillRequest, begin, drill_source, finish
@@ -97,7 +97,7 @@ def drill(
 
 
 def exit_code(result: DrillResult) -> int:
-    """0 proven; 5 a backup is not what it must be; 1 nobody knows, or it took too long."""
+    """0 proven; 5 a backup is not what it must be; 1 nobody knows, or only a target was missed."""
     from engine.drill.verdict import FAILED, PROVEN
 
     if result.verdict == PROVEN:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from engine.config import DrillQuery
 from engine.drill.base import Piece
 from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check
+from engine.drill_config import DrillQuery
 from engine.errors import BackupError, Cancelled, Unreachable
 
 Ask = Callable[[str, float], list[tuple[Any, ...]]]

@@ -17,6 +17,7 @@ from engine.drill.databases import row_digests, stream_volume, structure_and_vol
 from engine.drill.past import Joint, joint, past_moments, recovery_checks
 from engine.drill.rows import InsertRows, RowSets
 from engine.drill.verdict import FAILED, PROVEN, Check, Rung, plural
+from engine.durations import in_words
 from engine.errors import ConfigError
 from engine.journal import Journal
 from engine.manifest import Manifest
@@ -134,6 +135,7 @@ class MySQLDrill(SourceDrill[Scratch]):
                     state = source.state(moment.database, count=True)
                     yield from recovery_checks(moment, state.tables, sum(state.rows.values()), past.notes)
                     yield check_tables(source, moment.database, "point in time")
+        self._estimate_the_others(names, chosen)
 
         for database in names if self.work.thorough else ():
             found = joint(self.work, self.source, database)
@@ -144,6 +146,21 @@ class MySQLDrill(SourceDrill[Scratch]):
                 assert isinstance(past.config, MySQLConfig)
                 with contextlib.closing(MySQLSource(past.config, site=self.site.name)) as source:
                     yield from self._joined(source, found, database)
+
+    def _estimate_the_others(self, names: list[str], chosen: list[str]) -> None:
+        """What the databases that were not drawn would have taken: as long for the logs, which are the whole
+        server's, and as long to load as it took from their backups just now."""
+        result, others = self.result, sorted(set(names) - set(chosen))
+        if result.past_seconds is None or not others:
+            return
+        loads = {piece.database: piece.restore_seconds for piece in result.pieces}
+        logs = max(result.past_seconds - sum(loads[each] for each in chosen), 0.0)
+        result.past_estimate = result.past_seconds + sum(logs + loads[each] for each in others)
+        result.notes.append(
+            f"through the logs one of {len(names)} databases was recovered, {', '.join(chosen)}, in "
+            f"{in_words(result.past_seconds)}; for all, one after another, about {in_words(result.past_estimate)} is "
+            "estimated; --thorough measures each"
+        )
 
     def _joined(self, source: MySQLSource, found: Joint, database: str) -> Iterator[Check]:
         """An older full rolled forward to the very place at which a later one was taken, against that one."""

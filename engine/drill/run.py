@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from engine import names, stopping
-from engine.config import DrillConfig
 from engine.drill.base import Piece, Work
 from engine.drill.choose import ask_for_thaws, find_pieces
 from engine.drill.kinds import drill_class
-from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, DrillResult, PieceResult, SourceResult
-from engine.durations import in_words, seconds_of
+from engine.drill.targets import hold
+from engine.drill.verdict import FAILED, PROVEN, Check, DrillResult, PieceResult, SourceResult
+from engine.drill_config import DrillConfig
 from engine.errors import BackupError, ConfigError
 from engine.progress import Progress, silent
 from engine.site import Site
@@ -162,33 +162,14 @@ def _mark(site: Site, begun: Begun, piece: Piece, told: PieceResult) -> None:
 
 def finish(site: Site, begun: Begun, sources: list[SourceResult]) -> DrillResult:
     """The whole result, with the site's targets held against it."""
-    config = site.config.drill
+    request = begun.request
     result = DrillResult(
-        site.name, begun.id, begun.seed, begun.request.thorough,
-        {name: str(value) for name, value in asdict(begun.request).items() if name not in ("seed", "thorough")},
-        begun.at, names.now(), config.rto, config.rpo, sources,
+        site.name, begun.id, begun.seed, request.thorough,
+        {name: str(value) for name, value in asdict(request).items() if name not in ("seed", "thorough")},
+        begun.at, names.now(), "", site.config.drill.rpo, sources,
     )  # fmt: skip
-    if config.rto:
-        result.checks += _held_against(result, seconds_of(config.rto))
-    result.notes += [f"RPO: nothing of {each.source} can be recovered" for each in sources if each.rpo_seconds is None]
-    result.notes += [
-        f"RPO: {each.source} would lose the last {in_words(each.rpo_seconds or 0)}, the target is {config.rpo}"
-        for each in result.rpo_missed
-    ]
+    hold(result, site.config, database=request.database, newest=not request.names_a_file)
     return result
-
-
-def _held_against(result: DrillResult, limit: float) -> list[Check]:
-    took = f"{in_words(result.rto_seconds)} for everything, the target is {result.rto}"
-    if result.rto_seconds <= limit and not (result.pieces() and all(piece.restored for piece in result.pieces())):
-        return [Check("target", "RTO", UNVERIFIED, "it was not measured: not everything could be restored")]
-    if result.rto_seconds <= limit:
-        return [Check("target", "RTO", PROVEN, took, seconds=result.rto_seconds)]
-    each = tuple(
-        f"{source.source} took {in_words(source.rto_seconds)}"
-        for source in sorted(result.sources, key=lambda source: -source.rto_seconds)
-    )
-    return [Check("target", "RTO", FAILED, took, each, result.rto_seconds)]
 
 
 def drill(site: Site, request: DrillRequest, *, progress: Progress = silent) -> DrillResult:

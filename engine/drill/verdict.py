@@ -136,8 +136,10 @@ class SourceResult:
         place: Where it was restored, in words.
         restore_seconds: Real time until every backup of it was back: making the place, reading, loading.
         past_seconds: Real time until it was back at a moment of its logs; None where that was not tried.
+        past_estimate: Where only some of its databases were: about what all of them would have taken; else None.
         rpo_seconds: What would be lost if its host were lost now: the age of the newest recoverable moment of
             the database that is worst off. None where nothing can be recovered.
+        rto_target, rpo_target: Its own, as the site writes them, or empty.
         checks: Of the source as a whole.
     """
 
@@ -149,11 +151,20 @@ class SourceResult:
     notes: list[str] = field(default_factory=list)
     restore_seconds: float = 0.0
     past_seconds: float | None = None
+    past_estimate: float | None = None
     rpo_seconds: float | None = None
+    rto_target: str = ""
+    rpo_target: str = ""
 
     @property
     def rto_seconds(self) -> float:
-        """The longer of the two ways back: from the newest backup, and through the logs."""
+        """The longer of the two ways back: from the newest backup, and through the logs. In part estimated where
+        there is an estimate."""
+        return max(self.measured_seconds, self.past_estimate or 0.0)
+
+    @property
+    def measured_seconds(self) -> float:
+        """The same, as far as it was measured."""
         return max(self.restore_seconds, self.past_seconds or 0.0)
 
     @property
@@ -170,7 +181,10 @@ class SourceResult:
             "rto_seconds": round(self.rto_seconds, 3),
             "restore_seconds": round(self.restore_seconds, 3),
             "point_in_time_seconds": None if self.past_seconds is None else round(self.past_seconds, 3),
+            "point_in_time_estimate": None if self.past_estimate is None else round(self.past_estimate, 3),
             "rpo_seconds": None if self.rpo_seconds is None else round(self.rpo_seconds, 3),
+            "rto_target": self.rto_target or None,
+            "rpo_target": self.rpo_target or None,
             "databases": [piece.as_dict() for piece in self.pieces],
             "checks": [check.as_dict() for check in self.checks],
             "notes": self.notes,
@@ -184,7 +198,8 @@ class DrillResult:
     Attributes:
         id: ``20250116_020000-3f9a1c20``.
         seed: What was drawn by lot was drawn with it: the sample of tables, the moment of the logs.
-        rto, rpo: The site's targets as it writes them, or empty.
+        rto: The site's target as it writes it; empty where there is none, and where not all of the site was drilled.
+        rpo: The site's target as it writes it, or empty.
     """
 
     site: str
@@ -214,10 +229,13 @@ class DrillResult:
 
     @property
     def rpo_missed(self) -> list[SourceResult]:
-        """The database servers that would lose more than the target allows; files are not held against it."""
-        limit = seconds_of(self.rpo) if self.rpo else float("inf")
-        servers = [each for each in self.sources if each.kind in SERVERS]
-        return [each for each in servers if each.rpo_seconds is not None and each.rpo_seconds > limit]
+        """The sources that would lose more than their target allows."""
+        held = [(each, self.rpo_for(each)) for each in self.sources if each.rpo_seconds is not None]
+        return [each for each, target in held if target and (each.rpo_seconds or 0.0) > seconds_of(target)]
+
+    def rpo_for(self, source: SourceResult) -> str:
+        """What a source is held against, or empty: its own target, or of a database server the site's."""
+        return source.rpo_target or (self.rpo if source.kind in SERVERS else "")
 
     @property
     def verdict(self) -> Verdict:
@@ -243,7 +261,9 @@ class DrillResult:
             return f"drill of {self.site} {self.verdict}: {'; '.join(told[:3]) or 'nothing was restored'}{more}"
         count = plural(len(pieces), "backup")
         rpo = f", RPO {in_words(self.rpo_seconds)}" if self.rpo_seconds is not None else ""
-        return f"drill of {self.site} proven: {count} restored and checked, RTO {in_words(self.rto_seconds)}{rpo}"
+        about = "about " if any(each.past_estimate is not None for each in self.sources) else ""
+        rto = f"RTO {about}{in_words(self.rto_seconds)}"
+        return f"drill of {self.site} proven: {count} restored and checked, {rto}{rpo}"
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts and records."""

@@ -186,8 +186,9 @@ def last_drills(report: Report) -> Table:
 def _last(name: str, source: Mapping[str, Any], now: datetime) -> Row:
     verdict, at = str(source["verdict"]), datetime.fromisoformat(source["at"])
     rpo = source.get("rpo_seconds")
+    took = f"{'about ' if source.get('point_in_time_estimate') else ''}{span(source.get('rto_seconds'))}"
     cells = [
-        Cell("last drill", ago(at, now), more=day(at)), Cell("restored in", span(source.get("rto_seconds"))),
+        Cell("last drill", ago(at, now), more=day(at)), Cell("restored in", took),
         Cell("would be lost", span(rpo) if rpo is not None else "not known"),
         Cell("where", str(source.get("place") or "–")),
     ]  # fmt: skip

@@ -212,8 +212,8 @@ def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
 def test_one_changed_file_is_named_and_a_missed_target_fails_what_is_otherwise_proven(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with machine.open() as site:
-        request = DrillRequest(source="config")
+    with machine.open(mysql=[], postgres=[]) as site:
+        request = DrillRequest()
         begun = begin(site, request)
         sources = [drill_source(site, begun, "config")]
         site.config.drill = DrillConfig.model_validate({"rto": "1h"})
@@ -325,7 +325,7 @@ def test_a_source_in_a_container_is_drilled_in_containers_of_its_image(
 
 
 def test_a_backup_that_is_not_there_fails(machine: Machine) -> None:
-    with machine.open(mysql=machine.server(machine.mariadb, "never")) as site:
+    with machine.open(mysql=machine.server(machine.mariadb, "never"), postgres=[], config=[]) as site:
         result = drill(site, DrillRequest(source="mysql"))
         assert result.verdict == "failed" and "no backup of mysql/never" in result.sentence()
         site.config.drill = DrillConfig.model_validate({"rto": "1h"})
