@@ -6,6 +6,7 @@ an older release still load. Unknown fields are refused.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -104,6 +105,12 @@ class ServerConfig(Model):
     project: str | None = Field(None, description="Compose project of the service; empty: the site's name.")
     docker_host: str | None = Field(None, description="unix:///var/run/docker.sock when empty.")
     tools_path: str | None = Field(None, description="Directory of the client tools on this host, if not on PATH.")
+    scratch_image: str = Field(
+        "", description="Image of drills' and recoveries' throwaway servers, on that engine; empty: its container's."
+    )
+    scratch_directory: str = Field(
+        "", description="Where throwaway servers on this host stand; empty: the vault's state directory, or /var/tmp."
+    )
     point_in_time: bool = Field(
         True, description="Ship its logs (binary log, WAL), so that any second can be restored."
     )
@@ -112,6 +119,18 @@ class ServerConfig(Model):
     )
     floor_bytes: int = Field(0, ge=0, description="A stored backup smaller than this fails verification.")
     timeout_seconds: float = Field(6 * 3600, gt=0, description="A dump or load that takes longer is stopped.")
+
+    @field_validator("scratch_directory")
+    @classmethod
+    def _is_absolute(cls, text: str) -> str:
+        if text and not text.startswith("/"):
+            raise ValueError(f"scratch_directory {text} is not an absolute path")
+        return text
+
+    @property
+    def scratch_parent(self) -> Path | None:
+        """Where throwaway servers on this host stand; None: where they do by themselves."""
+        return Path(self.scratch_directory) if self.scratch_directory else None
 
 
 class MySQLConfig(ServerConfig):

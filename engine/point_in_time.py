@@ -253,7 +253,8 @@ def _recovered_mysql(
         what, read = f"A recovery of {plan.found.source}/{plan.found.database}", logs[:needed]
         scratch.refuse_without_room(what, manifest.data.plain_size, sum(log.size for log in read))
         there = recover(site, scratch, entry, manifest, read, start, stop, progress, known)
-        there.notes.extend(notes)
+        other = scratch.of_another_series(manifest.server)
+        there.notes.extend([*notes, *([f"WARNING: {other}: another series of the server"] if other else [])])
         take = partial(export, site, scratch, there, source=plan.found.source, label=_label(plan), progress=progress)
         yield Past(scratch.config, take, there.notes)
 

@@ -16,7 +16,7 @@ from engine.drill.choose import databases_of
 from engine.drill.databases import row_digests, stream_volume, structure_and_volume
 from engine.drill.past import Joint, joint, past_moments, recovery_checks
 from engine.drill.rows import InsertRows, RowSets
-from engine.drill.verdict import FAILED, PROVEN, Check, Rung, plural
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, Rung, plural
 from engine.durations import in_words
 from engine.errors import ConfigError
 from engine.journal import Journal
@@ -79,6 +79,7 @@ class MySQLDrill(SourceDrill[Scratch]):
 
     def prove(self, place: Scratch, piece: Piece) -> Iterator[Check]:
         manifest, source = piece.manifest, place.source
+        yield from self._series(place, manifest)
         comparison = source.compare(manifest, manifest.database, Selection())
         yield from structure_and_volume(manifest, comparison)
         tables = sorted(comparison.found)
@@ -92,6 +93,18 @@ class MySQLDrill(SourceDrill[Scratch]):
         queries = self.site.config.drill.queries.get(self.source, [])
         asked = queries_for(queries, piece, databases_of(self.site, self.source))
         yield from judge_queries(asked, partial(ask, source, manifest.database))
+
+    def _series(self, place: Scratch, manifest: Manifest) -> Iterator[Check]:
+        """Was it restored on a server like the one it was taken from?"""
+        if manifest.server is None or not manifest.server.version:
+            return
+        other, what = place.of_another_series(manifest.server), "server version"
+        if other:
+            remedy = f"name an image of that version: scratch_image of {self.source} in the site file"
+            yield Check("opens", what, UNVERIFIED, f"{other}, which proves nothing about that one (next: {remedy})")
+        else:
+            same = f"restored on {place.source.version_text}, taken from {manifest.server.version}"
+            yield Check("opens", what, PROVEN, same)
 
     def read_dump(self, piece: Piece, sample: list[str]) -> tuple[dict[str, int], RowSets]:
         """Rows of every table in the dump, and the digests of the sampled ones."""

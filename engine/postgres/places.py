@@ -18,7 +18,7 @@ def scratch(
     config: PostgresConfig, *, site: str, state: Path, major: int, image: str, parent: Path | None
 ) -> Iterator[tuple[Journal, Place]]:
     """A place for a cluster, with its journal; cleared when the block is left, however it is left."""
-    parents = here.parents(parent, state)
+    parents, image = here.parents(parent or config.scratch_parent, state), image or config.scratch_image
     journal = leftovers.begin(state, config.name, "container" if image or _in_container(config) else "host")
     with contextlib.ExitStack() as last:
         last.callback(leftovers.clear, journal)

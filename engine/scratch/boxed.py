@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import docker.errors
 import requests.exceptions
 
+from engine.config import ServerConfig
 from engine.errors import ToolFailed, UnknownName, Unreachable
 from engine.journal import Journal
 from engine.processes.place import PROJECT, SERVICE, docker_client
@@ -111,11 +112,17 @@ def attributes_of(config: Contained, site: str) -> dict[str, Any]:
             if not found:
                 raise UnknownName(
                     f"The container of {config.name} is not there, so its image is not known.",
-                    remedy="name an image that is on this engine as the scratch server's image",
+                    remedy="create it again (docker compose up --no-start will do)" + _or_an_image(config),
                 )
             return dict(found[0].attrs)
     finally:
         client.close()
+
+
+def _or_an_image(config: Contained) -> str:
+    if not isinstance(config, ServerConfig):
+        return ""
+    return f", or name an image that is on this engine: scratch_image of {config.name} in the site file"
 
 
 def environment_of(attributes: Mapping[str, Any]) -> dict[str, str]:
@@ -130,7 +137,8 @@ def engine_errors(doing: str) -> Iterator[None]:
         yield
     except docker.errors.ImageNotFound as error:
         raise UnknownName(
-            f"{doing} failed: the image is not on this engine.", remedy="bring it there first: docker pull"
+            f"{doing} failed: the image is not on this engine.",
+            remedy="bring it there first: docker pull (of a database server another may be named: scratch_image)",
         ) from error
     except docker.errors.APIError as error:
         raise ToolFailed(f"{doing} failed: {error.explanation or error}.") from None

@@ -136,13 +136,25 @@ class HostServer:
         raise ConfigError(
             f"The scratch server runs as {self._owner.pw_name if self._owner else 'you'}, "
             f"who cannot reach {', '.join(map(str, parents))}.",
-            remedy=f"choose a work directory below one that others may pass, such as {_ELSEWHERE[0]}",
+            remedy=f"choose one that others may pass, such as {_ELSEWHERE[0]}: scratch_directory in the site file",
         )
 
 
 def parents(work_directory: Path | None, state: Path) -> list[Path]:
-    """Where a scratch directory may stand: where a person said, else in the vault's state, else the temporary ones."""
-    return [work_directory] if work_directory is not None else [leftovers.journals(state), *_ELSEWHERE]
+    """Where a scratch directory may stand: where a person said, else in the vault's state, else the temporary ones.
+
+    Raises:
+        ConfigError: What a person named is not there; its disk may not be mounted.
+    """
+    if work_directory is None:
+        return [leftovers.journals(state), *_ELSEWHERE]
+    if not work_directory.is_dir():
+        raise ConfigError(
+            f"There is no directory {work_directory} for scratch servers.",
+            kept="production and the backups were not touched",
+            remedy=f"mount its disk, or make it, so that others may pass: mkdir -p -m 755 {work_directory}",
+        )
+    return [work_directory]
 
 
 def find_program(names: Iterable[str], tools_path: str | None = None) -> str | None:
@@ -169,7 +181,7 @@ def _unwritable(path: Path, error: OSError) -> BackupError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"No room left in {path.parent} for the scratch server's {path.name}.",
                         kept="production was not touched",
-                        remedy="free some room, or choose another work directory")  # fmt: skip
+                        remedy="free some room, or choose another: scratch_directory in the site file")  # fmt: skip
     return ToolFailed(f"{path} could not be written: {error.strerror}.")
 
 

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from pydantic import SecretStr
 
 from engine.config import MySQLConfig
-from engine.errors import BackupError, ConfigError, ToolFailed, ToolMissing, Unreachable
+from engine.errors import BackupError, ConfigError, ToolFailed, ToolMissing, Unreachable, WrongTool
 from engine.journal import Journal
 from engine.manifest import Server
 from engine.mysql.connection import literal, query, value
@@ -34,6 +34,7 @@ _SYSTEM_USER = "mysql"
 _SYSTEM_ACCOUNTS = frozenset({"mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema", "PUBLIC", ""})
 _READY_SECONDS = 180.0
 _SERVERS = {"mariadb": ("mariadbd", "mysqld"), "mysql": ("mysqld",)}
+_WORDS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _ZONES = "/usr/share/zoneinfo"
 _SERVER_ID = 4294967291
 _ROOM = 2
@@ -48,9 +49,9 @@ class Settings:
 
     Attributes:
         place: ``auto`` takes a container where the source is in one, else a server on this host.
-        image: Of the container; empty for the one that the source's container runs.
-        work_directory: Where the private instance's directory is made; the vault's state directory, or a
-            temporary one where the server's user cannot reach that.
+        image: Of the container; empty for the one that the site file names, else that the source's container runs.
+        work_directory: Where the private instance's directory is made; None: where the site file says, else the
+            vault's state directory, or a temporary one where the server's user cannot reach that.
         time_zone: TZ of its process, as the source's: statements in a log may lean on it. None takes that
             of the source's container, or ours.
         buffer_pool: innodb_buffer_pool_size.
@@ -124,6 +125,14 @@ class Scratch:
         data = str(value(self.source.session, "SELECT @@datadir"))
         room.refuse_without(dumps * _ROOM + logs, room.free_there(self.source.runner, data), what, data)
 
+    def of_another_series(self, made: Server) -> str:
+        """``restored on 11.4.2, taken from 10.11.6``, where the server that something came from is of another series:
+        what loads here may not load there. Empty where it is of the same."""
+        if not made.version or version_tuple(made.version)[:2] == self.source.version[:2]:
+            return ""
+        words = [self.source.version_text, made.version]
+        return "restored on {}, taken from {}".format(*(each.split("-")[0] for each in words))
+
     def load_time_zones(self) -> None:
         """Fill the tables of named time zones, from the zone files of the place where the server runs.
 
@@ -168,12 +177,18 @@ def open_scratch(site: Site, source: str, server: Server, settings: Settings | N
     config = site.config.source(source)
     if not isinstance(config, MySQLConfig):
         raise ConfigError(f"{source} is no MySQL or MariaDB server.")
-    chosen = _as_the_source(site, source, settings or Settings())
+    chosen = _as_the_source(site, source, _as_the_site_says(config, settings or Settings()))
     with leftovers.held(site.vault.state, source, "mysql") as journal, contextlib.ExitStack() as held:
         start = _boxed if _in_container(config, chosen) else _on_this_host
         scratch = start(journal, held, site, config, server, chosen)
         held.callback(scratch.source.close)
         yield scratch
+
+
+def _as_the_site_says(config: MySQLConfig, settings: Settings) -> Settings:
+    """Where nobody said otherwise."""
+    image, directory = settings.image, settings.work_directory
+    return replace(settings, image=image or config.scratch_image, work_directory=directory or config.scratch_parent)
 
 
 def _as_the_source(site: Site, source: str, settings: Settings) -> Settings:
@@ -211,7 +226,14 @@ def _boxed(
     reached = config.model_copy(update=_OWN_WAYS | {
         "user": "root", "password": SecretStr(password), "container": box.name, "service": None, "project": None,
     })  # fmt: skip
-    return _ready(box, reached, site.name, work)
+    scratch = _ready(box, reached, site.name, work)
+    if scratch.flavour != server.flavour:
+        scratch.source.close()
+        raise WrongTool(
+            f"The scratch server of image {image} is {_WORDS[scratch.flavour]}, not {_WORDS[server.flavour]}.",
+            remedy=f"name an image of {_WORDS[server.flavour]}: scratch_image of {config.name} in the site file",
+        )
+    return scratch
 
 
 def _on_this_host(
@@ -249,9 +271,9 @@ _OWN_WAYS = {"host": "", "port": 0, "socket": None, "tls_ca": None, "databases":
 
 def _program(config: MySQLConfig, server: Server) -> str:
     """The server program of this host. Raises ConfigError: none, of the other flavour, or an older one."""
-    words = {"mariadb": "MariaDB", "mysql": "MySQL"}[server.flavour]
+    words = _WORDS[server.flavour]
     remedy = (f"install {words} {server.version.split('-')[0]} or newer here (it need not run), or name an image of it "
-              "that is on a container engine here as the scratch server's image")  # fmt: skip
+              f"that is on a container engine here: scratch_image of {config.name} in the site file")  # fmt: skip
     program = here.find_program(_SERVERS[server.flavour], config.tools_path)
     if program is None:
         raise ConfigError(f"This host has no {words} server to replay logs of {config.name} on.", remedy=remedy)

@@ -65,6 +65,9 @@ class ContainerPlace:
         self._made: set[PurePosixPath] = set()
         self._programs: dict[str, str] = {}
         self._door: Door | None = None
+        self._another = (
+            f"name an image of PostgreSQL {major} that is on this engine: scratch_image of the source in the site file"
+        )
 
     def describe(self) -> str:
         """Where it stands, for messages."""
@@ -92,7 +95,7 @@ class ContainerPlace:
             raise ToolMissing(
                 f"Image {self._image} has no bash, through which the server in it is reached.",
                 kept="production and the backups were not touched",
-                remedy=f"recover on a host with PostgreSQL {self._major} instead",
+                remedy=self._another,
             )
         self.refuse_without_room(self.work, needed)
 
@@ -119,7 +122,7 @@ class ContainerPlace:
     def program(self, name: str) -> str:
         """Path of one of PostgreSQL's programs in the image."""
         if name not in self._programs:
-            self._programs[name] = find_program(self.runner, name, self._major)
+            self._programs[name] = find_program(self.runner, name, self._major, remedy=self._another)
         return self._programs[name]
 
     def command(self, name: str, *arguments: str) -> Command:
@@ -223,5 +226,5 @@ def _account(wanted: str, users: list[list[str]], image: str) -> tuple[int, int]
     raise ConfigError(
         f"Image {image} has no user for a PostgreSQL server to run as.",
         kept="production and the backups were not touched",
-        remedy="name an image of PostgreSQL's own kind",
+        remedy="name an image of PostgreSQL's own kind: scratch_image of the source in the site file",
     )

@@ -132,8 +132,11 @@ def server_command(command: Command, work: str, log: str) -> Command:
     return Command(("/bin/sh", "-c", _RUN, "sh", work, log, *command.argv), env=command.env, title=command.title)
 
 
-def find_program(runner: Runner, name: str, major: int, tools_path: str | None = None) -> str:
+def find_program(runner: Runner, name: str, major: int, tools_path: str | None = None, remedy: str = "") -> str:
     """A program of exactly that major version: another one refuses the data directory.
+
+    Args:
+        remedy: How it comes there; empty: by Debian's package.
 
     Raises:
         ToolMissing: None is there. WrongTool: only of other versions.
@@ -149,7 +152,7 @@ def find_program(runner: Runner, name: str, major: int, tools_path: str | None =
         if words.partition(") ")[2].startswith(f"{major}.") or words.partition(") ")[2] == str(major):
             return path
         other = f"{path} is {words}"
-    remedy = f"install PostgreSQL {major} there: apt-get install postgresql-{major}"
+    remedy = remedy or f"install PostgreSQL {major} there: apt-get install postgresql-{major}"
     if other:
         raise WrongTool(f"{name} on {runner.describe()} is not of version {major}: {other}.", remedy=remedy)
     raise ToolMissing(f"{name} of PostgreSQL {major} is not on {runner.describe()}.", remedy=remedy)
@@ -186,7 +189,8 @@ class LocalPlace:
         """The directory, 0700, of the server's user."""
         self.program("postgres")
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
-        refuse_without_room(self._path.parent, needed)
+        instead = "choose another place: scratch_directory of the source in the site file"
+        refuse_without_room(self._path.parent, needed, instead)
         journal.record("directory", path=self.work)
         self._path.mkdir(mode=_MODE)
         self._give_away(self._path)
@@ -244,7 +248,8 @@ def suitable(parents: Iterable[Path], *, passable: bool) -> Path:
     raise ConfigError(
         f"A scratch PostgreSQL can stand in none of {', '.join(tried)}: too long a path for its socket, or closed to "
         "the user that it runs as.",
-        remedy=f"choose a work directory whose path has at most {_PARENT_PATH} characters and that others may pass",
+        remedy=f"choose one whose path has at most {_PARENT_PATH} characters and that others may pass: "
+        "scratch_directory of the source in the site file",
     )
 
 
@@ -285,14 +290,14 @@ def write_members(target: Path, members: Iterable[Member], give_away: Callable[[
         raise
 
 
-def refuse_without_room(where: Path, needed: int) -> None:
+def refuse_without_room(where: Path, needed: int, instead: str = "choose another directory") -> None:
     """Raises DiskFull, with figures in bytes."""
     free = shutil.disk_usage(where).free
     if free < needed:
         raise DiskFull(
             f"A scratch PostgreSQL needs about {needed:,} bytes in {where}; {free:,} are free.",
             kept="nothing was begun",
-            remedy=f"free {needed - free:,} bytes, or set another directory for scratch servers",
+            remedy=f"free {needed - free:,} bytes, or {instead}",
         )
 
 

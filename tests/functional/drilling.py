@@ -111,10 +111,16 @@ class Machine:
 
 
 def sealed_anew(
-    site: Site, of: Target, database: str, change: Callable[[bytes], bytes] = lambda data: data, **rows: int
+    site: Site,
+    of: Target,
+    database: str,
+    change: Callable[[bytes], bytes] = lambda data: data,
+    *,
+    version: str = "",
+    **rows: int,
 ) -> tuple[Entry, Manifest]:
     """A backup of ``database`` with the manifest of another one's, properly signed, and its dump changed; and other
-    row counts, where they are given."""
+    row counts and another version of the server, where they are given."""
     entry, manifest = site.vault.catalog().find(of.source, of.database)
     data = b"".join(site.vault.read_part(entry, manifest))
     with site.vault.begin(source=of.source, kind=manifest.kind, tier="manual", database=database, ext="sql") as writer:
@@ -123,7 +129,7 @@ def sealed_anew(
             writer.companion(part.role).write(b"".join(site.vault.read_part(entry, manifest, part.role)))
         assert manifest.server is not None
         facts = Facts(
-            server=manifest.server,
+            server=manifest.server.model_copy(update={"version": version or manifest.server.version}),
             dump_format=manifest.dump_format,
             log=manifest.log,
             rows=manifest.rows | rows,
