@@ -25,8 +25,10 @@ def junit(result: DrillResult) -> bytes:
         notes = [*source.notes, *(f"{piece}: {note}" for piece in source.pieces for note in piece.notes)]
         if notes:
             xml.SubElement(suite, "system-out").text = _text("\n".join(notes))
-    if result.checks:
-        _suite(root, result.site, [(result.site, check) for check in result.checks], result)
+    if result.checks or result.notes:
+        suite = _suite(root, result.site, [(result.site, check) for check in result.checks], result)
+        if result.notes:
+            xml.SubElement(suite, "system-out").text = _text("\n".join(result.notes))
     xml.indent(root)
     text = xml.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()

@@ -1,5 +1,8 @@
 """The signed records of drills, evidence for an audit: ``<site>/drills/<site>-<id>.json``, here and at every replica.
 
+Beside each stands the same as JUnit XML, ``<site>-<id>.xml``, for whatever reads that. It is not signed, is evidence of
+nothing, and is asked for nothing here.
+
 What was proven when is read from them, not from the marks of backups: marks go when their backup goes, and an hourly
 backup that was proven is gone a day later.
 """
@@ -14,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from engine import names
+from engine.drill.junit import junit
 from engine.drill.verdict import FAILED, PROVEN, DrillResult
 from engine.durations import in_words
 from engine.errors import BackupError, IntegrityError
@@ -74,7 +78,8 @@ class Proofs:
 
 
 def keep(site: Site, result: DrillResult) -> str:
-    """Write the record, locally and (noted where it cannot be) at every replica; its key.
+    """Write the record and the JUnit XML beside it, locally and (noted where it cannot be) at every replica; the
+    record's key.
 
     Raises:
         What the local store raises.
@@ -82,17 +87,16 @@ def keep(site: Site, result: DrillResult) -> str:
     vault = site.vault
     body = {"type": TYPE, "format": FORMAT, **result.as_dict()}
     data = seal(body, vault.keys, vault.keys.current)
-    file = f"{vault.site}-{result.id}.json"
-    key = f"{_folder(vault, LOCAL)}{file}"
-    vault.store(LOCAL).put(key, data)
+    name, xml = f"{vault.site}-{result.id}", junit(result)
     for location in vault.locations():
-        if location == LOCAL:
-            continue
         try:
-            vault.store(location).put(f"{_folder(vault, location)}{file}", data)
+            vault.store(location).put(f"{_folder(vault, location)}{name}.json", data)
+            vault.store(location).put(f"{_folder(vault, location)}{name}.xml", xml)
         except BackupError as error:
+            if location == LOCAL:
+                raise
             result.notes.append(f"the record could not be copied to {location}: {error.message}")
-    return key
+    return f"{_folder(vault, LOCAL)}{name}.json"
 
 
 def records(

@@ -32,6 +32,8 @@ def test_a_drill_run_is_completed_only_when_all_was_proven(prefect: Installation
     assert {row["verdict"] for row in rows.values()} == {"proven"}
     assert "2,100 rows in 2 tables" in rows[f"mysql/{site.shop}"]["checks"]
     (record,) = (site.vault / site.name / "drills").glob("*.json")
+    (xml,) = (site.vault / site.name / "drills").glob("*.xml")
+    assert xml.stem == record.stem and 'failures="0"' in xml.read_text()
     assert json.loads(record.read_text())["verdict"] == "proven"
     wanted = {"filter": {"event": {"name": ["backup-flows.drill.proven"]}}, "limit": 10}
 
