@@ -110,6 +110,15 @@ class Machine:
         self.postgres.sql(f"DROP DATABASE {self.platform} WITH (FORCE)")
 
 
+def boxed(server: DatabaseServer, name: str, root: Path, **more: Any) -> SiteConfig:
+    """A site of one server in a container, with one database."""
+    kind = "postgres" if server.flavour == "postgres" else "mysql"
+    where = {"container": server.container, "docker_host": server.docker_host, "databases": [name]}
+    login = {"user": server.user, "password": server.password}
+    vault = {"root": str(root / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
+    return SiteConfig.model_validate({"site": "boxed", "vault": vault, kind: where | login | more})
+
+
 def sealed_anew(
     site: Site,
     of: Target,

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from engine.backup import backup_one
-from engine.config import DrillConfig, SiteConfig
+from engine.config import DrillConfig
 from engine.drill.config_files import ConfigFilesDrill
 from engine.drill.kinds import drill_class
 from engine.drill.record import keep, proofs
@@ -24,12 +24,14 @@ from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
 from engine.drill.verdict import DrillResult, PieceResult
 from engine.mysql.connection import query
 from engine.prune.contents import claims_of
+from engine.scratch import leftovers
 from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.status import status
-from tests.functional.drilling import KEY, Machine, scratch_left, sealed_anew
+from tests.functional.drilling import Machine, boxed, everything, orders_for, scratch_left, sealed_anew
 from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
+from tests.servers.docker import DockerEngine
 
 ROOT = Path(__file__).parents[2]
 HUGE = 10**16
@@ -301,27 +303,61 @@ def test_a_dump_that_lies_and_says_so_itself_is_found_out_by_the_logs_of_the_ful
 @pytest.mark.soak(sample=False)
 @pytest.mark.parametrize("server", ["mysql9_container", "mariadb_container", "postgres17_container"])
 def test_a_source_in_a_container_is_drilled_in_containers_of_its_image(
-    request: pytest.FixtureRequest, server: str, tmp_path: Path
+    request: pytest.FixtureRequest, dockerd: DockerEngine, server: str, tmp_path: Path
 ) -> None:
     there: DatabaseServer = request.getfixturevalue(server)
     kind = "postgres" if there.flavour == "postgres" else "mysql"
     with there.database("boxed") as name:
         there.sql("CREATE TABLE t (id int PRIMARY KEY, d double precision, note varchar(40))", name)
         there.sql("INSERT INTO t VALUES (1, 0.1, 'it''s'), (2, 1e-9, '),('), (3, NULL, NULL)", name)
-        place = {"container": there.container, "docker_host": there.docker_host, "databases": [name]}
-        login = {"user": there.user, "password": there.password}
-        how = {"format": "custom"} if kind == "postgres" else {}
-        vault = {"root": str(tmp_path / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
-        with Site(SiteConfig.model_validate({"site": "boxed", "vault": vault, kind: place | login | how})) as site:
+        with Site(boxed(there, name, tmp_path, **({"format": "custom"} if kind == "postgres" else {}))) as site:
             backup_one(site, Target(kind, name), tier="daily")
             if kind == "postgres":
                 base(site, kind)
             there.sql("INSERT INTO t VALUES (4, 4, 'logged')", name)
             ship(site, kind)
+            before = everything(dockerd)
             result = drill(site, DrillRequest(thorough=True))
             assert result.verdict == "proven", result.trouble()
             assert result.sources[0].past_seconds and "container" in result.sources[0].place
-            assert scratch_left(site) == []
+            assert scratch_left(site) == [] and everything(dockerd) == before
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("server", ["mariadb_container", "postgres17_container"])
+def test_a_drill_in_a_container_killed_in_the_middle_leaves_nothing_on_the_engine_after_the_next_sweep(
+    request: pytest.FixtureRequest, dockerd: DockerEngine, server: str, tmp_path: Path
+) -> None:
+    there: DatabaseServer = request.getfixturevalue(server)
+    kind = "postgres" if there.flavour == "postgres" else "mysql"
+    with there.database("boxed") as name:
+        there.sql("CREATE TABLE t (id int PRIMARY KEY)", name)
+        config = boxed(there, name, tmp_path)
+        with Site(config) as site:
+            backup_one(site, Target(kind, name), tier="daily")
+        before = everything(dockerd)
+        killed = dying(orders_for(config, kind))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        made = set(everything(dockerd)) - set(before)
+        assert any(each.startswith(leftovers.PREFIX) for each in made), "the container"
+        assert any(not each.startswith(leftovers.PREFIX) for each in made), "its volume"
+        with Site(config) as site:
+            journals = [Path(each) for each in scratch_left(site) if each.endswith(".jsonl")]
+            steps = [json.loads(line) for journal in journals for line in journal.read_text().splitlines()]
+            directories = [Path(step["path"]) for step in steps if step["step"] == "directory"]
+            assert len(journals) == 1 and any(each.is_dir() for each in directories)
+            swept = site.sweep()
+            assert swept.problems == [] and any("removed container" in each for each in swept.done)
+            assert scratch_left(site) == [] and not any(each.exists() for each in directories)
+        assert everything(dockerd) == before
+
+
+def dying(orders: bytes) -> subprocess.CompletedProcess[bytes]:
+    """A drill of that source in a process of its own, killed when its backups are back."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.functional.dying_drill"], input=orders, capture_output=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
 
 
 def test_a_backup_that_is_not_there_fails(machine: Machine) -> None:
@@ -336,11 +372,7 @@ def test_a_backup_that_is_not_there_fails(machine: Machine) -> None:
 @pytest.mark.sampled
 @pytest.mark.parametrize("source", ["mysql", "postgres", "config"])
 def test_a_drill_killed_in_the_middle_leaves_nothing_after_the_next_sweep(machine: Machine, source: str) -> None:
-    orders = json.dumps({"site": machine.document(), "source": source})
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.functional.dying_drill"], input=orders.encode(), capture_output=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+    done = dying(json.dumps({"site": machine.document(), "source": source}).encode())
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     with machine.open() as site:
         (journal,) = [Path(each) for each in scratch_left(site) if each.endswith(".jsonl")]

@@ -8,13 +8,11 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.backup import backup_one
 from engine.cluster import ClusterRequest, plan_cluster, restore_cluster
-from engine.config import SiteConfig
 from engine.drill.run import DrillRequest, drill
 from engine.drill.verdict import DrillResult
 from engine.errors import DiskFull
@@ -22,7 +20,7 @@ from engine.point_in_time import bring_back, plan_past
 from engine.restore_plan import RestoreRequest
 from engine.shipping import base, ship
 from engine.site import Site, Target
-from tests.functional.drilling import KEY, everything, scratch_left
+from tests.functional.drilling import boxed, everything, scratch_left
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
 
@@ -37,15 +35,6 @@ def small_disk_for_volumes(engine: DockerEngine, megabytes: int) -> Iterator[Non
         yield
     finally:
         subprocess.run(["umount", str(place)], check=True)
-
-
-def boxed(server: DatabaseServer, name: str, root: Path) -> SiteConfig:
-    kind = "postgres" if server.flavour == "postgres" else "mysql"
-    where = {"container": server.container, "docker_host": server.docker_host, "databases": [name]}
-    vault = {"root": str(root / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
-    login = {"user": server.user, "password": server.password}
-    document: dict[str, Any] = {"site": "boxed", "vault": vault, kind: where | login}
-    return SiteConfig.model_validate(document)
 
 
 def needed(result: DrillResult | str) -> int:
