@@ -8,10 +8,15 @@ from pathlib import Path
 
 from engine.buckets.endpoint import Endpoint
 from engine.config import BucketsConfig, ConfigFilesConfig
+from engine.config_files.diff import EXTRA
+from engine.config_files.plan import ConfigRequest, make_plan
 from engine.errors import BackupError
 from engine.restore_site.points import Point
 from engine.restore_site.state import State
 from engine.site import Site
+
+_SHOWN = 20
+"""So many changed files are named; ``backups restore-config --into / --dry-run`` names all."""
 
 
 def overwritten(site: Site, point: Point, state: State | None) -> Iterator[str]:
@@ -34,5 +39,16 @@ def overwritten(site: Site, point: Point, state: State | None) -> Iterator[str]:
                 shown = ", ".join(there[:5]) + (" and more" if len(there) > 5 else "")
                 yield (
                     f"of {target.source} there is already {shown}: what stands there otherwise is replaced, after "
-                    "a safety backup of them"
+                    f"a safety backup of them{_changes(site, target.source, piece.manifest.file)}"
                 )
+
+
+def _changes(site: Site, source: str, file: str) -> str:
+    """What would be different afterwards; empty where the archive cannot be read now: the restore tells that."""
+    with contextlib.suppress(BackupError):
+        found = make_plan(site, ConfigRequest(source, file, into="/")).difference
+        if found is not None:
+            changes = [str(each) for each in found.changes if each.kind != EXTRA]
+            more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+            return f" ({found.counted()}{''.join(f'; {each}' for each in changes[:_SHOWN])}{more})"
+    return ""

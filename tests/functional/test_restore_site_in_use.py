@@ -19,6 +19,7 @@ def test_what_is_still_there_is_named_before_anything_is_approved(tmp_path: Path
     rclone_s3.client().put_object(Bucket=bucket, Key="a", Body=b"one")
     tree.mkdir()
     (tree / "app.conf").write_text("one")
+    (tree / "gone.conf").write_text("two")
     endpoint = {"endpoint_url": rclone_s3.endpoint, "addressing": "path", "region": rclone_s3.region}
     site_file: dict[str, Any] = {
         "site": "still",
@@ -32,8 +33,12 @@ def test_what_is_still_there_is_named_before_anything_is_approved(tmp_path: Path
         point = names.recovery_point()
         for target in site.targets():
             backup_one(site, target, tier="daily", recovery_point=point)
+        (tree / "app.conf").write_text("another secret")
+        (tree / "gone.conf").unlink()
         told = "\n".join(make_plan(site, SiteRequest()).lines())
         assert f"bucket {bucket} is there" in told and f"there is already {tree}" in told
+        assert f"changed: {tree}/app.conf (content" in told and f"added: {tree}/gone.conf" in told
+        assert "1 added, " in told and "secret" not in told
         (tree / "app.conf").unlink()
         tree.rmdir()
         rclone_s3.client().delete_object(Bucket=bucket, Key="a")
