@@ -19,7 +19,7 @@ SAMPLED = os.environ.get("BACKUP_FLOWS_SAMPLE") == "1"
 SHARE = 6
 """``make test`` takes one in so many of the trials marked ``sampled``, by the seed; ``make soak`` takes all. Of a test
 marked ``one_server`` it takes one of the servers, where that stands for all."""
-SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261122"))
+SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261123"))
 REPORT = Path(__file__).parents[1] / "docs" / "soak.md"
 _WHERE = f"{datetime.now(UTC):%Y-%m-%d %H:%M}, {os.cpu_count()} cores, Python {platform.python_version()}"
 _reports: list[pytest.TestReport] = []
