@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -155,6 +156,36 @@ def test_a_saved_image_is_proven_by_the_digests_of_its_layers_in_either_layout()
     layers = [f"blobs/sha256/{_sha(each)}" for each in (*LAYERS, LAYERS[0])]
     listed = [{"Config": f"blobs/sha256/{_sha(CONFIG)}", "Layers": layers}]
     assert _proven({**blobs, "manifest.json": json.dumps(listed).encode()}, {}) == 3
+
+
+def _with_blobs(blobs: list[bytes], config: bytes = CONFIG) -> dict[str, bytes]:
+    """As an engine writes that keeps layers as blobs, called by their own digests."""
+    listed = [{"Config": f"blobs/sha256/{_sha(config)}", "Layers": [f"blobs/sha256/{_sha(each)}" for each in blobs]}]
+    stored = {f"blobs/sha256/{_sha(each)}": each for each in (*blobs, config)}
+    return {**stored, "manifest.json": json.dumps(listed).encode()}
+
+
+def test_a_layer_that_is_whole_and_not_the_one_that_the_configuration_names_is_refused() -> None:
+    layers = [*LAYERS, LAYERS[0]]
+    packed = [gzip.compress(each[:100]) + gzip.compress(each[100:]) for each in layers]
+    assert _proven(_with_blobs(layers), {}) == _proven(_with_blobs(packed), {}) == 3
+    for other in (b"another layer" * 50, gzip.compress(b"another layer"), packed[0][:-9]):
+        with pytest.raises(IntegrityError, match="is not what the image's configuration says"):
+            _proven(_with_blobs([other, *layers[1:]]), {})
+    another = json.dumps({"rootfs": {"diff_ids": [f"sha256:{_sha(each)}" for each in layers]}, "other": 1}).encode()
+    with pytest.raises(IntegrityError, match="the configuration of another image"):
+        _proven({**_with_blobs(layers, another), "there": CONFIG}, {})
+
+
+def test_an_image_whose_id_is_that_of_an_index_is_proven_by_what_its_manifest_names() -> None:
+    packed = [b"\x28\xb5\x2f\xfd" + each for each in (*LAYERS, LAYERS[0])]  # zstd: nothing here unpacks it
+    layers = [{"digest": f"sha256:{_sha(each)}"} for each in packed]
+    own = json.dumps({"config": {"digest": f"sha256:{_sha(CONFIG)}"}, "layers": layers}).encode()
+    index = json.dumps({"manifests": [{"digest": f"sha256:{_sha(own)}"}]}).encode()
+    files = {**_with_blobs(packed), "blobs/sha256/own": own, "blobs/sha256/index": index}
+    assert _proven(files, {}, f"sha256:{_sha(index)}") == _proven(files, {}, f"sha256:{_sha(own)}") == 3
+    with pytest.raises(IntegrityError, match="is not what the image's configuration says"):
+        _proven({**files, **_with_blobs([b"other", *packed[1:]])}, {}, f"sha256:{_sha(index)}")
 
 
 def test_a_saved_image_that_lacks_a_layer_holds_another_one_or_is_another_image_is_refused() -> None:
