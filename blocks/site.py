@@ -48,7 +48,8 @@ class Site(Block):
     drill: dict[str, Any] = Field(
         default_factory=dict,
         title="Restore drills",
-        description="Targets and queries that drills hold the site against: rto, rpo, targets, sample, queries, also.",
+        description="Targets and queries that drills hold the site against: rto, rpo, targets, sample, queries, also, "
+        "not_restored.",
     )
 
     watch: dict[str, Any] = Field(

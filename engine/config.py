@@ -301,6 +301,11 @@ class SiteConfig(Model):
             if name not in known:
                 there = ", ".join(known) or "none"
                 raise ValueError(f"drill.targets.{name} names no source of the site; there are: {there}")
+        readable = [*(each.name for each in self.buckets), *(each.name for each in self.n8n)]
+        for name in self.drill.not_restored:
+            if name not in readable:
+                there = ", ".join(readable) or "none"
+                raise ValueError(f"drill.not_restored: {name} is no source of buckets and no n8n; there are: {there}")
         return self
 
     def sources(self) -> list[SourceConfig]:

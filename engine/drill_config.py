@@ -64,6 +64,10 @@ class DrillConfig(Model):
     also: list[Literal["oldest", "cold"]] = Field(
         default_factory=list, description="Older backups that the monthly drill tries as well, in turn."
     )
+    not_restored: list[str] = Field(
+        default_factory=list,
+        description="Sources of buckets and n8n that drills only read, as there is nowhere to restore them to.",
+    )
 
     @field_validator("rto", "rpo")
     @classmethod

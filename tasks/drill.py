@@ -117,7 +117,7 @@ def _others(result: DrillResult) -> list[dict[str, Any]]:
             "verdict": source.verdict.upper() if source.verdict != PROVEN else source.verdict,
             "backup": source.place,
             "holds": f"RPO {duration(source.rpo_seconds)}" if source.rpo_seconds is not None else "RPO unknown",
-            "time": f"RTO {'about ' if source.past_estimate is not None else ''}{duration(source.rto_seconds)}",
+            "time": _rto(source),
             "checks": _checks(source.checks),
         }
         for source in result.sources
@@ -132,3 +132,9 @@ def _checks(checks: list[Check]) -> str:
     wrong = [f"{check.verdict.upper()}: {check.what}: {check.words}" for check in checks if check.verdict != PROVEN]
     good = [f"{check.what}: {check.said}" for check in checks if check.verdict == PROVEN]
     return "; ".join([*wrong, *good])
+
+
+def _rto(source: SourceResult) -> str:
+    """Empty of a source that was only read."""
+    about = "about " if source.past_estimate is not None else ""
+    return f"RTO {about}{duration(source.rto_seconds)}" if source.rto_seconds else ""

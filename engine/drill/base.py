@@ -103,6 +103,20 @@ class Work:
         return sorted(self.lots(f"{piece.source}/{piece.database}").sample(sorted(tables), wanted))
 
 
+@dataclass(frozen=True)
+class OnlyRead:
+    """Why the backups of a source are read, and restored nowhere.
+
+    Attributes:
+        remedy: What makes that they are restored; empty where reading them is all that is to be done.
+        waived: The site wants no more than that.
+    """
+
+    why: str
+    remedy: str = ""
+    waived: bool = False
+
+
 class SourceDrill(ABC, Generic[Place]):
     """One source. Made anew for each drill.
 
@@ -135,6 +149,21 @@ class SourceDrill(ABC, Generic[Place]):
     @abstractmethod
     def prove(self, place: Place, piece: Piece) -> Iterator[Check]:
         """Look at what was restored."""
+
+    def only_read(self, place: Place) -> OnlyRead | None:
+        """Why ``restore`` only reads in this place; None where it restores."""
+        return None
+
+    @property
+    def waived(self) -> bool:
+        """Does the site say that this source is only to be read?"""
+        return self.source in self.site.config.drill.not_restored
+
+    def nowhere(self, why: str, remedy: str) -> OnlyRead:
+        """There is no place to restore into: the site's own will, or a lack that one setting ends."""
+        if self.waived:
+            return OnlyRead("drill.not_restored of the site file", waived=True)
+        return OnlyRead(why, f"{remedy}; or, to have it only read, name {self.source} in drill.not_restored")
 
     def alive(self, place: Place) -> bool:
         """Is the place still there? A tool that fails in one that died says nothing about the backup."""
@@ -171,7 +200,8 @@ class SourceDrill(ABC, Generic[Place]):
             with self.place() as place:
                 self.result.place = self.describe(place)
                 back = [piece for piece in pieces if self._restore(place, piece, results[id(piece)])]
-                self.result.restore_seconds = time.monotonic() - begun
+                if self.only_read(place) is None:
+                    self.result.restore_seconds = time.monotonic() - begun
                 for piece in back:
                     stopping.check(f"the drill of {self.source}")
                     self._judged(results[id(piece)].checks, "content", "proof", partial(self.prove, place, piece))
@@ -206,10 +236,8 @@ class SourceDrill(ABC, Generic[Place]):
                 result.checks.append(Check("structure", RESTORE, verdict, _told(error.message, error)))
                 return False
             piece.restored = (entry, manifest)
-            result.restore_seconds = time.monotonic() - begun
             self._describe(result, entry, manifest)
-            said = f"signature, digests and encryption hold; restored in {in_words(result.restore_seconds)}"
-            result.checks.append(Check("opens", RESTORE, PROVEN, said, seconds=result.restore_seconds))
+            result.checks += _opened(result, self.only_read(place), time.monotonic() - begun)
             return True
         return False
 
@@ -258,6 +286,21 @@ class SourceDrill(ABC, Generic[Place]):
         chunks = self.site.vault.read_part(entry, manifest, role, self.work.progress)
         first = next(chunks, b"")
         return itertools.chain([first] if first else [], chunks)
+
+
+def _opened(result: PieceResult, only: OnlyRead | None, seconds: float) -> Iterator[Check]:
+    """What it says of a backup that it could be brought back; or only read."""
+    holds = "signature, digests and encryption hold"
+    if only is None:
+        result.restore_seconds = seconds
+        yield Check("opens", RESTORE, PROVEN, f"{holds}; restored in {in_words(seconds)}", seconds=seconds)
+        return
+    result.only_read, result.waived = only.why, only.waived
+    yield Check("opens", "reading", PROVEN, f"{holds}; read in {in_words(seconds)}", seconds=seconds)
+    if only.remedy:
+        yield Check("opens", RESTORE, UNVERIFIED, f"only read: {only.why} (next: {only.remedy})")
+    elif only.waived:
+        result.notes.append("by the site's word (drill.not_restored) not restored: only read and counted")
 
 
 def room_needed(what: str, needed: int, free: int, where: str) -> None:

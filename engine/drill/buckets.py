@@ -1,7 +1,7 @@
 """Restore drill of buckets: every object restored into a scratch S3 server or a scratch bucket, and read back there.
 
 Where the site names neither, what a restore would send is read, checked, decrypted and unpacked to the last byte, and
-goes nowhere; the checks say so.
+goes nowhere: that it can be restored is not verified then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.buckets.restore import BucketRestore
 from engine.buckets.verify import ALL, verify
 from engine.catalog import Entry
 from engine.config import BucketsConfig
-from engine.drill.base import Piece, SourceDrill, room_needed
+from engine.drill.base import OnlyRead, Piece, SourceDrill, room_needed
 from engine.drill.objects import Seen, look_at_all
 from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, Verdict, plural
 from engine.errors import BackupError, Lacking, StoreError, UnknownName
@@ -24,7 +24,7 @@ from engine.manifest import Manifest
 from engine.scratch.buckets import ScratchBuckets, scratch_buckets
 from engine.site import Target
 
-_NOWHERE = "put into no bucket: the site names neither the container of its S3 server nor a scratch_bucket"
+_NOWHERE = "put into no bucket, as the site names neither a scratch_bucket nor the container of its S3 server"
 
 
 class ScratchRestore(BucketRestore):
@@ -51,6 +51,9 @@ class BucketsDrill(SourceDrill[ScratchBuckets | None]):
     def place(self) -> Iterator[ScratchBuckets | None]:
         config = self.site.config.source(self.source)
         assert isinstance(config, BucketsConfig)
+        if self.waived:
+            yield None
+            return
         with scratch_buckets(self.site, config) as place:
             if place is not None and place.free is not None:
                 needed = sum(int(each.manifest.contents.get("bytes", 0)) for each in self.pieces if each.copies)
@@ -59,6 +62,11 @@ class BucketsDrill(SourceDrill[ScratchBuckets | None]):
 
     def describe(self, place: ScratchBuckets | None) -> str:
         return place.where if place else "nowhere: objects are read as a restore reads them, and put into no bucket"
+
+    def only_read(self, place: ScratchBuckets | None) -> OnlyRead | None:
+        if place is not None:
+            return None
+        return self.nowhere(_NOWHERE, f"set scratch_bucket of {self.source} to a bucket that holds nothing else")
 
     def alive(self, place: ScratchBuckets | None) -> bool:
         return place is None or place.alive()
@@ -103,8 +111,8 @@ class BucketsDrill(SourceDrill[ScratchBuckets | None]):
         if place is None:
             objects = plural(int(manifest.contents["objects"]), "object")
             said = f"{objects}, {manifest.contents['bytes']:,} bytes, as listed"
-            yield Check("volume", "objects and bytes", PROVEN, said)
-            yield Check("content", "every object's digest", PROVEN, f"of {objects}: {ALL}; {_NOWHERE}")
+            yield Check("opens", "objects and bytes", PROVEN, said)
+            yield Check("opens", "every object's digest", PROVEN, f"of {objects}: {ALL}")
             return
         there, under = place.endpoint(piece.database), place.prefix(piece.database)
         with contextlib.closing(self.site.vault.read_part(piece.entry, manifest)) as plain:

@@ -1,7 +1,7 @@
 """Restore drill of n8n: imported into a scratch n8n of the source's own kind, exported again and compared.
 
 The scratch n8n is never started, and nothing is ever made active. Where none can be had, every part is read and every
-credential opened with the key of the backup, and nothing is imported; the checks say so.
+credential opened with the key of the backup, and nothing is imported: that it can be is not verified then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from engine.catalog import Entry
 from engine.config import N8nConfig
-from engine.drill.base import Piece, SourceDrill
+from engine.drill.base import OnlyRead, Piece, SourceDrill
 from engine.drill.verdict import FAILED, PROVEN, Check, plural
 from engine.errors import ConfigError, RestoreRefused, ToolFailed, ToolMissing, UnknownName
 from engine.manifest import Manifest
@@ -27,12 +27,13 @@ class Bench:
     """What a backup is tried in.
 
     Attributes:
-        n8n: None where there is none; ``why`` says why.
+        n8n: None where there is none; ``why`` says why, ``remedy`` what to set.
         restored: The n8n that a backup was imported into, and what was.
     """
 
     n8n: ScratchN8n | None = None
     why: str = ""
+    remedy: str = ""
     restored: dict[str, tuple[Instance, Parts]] = field(default_factory=dict)
 
 
@@ -45,11 +46,14 @@ class N8nDrill(SourceDrill[Bench]):
     def place(self) -> Iterator[Bench]:
         config = self.site.config.source(self.source)
         assert isinstance(config, N8nConfig)
+        if self.waived:
+            yield Bench(why="drill.not_restored")
+            return
         with contextlib.ExitStack() as held:
             try:
                 scratch = held.enter_context(scratch_n8n(self.site, config))
             except (ToolMissing, UnknownName) as error:
-                yield Bench(why=error.message.rstrip("."))
+                yield Bench(why=error.message.rstrip("."), remedy=_setting(config))
                 return
             for each in self.pieces:
                 if each.copies:
@@ -69,6 +73,9 @@ class N8nDrill(SourceDrill[Bench]):
 
     def describe(self, place: Bench) -> str:
         return place.n8n.where if place.n8n else f"nowhere: parts are read, and imported into no n8n ({place.why})"
+
+    def only_read(self, place: Bench) -> OnlyRead | None:
+        return None if place.n8n else self.nowhere(f"imported into no n8n: {place.why}", place.remedy)
 
     def alive(self, place: Bench) -> bool:
         return place.n8n is None or place.n8n.alive()
@@ -90,9 +97,8 @@ class N8nDrill(SourceDrill[Bench]):
             yield Check("structure", "workflows", FAILED, "the backup lacks some", tuple(manifest.incomplete))
         types = ", ".join(manifest.contents.get("credential_types", [])) or "none"
         if place.n8n is None:
-            yield Check("volume", "workflows, credentials, tags", PROVEN, f"{manifest.holds}, as exported")
-            said = f"every one opened with n8n's own key: {types}; imported into no n8n ({place.why})"
-            yield Check("content", "credentials", PROVEN, said)
+            yield Check("opens", "workflows, credentials, tags", PROVEN, f"{manifest.holds}, as exported")
+            yield Check("opens", "credentials", PROVEN, f"every one opened with the backup's own key: {types}")
             return
         instance, parts = place.restored[piece.database]
         there = instance.export("workflow")
@@ -104,6 +110,14 @@ class N8nDrill(SourceDrill[Bench]):
         else:
             said = f"{plural(len(parts.credentials), 'credential')} opened by n8n itself and compared: {types}"
             yield Check("content", "credentials", PROVEN, said)
+
+
+def _setting(config: N8nConfig) -> str:
+    """What leads to an n8n of the source's kind."""
+    if config.container or config.service:
+        setting = "container" if config.container else "service"
+        return f"set {setting} of {config.name} to that of the container that n8n runs in"
+    return f"set command of {config.name} to the n8n program of this host"
 
 
 def _workflows(parts: Parts, there: list[Item]) -> Iterator[Check]:

@@ -49,7 +49,7 @@ class Doubt:
         at: When the drill ended, UTC.
         file: Empty where there was no backup to be drilled.
         failed: It is not as it must be; else nobody could tell.
-        overtaken: A backup that was taken later has been proven.
+        overtaken: A backup that was taken later has been proven, or read where the site wants no more.
     """
 
     at: datetime
@@ -64,6 +64,7 @@ class Proofs:
 
     Attributes:
         newest: By database, the proof of the newest backup that was proven, whatever was proven of older ones since.
+            One that was only read because the site wants no more is none.
         files: By backup file, the newest proof of it.
         doubts: By database, each backup whose last drill did not prove it.
         sources: By source, what its last drill came to, where that was no proof, and when it ended (UTC).
@@ -144,6 +145,7 @@ def proofs(vault: Vault, locations: Iterable[str] = (), now: datetime | None = N
     """What was proven when, by the records that hold; ``locations`` and ``now`` as for ``records``."""
     found = Proofs()
     last: dict[tuple[Target, str], tuple[str, Proof]] = {}
+    held: dict[Target, Proof] = {}
     for record in records(vault, found.problems, locations, now):
         at = datetime.fromisoformat(record["finished_at"])
         for source in record["sources"]:
@@ -155,16 +157,22 @@ def proofs(vault: Vault, locations: Iterable[str] = (), now: datetime | None = N
                 target, proof = Target(piece["source"], piece["database"]), Proof(at, piece["file"], record["id"])
                 last[target, proof.file] = piece["verdict"], proof
                 if piece["verdict"] == PROVEN:
+                    _newer(held, target, proof)
+                if piece["verdict"] == PROVEN and not piece.get("waived"):
                     found.files[proof.file] = proof
-                    newest = found.newest.get(target)
-                    if newest is None or _taken(proof) >= _taken(newest):
-                        found.newest[target] = proof
+                    _newer(found.newest, target, proof)
     for (target, _), (verdict, proof) in last.items():
         if verdict != PROVEN:
-            newest = found.newest.get(target)
+            newest = held.get(target)
             overtaken = newest is not None and _taken(newest) > _taken(proof)
             found.doubts.setdefault(target, []).append(Doubt(proof.at, proof.file, verdict == FAILED, overtaken))
     return found
+
+
+def _newer(of: dict[Target, Proof], target: Target, proof: Proof) -> None:
+    known = of.get(target)
+    if known is None or _taken(proof) >= _taken(known):
+        of[target] = proof
 
 
 def _taken(proof: Proof) -> datetime:

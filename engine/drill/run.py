@@ -150,7 +150,7 @@ def _mark(site: Site, begun: Begun, piece: Piece, told: PieceResult) -> None:
         gone = was_removed(site.vault, piece.entry)
         if gone:
             told.notes.append(f"retention removed {piece.entry.file} from {piece.entry.location} meanwhile")
-        elif verdict == PROVEN:
+        elif verdict == PROVEN and not told.waived:
             site.vault.mark(piece.entry, "proven", **facts, sha256=piece.manifest.data.sha256)
         elif wrong and any(check.what == "rows in the dump" for check in wrong):
             site.vault.mark(piece.entry, "broken", reason=wrong[0].words)

@@ -24,7 +24,7 @@ def hold(result: DrillResult, config: SiteConfig, *, database: str, newest: bool
         result.notes.append(f"RTO: only {only} was drilled; the target of {site.rto} is for the whole site")
     elif site.rto:
         result.rto = site.rto
-        result.checks.append(_rto("RTO", "everything", site.rto, result.sources))
+        result.checks += _rto("RTO", "everything", site.rto, result.sources)
     for source in result.sources:
         own = site.targets.get(source.source)
         if own is not None:
@@ -34,24 +34,30 @@ def hold(result: DrillResult, config: SiteConfig, *, database: str, newest: bool
                 f"RTO: only {database} was drilled; the target of {own.rto} is for all of {source.source}"
             )
         elif source.rto_target:
-            result.checks.append(_rto(f"RTO of {source.source}", source.source, source.rto_target, [source]))
+            result.checks += _rto(f"RTO of {source.source}", source.source, source.rto_target, [source])
         _hold_rpo(result, config, source, newest)
 
 
-def _rto(what: str, whose: str, target: str, sources: Sequence[SourceResult]) -> Check:
+def _rto(what: str, whose: str, target: str, sources: Sequence[SourceResult]) -> list[Check]:
+    """Nothing where nothing was to be restored."""
+    pieces = [piece for each in sources for piece in each.pieces]
+    timed = [piece for piece in pieces if piece.timed]
+    if pieces and not timed:
+        return []
     limit, took = seconds_of(target), sum(each.rto_seconds for each in sources)
     guessed = ", ".join(each.source for each in sources if each.past_estimate is not None)
-    said = f"{'about ' if guessed else ''}{in_words(took)} for {whose}, the target is {target}"
+    read = [str(piece) for piece in pieces if not piece.timed]
+    but = f" but {', '.join(read)} (only read)" if read else ""
+    said = f"{'about ' if guessed else ''}{in_words(took)} for {whose}{but}, the target is {target}"
     if guessed:
         said += f"; the way through the logs of {guessed} is in part estimated, --thorough measures it"
-    pieces = [piece for each in sources for piece in each.pieces]
     if sum(each.measured_seconds for each in sources) > limit:
         slowest = sorted(sources, key=lambda each: -each.rto_seconds)
         each = tuple(f"{source.source} took {in_words(source.rto_seconds)}" for source in slowest)
-        return Check("target", what, FAILED, said, each, took)
-    if not pieces or not all(piece.restored for piece in pieces):
-        return Check("target", what, UNVERIFIED, "it was not measured: not everything could be restored")
-    return Check("target", what, UNVERIFIED if took > limit else PROVEN, said, seconds=took)
+        return [Check("target", what, FAILED, said, each, took)]
+    if not (timed and all(piece.restored for piece in timed)):
+        return [Check("target", what, UNVERIFIED, "it was not measured: not everything could be restored")]
+    return [Check("target", what, UNVERIFIED if took > limit else PROVEN, said, seconds=took)]
 
 
 def _hold_rpo(result: DrillResult, config: SiteConfig, source: SourceResult, newest: bool) -> None:

@@ -84,6 +84,8 @@ class PieceResult:
         file: The backup; empty where there was none to restore.
         taken_at: When it was begun; None where there was none.
         restore_seconds: From its first byte to the restored copy.
+        only_read: Why it was read and restored nowhere, in words; empty where a restore was tried.
+        waived: Only read because the site wants no more: not as it must be proven, and not doubted either.
     """
 
     source: str
@@ -97,6 +99,8 @@ class PieceResult:
     restore_seconds: float = 0.0
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    only_read: str = ""
+    waived: bool = False
 
     def __str__(self) -> str:
         return f"{self.source}/{self.database}"
@@ -109,6 +113,11 @@ class PieceResult:
     def restored(self) -> bool:
         """Was it brought back, whatever was found then?"""
         return any((check.what, check.verdict) == (RESTORE, PROVEN) for check in self.checks)
+
+    @property
+    def timed(self) -> bool:
+        """Is it a part of the time that a restore takes? Not where reading it is all that a drill does."""
+        return not self.only_read or any(check.what == RESTORE for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts and records."""
@@ -123,6 +132,8 @@ class PieceResult:
             "holds": self.holds,
             "verdict": self.verdict,
             "restore_seconds": round(self.restore_seconds, 3),
+            "only_read": self.only_read,
+            "waived": self.waived,
             "checks": [check.as_dict() for check in self.checks],
             "notes": self.notes,
         }
@@ -259,11 +270,13 @@ class DrillResult:
             told = [f"{about}: {check.what}: {check.words}" for about, check in self.trouble()]
             more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
             return f"drill of {self.site} {self.verdict}: {'; '.join(told[:3]) or 'nothing was restored'}{more}"
-        count = plural(len(pieces), "backup")
-        rpo = f", RPO {in_words(self.rpo_seconds)}" if self.rpo_seconds is not None else ""
+        back, read = [each for each in pieces if each.restored], [each for each in pieces if each.only_read]
         about = "about " if any(each.past_estimate is not None for each in self.sources) else ""
-        rto = f"RTO {about}{in_words(self.rto_seconds)}"
-        return f"drill of {self.site} proven: {count} restored and checked, {rto}{rpo}"
+        told = [f"{plural(len(back), 'backup')} restored and checked"] if back else []
+        told += [f"{each} only read ({each.only_read})" for each in read]
+        told += [f"RTO {about}{in_words(self.rto_seconds)}"] if back else []
+        told += [f"RPO {in_words(self.rpo_seconds)}"] if self.rpo_seconds is not None else []
+        return f"drill of {self.site} proven: {', '.join(told)}"
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts and records."""

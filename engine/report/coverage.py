@@ -138,6 +138,8 @@ def _standing(
         return "late", f"the newest good backup of {name} is {span(row.age_seconds)} old, more than {span(limit)}"
     if drill_failed:
         return "unproven", f"the last drill of {name} failed"
+    if row.target.source in config.drill.not_restored:
+        return "unproven", f"{name} is only read by drills, as drill.not_restored says"
     if row.proven is None:
         return "unproven", f"{name} has never been proven by a drill"
     age = (now - row.proven.at).total_seconds()

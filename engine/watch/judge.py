@@ -189,12 +189,15 @@ def drill(
     now: datetime,
     limits: WatchConfig,
     doubts: Sequence[Doubt] = (),
+    *,
+    waived: bool = False,
 ) -> Finding:
     """When a drill last proved a database, and what drills did not prove of it. That is over when the same backup, or
     one that was taken later, has been proven.
 
     Args:
         oldest: Its oldest backup: before there were any, none could be proven.
+        waived: Drills only read it, as the site wants no more.
     """
     about, limit = str(target), seconds_of(limits.drill)
     since = proven or oldest
@@ -206,6 +209,8 @@ def drill(
         said = f"no drill has proven {about} yet; there are backups since {in_words(max(age, 0))}"
     said += _ahead(age)
     level = _judged(age, limit)
+    if waived:
+        level, said = Level.OK, f"drills only read {about}, as drill.not_restored says: no proof of it is awaited"
     failed = [each for each in doubts if each.failed and each.overtaken]
     if failed:
         level = max(level, Level.WARNING)

@@ -175,7 +175,8 @@ def _backups(site: Site, found: Status, now: datetime) -> Iterator[Finding]:
             yield from _guarded("backup-age", about, _age_of_tier, site, found, row, tier, limit, now)
         yield from _guarded("backup-size", str(row.target), _size, site, row)
         proven = row.proven.at if row.proven else None
-        yield judge.drill(row.target, proven, row.since, now, site.config.watch, row.doubts)
+        waived = row.target.source in site.config.drill.not_restored
+        yield judge.drill(row.target, proven, row.since, now, site.config.watch, row.doubts, waived=waived)
     yield from map(judge.no_backup_at_all, found.bare)
     told = {row.target.source for row in found.rows if any(not each.overtaken for each in row.doubts)}
     yield from (judge.drilled(name, *last, now) for name, last in found.unproven.items() if name not in told)

@@ -15,13 +15,16 @@ import pytest
 from engine import backup, names
 from engine.buckets import record
 from engine.buckets.sweeping import sweep_contents
-from engine.config import SiteConfig
+from engine.config import DrillConfig, SiteConfig
+from engine.drill.record import keep, proofs
 from engine.drill.run import DrillRequest, drill
-from engine.drill.verdict import PROVEN
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED
 from engine.errors import BackupError, ConfigError, CredentialsRefused, IntegrityError, LockHeld, UnknownName
 from engine.prune import prune
 from engine.site import Site
 from engine.status import status
+from engine.watch.findings import Level
+from engine.watch.look import look
 from tests.functional.bucket_machine import LARGE, OBJECTS, SOURCE, Machine, holds, machine, put, source
 from tests.functional.vault_helpers import PASSPHRASE, flip
 from tests.servers.s3 import S3Server
@@ -330,12 +333,50 @@ def test_a_replica_has_every_content_before_it_has_the_list(shop: Machine) -> No
 
 
 @pytest.mark.sampled
-def test_a_drill_without_a_scratch_place_reads_every_object_and_says_that_it_was_put_nowhere(shop: Machine) -> None:
+def test_a_drill_without_a_scratch_place_reads_every_object_and_says_what_to_set_for_more(shop: Machine) -> None:
     put(shop.server, shop.bucket, OBJECTS)
-    shop.back_up()
+    made = shop.back_up()
+    shop.site.config.drill = DrillConfig.model_validate({"rto": "1h"})
     result = drill(shop.site, DrillRequest())
     (piece,) = result.pieces()
-    assert piece.verdict == PROVEN, piece.checks
+    assert piece.verdict == UNVERIFIED and not piece.restored, piece.checks
     assert any("12 objects" in check.said for check in piece.checks)
-    assert result.sources[0].place.startswith("nowhere")
-    assert "put into no bucket: the site names neither" in piece.checks[-1].said
+    assert {check.rung for check in piece.checks} == {"opens"}, "what was only read is no proof of more"
+    (lacking,) = (check for check in piece.checks if check.verdict != PROVEN)
+    assert lacking.what == "restore" and lacking.said.startswith("only read: put into no bucket")
+    assert f"(next: set scratch_bucket of {SOURCE} to a bucket" in lacking.said
+    assert lacking.said.endswith(f"or, to have it only read, name {SOURCE} in drill.not_restored)")
+    assert result.sources[0].place.startswith("nowhere") and result.rto_seconds == 0
+    (target,) = result.checks
+    assert target.verdict == UNVERIFIED and "not measured" in target.said
+    assert "proven" not in {str(mark["kind"]) for mark in shop.site.vault.marks(made.entry)}
+
+
+@pytest.mark.sampled
+def test_what_the_site_wants_only_read_fails_no_drill_and_is_proof_of_nothing(shop: Machine) -> None:
+    put(shop.server, shop.bucket, OBJECTS)
+    made = shop.back_up()
+    keep(shop.site, drill(shop.site, DrillRequest()))
+    doubted = [each for each in look(shop.site).findings if each.id == f"drill/{SOURCE}/{shop.bucket}"]
+    assert [each.level for each in doubted] == [Level.CRITICAL]
+    shop.site.config.drill = DrillConfig.model_validate({"rto": "1h", "not_restored": [SOURCE]})
+    result = drill(shop.site, DrillRequest())
+    (piece,) = result.pieces()
+    assert result.verdict == PROVEN and not piece.restored, result.trouble()
+    assert {(check.rung, check.what) for check in piece.checks} == {
+        ("opens", "reading"), ("opens", "objects and bytes"), ("opens", "every object's digest"),
+    }  # fmt: skip
+    assert piece.notes == ["by the site's word (drill.not_restored) not restored: only read and counted"]
+    assert f"{SOURCE}/{shop.bucket} only read (drill.not_restored" in result.sentence()
+    assert "RTO" not in result.sentence() and result.checks == [], "nothing was restored that could take long"
+    assert "proven" not in {str(mark["kind"]) for mark in shop.site.vault.marks(made.entry)}
+    keep(shop.site, result)
+    known = proofs(shop.site.vault)
+    assert known.newest == {} == known.files and known.doubts == {} == known.sources
+    (told,) = (each for each in look(shop.site).findings if each.id == f"drill/{SOURCE}/{shop.bucket}")
+    assert told.level is Level.OK and "as drill.not_restored says" in told.said
+    hurt = listed(shop, made)["large.bin"]
+    file = shop.file_of(hurt.content.stored)
+    file.chmod(0o600)
+    flip(file, 1000)
+    assert drill(shop.site, DrillRequest()).verdict == FAILED, "what is damaged is found all the same"

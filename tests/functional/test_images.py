@@ -82,6 +82,13 @@ def test_each_image_is_stored_once_opens_by_hand_and_comes_back_with_its_contain
             assert all(site.vault.marks(each)[-1]["kind"] == "verified" for each in stored)
             outcome = drill(site, DrillRequest(source="images"))
             assert outcome.verdict == "proven", outcome
+            (piece,) = outcome.pieces()
+            assert not piece.restored and {check.what for check in piece.checks} == {
+                "reading", "containers", "every layer's digest",
+            }  # fmt: skip
+            assert piece.checks[-1].said.endswith("of 2 stored images read layer by layer against its digests")
+            said = "images/images only read (every stored layer against its digest)"
+            assert outcome.rto_seconds == 0 and said in outcome.sentence()
             record = open_record(site, made.entry, made.manifest)
             assert [each.running for each in record.containers] == [True, False]
             _gone(box, running, still, network, ids)

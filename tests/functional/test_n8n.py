@@ -22,7 +22,7 @@ from engine.catalog import Entry
 from engine.config import SiteConfig
 from engine.drill.n8n import N8nDrill
 from engine.drill.run import DrillRequest, drill
-from engine.drill.verdict import FAILED, PROVEN
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED
 from engine.errors import ConfirmationNeeded, CredentialsRefused, MissingGrant, RestoreRefused, Unreachable, WrongKey
 from engine.journal import Journal
 from engine.n8n.instance import Instance
@@ -171,10 +171,17 @@ def test_what_was_lost_and_broken_comes_back_under_its_ids_and_active(
 
 
 def _drilled(site: Site, made: backup.BackupResult) -> None:
-    """Where there is no n8n to import into, it is read, and a wrong key found out all the same."""
+    """Where there is no n8n to import into, it is read, which proves no restore; a wrong key is found out all the
+    same."""
     site.config.n8n[0].command, command = "/nowhere/n8n", site.config.n8n[0].command
     (piece,) = drill(site, DrillRequest()).pieces()
-    assert piece.verdict == PROVEN and "imported into no n8n (/nowhere/n8n is not on this host)" in str(piece.checks)
+    (lacking,) = (check for check in piece.checks if check.verdict != PROVEN)
+    assert piece.verdict == UNVERIFIED and {check.rung for check in piece.checks} == {"opens"}
+    assert "imported into no n8n: /nowhere/n8n is not on this host (next: set command of n8n" in lacking.said
+    site.config.drill.not_restored = ["n8n"]
+    waived = drill(site, DrillRequest())
+    assert waived.verdict == PROVEN and waived.pieces()[0].waived and not waived.pieces()[0].restored
+    site.config.drill.not_restored = []
     wrong = sealed_with(site, made, key=b"FAKE-another-key-0123456789")
     result = drill(site, DrillRequest())
     assert result.verdict == FAILED and "does not open the credential 'http" in result.sentence()

@@ -21,7 +21,7 @@ from engine.drill.junit import junit
 from engine.drill.past import draw
 from engine.drill.record import keep, proofs
 from engine.drill.rows import CopyRows, InsertRows, RowSet, split_rows
-from engine.drill.run import DrillRequest, also_due
+from engine.drill.run import DrillRequest, _held_against, also_due
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, worst
 from engine.durations import in_words, seconds_of
 from engine.errors import DiskFull, IntegrityError
@@ -206,6 +206,30 @@ def test_the_monthly_drill_tries_the_older_backups_of_the_site_in_turn_and_nothi
         assert also_due(config, asked, NOON) is None
     with pytest.raises(ValidationError):
         DrillConfig.model_validate({"also": ["newest"]})
+
+
+def test_only_what_can_be_read_without_a_place_may_be_left_unrestored() -> None:
+    n8n = {"name": "flows", "url": "http://127.0.0.1:1", "api_key": "FAKE"}
+    body = {"site": "shop", "vault": {"root": "/v", "keys": {"keys": {"main": "fake" * 10}}}, "n8n": n8n, "mysql": {}}
+    made = SiteConfig.model_validate({**body, "drill": {"not_restored": ["flows"]}})
+    assert made.drill.not_restored == ["flows"]
+    for name in ("mysql", "flow"):
+        with pytest.raises(ValidationError, match=f"drill.not_restored: {name} is no source of buckets and no n8n"):
+            SiteConfig.model_validate({**body, "drill": {"not_restored": [name]}})
+
+
+def test_the_time_target_is_held_against_what_is_to_be_restored_and_names_the_rest() -> None:
+    made = result()
+    made.pieces()[0].checks.pop()
+    read = PieceResult("images", "images", only_read="every stored layer against its digest")
+    read.checks.append(Check("content", "every layer's digest", "proven", "read"))
+    made.sources.append(SourceResult("images", "images", pieces=[read]))
+    (target,) = _held_against(made, 3600)
+    assert target.said.startswith("4.0 s for everything but images/images (only read), the target is 1h")
+    assert target.verdict == "proven"
+    read.checks.append(Check("opens", "restore", "could not verify", "only read"))
+    (target,) = _held_against(made, 3600)
+    assert target.verdict == "could not verify" and "not everything could be restored" in target.said
 
 
 def test_sites_that_share_a_folder_keep_their_records_apart(tmp_path: Path) -> None:
