@@ -145,8 +145,8 @@ class MySQLDrill(SourceDrill[Scratch]):
                 moment.done(self.result)
                 assert isinstance(past.config, MySQLConfig)
                 with contextlib.closing(MySQLSource(past.config, site=self.site.name)) as source:
-                    state = source.state(moment.database, count=True)
-                    yield from recovery_checks(moment, state.tables, sum(state.rows.values()), past.notes)
+                    states = {moment.database: source.state(moment.database, count=True)}
+                    yield from recovery_checks(moment, states, self.pieces, past.notes)
                     yield check_tables(source, moment.database, "point in time")
         self._estimate_the_others(names, chosen)
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine import names
-from engine.drill.base import Copies, Work
-from engine.drill.verdict import FAILED, PROVEN, Check, SourceResult, plural
+from engine.drill.base import Copies, Piece, Work
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, SourceResult, plural
 from engine.durations import in_words
 from engine.errors import BackupError, IntegrityError
 from engine.manifest import Manifest
 from engine.point_in_time import PastPlan
 from engine.recoverable import Recoverable, recoverable
 from engine.recovery import Window, make_plan, parse_target
+from engine.source import DatabaseState
 
 _WHAT = "recovery to a second"
 
@@ -120,17 +121,29 @@ def joint(work: Work, source: str, database: str) -> Joint | None:
     return None
 
 
-def recovery_checks(moment: PastMoment, tables: int, rows: int, notes: list[str]) -> Iterator[Check]:
+def recovery_checks(
+    moment: PastMoment, states: dict[str, DatabaseState], pieces: list[Piece], notes: list[str]
+) -> Iterator[Check]:
     """What was recovered stands, and every table of it could be read.
 
+    Args:
+        states: What stands in each database, its rows counted.
+        pieces: Its backups, which know what is to be there.
+
     Raises:
-        IntegrityError: Nothing was there.
+        IntegrityError: Nothing is in a database that has tables in a backup from before that moment.
     """
     assert moment.plan is not None
     plan = moment.plan.plan
     what = f"{moment.plan.found.source}/{moment.database}" if moment.database else moment.plan.found.source
     if plan.window.earliest > moment.at:
         raise IntegrityError(f"{plan.anchor.file} is younger than {names.both_zones(moment.at)}.")
+    empty = [piece for piece in pieces if piece.copies and piece.database in states
+             and not states[piece.database].tables]  # fmt: skip
+    for piece in empty:
+        yield from _lacks_all(moment, piece)
+    tables = sum(state.tables for state in states.values())
+    rows = sum(sum(state.rows.values()) for state in states.values())
     logs = f"{len(plan.logs)} log{'s' if len(plan.logs) != 1 else ''} on {moment.plan.manifest.file}"
     said = (
         f"{what} as it was at {names.both_zones(moment.at)} (drawn by lot) from {logs} in "
@@ -138,3 +151,17 @@ def recovery_checks(moment: PastMoment, tables: int, rows: int, notes: list[str]
     )
     warned = tuple(note for note in notes if note.startswith("WARNING"))
     yield Check("point in time", _WHAT, PROVEN, said + "".join(f"; {each}" for each in warned), seconds=moment.seconds)
+
+
+def _lacks_all(moment: PastMoment, piece: Piece) -> Iterator[Check]:
+    """A database without any table is as it was only where its backups have none either. Raises IntegrityError."""
+    assert moment.plan is not None
+    known = [each for each in (moment.plan.manifest, piece.manifest) if each.rows or each.uncounted]
+    for each in known:
+        count = plural(len({*each.rows, *each.uncounted}), "table")
+        told = f"{piece.database} has no table there; {each.file} has {count}"
+        if each.taken_at <= moment.at:
+            raise IntegrityError(f"{told}, and was taken before that.")
+        said = f"at {names.both_zones(moment.at)} {told}, and was taken after that: nothing of it could be looked at"
+        again = "if it was filled in between, drill again: another second is drawn"
+        yield Check("point in time", "every table", UNVERIFIED, f"{said} (next: {again})")

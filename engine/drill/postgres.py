@@ -32,7 +32,9 @@ from engine.scratch.postgres import Cluster
 from engine.scratch.postgres_files import Member
 from engine.source import Selection
 
-_OWN = ("postgres", "template0", "template1")
+_TEMPLATES = ("template0", "template1")
+_OWN = ("postgres", *_TEMPLATES)
+"""What a new cluster has by itself."""
 _ROOM = 2
 """A loaded database takes about this many times the bytes of its dump."""
 
@@ -157,13 +159,10 @@ class PostgresDrill(SourceDrill[Fresh]):
                 raise IntegrityError(f"the server applied a commit of {last.isoformat()}, which is later")
             there = There(past.config, self.site.name, base_facts(plan.manifest).version_num // 10000)
             source = PostgresSource(past.config, site=self.site.name)
-            names = [name for name in past.report.databases if name not in _OWN]
-            self._refuse_lacking(names, moment)
-            counts = {name: source.state(name, count=True) for name in names}
-            rows_there = sum(sum(state.rows.values()) for state in counts.values())
-            tables = sum(state.tables for state in counts.values())
-            yield from recovery_checks(moment, tables, rows_there, past.report.notes)
-            for name in names:
+            self._refuse_lacking(past.report.databases, moment)
+            states = {name: source.state(name, count=True) for name in past.report.databases}
+            yield from recovery_checks(moment, states, self.pieces, past.report.notes)
+            for name in states:
                 yield from there.amcheck(name, self.result.notes, "point in time")
 
     def _refuse_lacking(self, there: list[str], moment: PastMoment) -> None:
@@ -172,7 +171,7 @@ class PostgresDrill(SourceDrill[Fresh]):
         lacking = [
             piece.database
             for piece in known
-            if piece.database not in (*there, *_OWN) and piece.manifest.taken_at < moment.at
+            if piece.database not in (*there, *_TEMPLATES) and piece.manifest.taken_at < moment.at
         ]
         if lacking:
             raise IntegrityError(f"the recovered server has no database {', '.join(lacking)}")

@@ -21,7 +21,7 @@ from engine.drill.config_files import ConfigFilesDrill
 from engine.drill.kinds import drill_class
 from engine.drill.record import keep, proofs
 from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
-from engine.drill.verdict import DrillResult, PieceResult
+from engine.drill.verdict import Check, DrillResult, PieceResult
 from engine.mysql.connection import query
 from engine.prune.contents import claims_of
 from engine.scratch import leftovers
@@ -283,6 +283,57 @@ def test_where_there_is_no_room_nothing_is_restored_and_the_drill_says_how_much_
             and scratch_left(site) == []
             and marks(site, result.pieces()[0]).isdisjoint({"broken", "drill-failed"})
         )
+
+
+def test_the_database_postgres_is_looked_at_like_any_other_when_the_server_is_recovered(
+    postgres15: DatabaseServer, tmp_path: Path
+) -> None:
+    vault = {"root": str(tmp_path / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
+    body = {"site": "own", "vault": vault, "postgres": Machine.server(postgres15, "postgres")}
+    postgres15.sql("CREATE TABLE in_postgres AS SELECT n FROM generate_series(1, 20) n", "postgres")
+    try:
+        with Site(SiteConfig.model_validate(body)) as site:
+            backup_one(site, Target("postgres", "postgres"), tier="daily")
+            base(site, "postgres")
+            postgres15.sql("INSERT INTO in_postgres VALUES (21)", "postgres")
+            ship(site, "postgres")
+            result = drill(site, DrillRequest())
+            assert result.verdict == "proven", result.trouble()
+            said = [check.said for check in result.sources[0].checks]
+            assert "tables and indexes of postgres are sound" in said, said
+            (recovered,) = (each for each in said if "all readable" in each)
+            assert " 0 tables" not in recovered and " 0 rows" not in recovered
+    finally:
+        postgres15.sql("DROP TABLE in_postgres", "postgres")
+        postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_own_'")
+
+
+def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_have_some(
+    postgres15: DatabaseServer, tmp_path: Path
+) -> None:
+    vault = {"root": str(tmp_path / "vault"), "keys": {"current": "main", "keys": {"main": KEY}}}
+    with postgres15.database("emptied") as emptied, postgres15.database("filled") as filled:
+        body = {"site": "bare", "vault": vault, "postgres": Machine.server(postgres15, emptied, filled)}
+        with Site(SiteConfig.model_validate(body)) as site:
+            postgres15.sql("CREATE TABLE t AS SELECT 1 AS n", emptied)
+            backup_one(site, Target("postgres", emptied), tier="daily")
+            postgres15.sql("DROP TABLE t", emptied)
+            base(site, "postgres")
+            postgres15.sql("CREATE SCHEMA later", filled)
+            ship(site, "postgres")
+            postgres15.sql("CREATE TABLE t AS SELECT 1 AS n", filled)
+            backup_one(site, Target("postgres", filled), tier="daily")
+
+            def recovered(database: str) -> Check:
+                checks = drill(site, DrillRequest(database=database)).sources[0].checks
+                (found,) = (each for each in checks if "has no table there" in each.said)
+                return found
+
+            late = recovered(filled)
+            assert late.verdict == "could not verify" and "nothing of it could be looked at (next: " in late.said
+            lost = recovered(emptied)
+            assert lost.verdict == "failed" and lost.said.endswith("has 1 table, and was taken before that")
+    postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_bare_'")
 
 
 @pytest.mark.sampled
