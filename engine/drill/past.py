@@ -55,16 +55,22 @@ class PastMoment:
 
 
 def past_moments(work: Work, source: str, databases: list[str]) -> Iterator[PastMoment]:
-    """A moment for each database of which logs are kept; nothing where none are.
+    """A moment for each database of which logs are kept. Where none are, though the source is to be recovered to any
+    second, nobody knows that it can be; where it is not to be, nothing.
 
     Raises:
         What the stores raise.
     """
     for database in databases:
         found = recoverable(work.site, source, database)
-        if not found.logs:
-            continue
-        yield _drawn(work, found)
+        if found.logs:
+            yield _drawn(work, found)
+        elif work.site.config.server(source).point_in_time:
+            about = f"{source}/{database}" if database else source
+            remedy = f"ship them: backups ship --source {source}; or set point_in_time of {source} to false"
+            said = f"no logs of {about} are kept (next: {remedy})"
+            check = Check("point in time", _WHAT, UNVERIFIED, said, tuple(found.notes))
+            yield PastMoment(database, names.now(), None, check)
 
 
 def _drawn(work: Work, found: Recoverable) -> PastMoment:

@@ -336,6 +336,26 @@ def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_ha
     postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_bare_'")
 
 
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_a_source_whose_logs_never_came_is_not_proven_unless_it_is_to_have_none(
+    machine: Machine, kind: str, tmp_path: Path
+) -> None:
+    server, name = (machine.mariadb, machine.shop) if kind == "mysql" else (machine.postgres, machine.platform)
+    section = machine.server(server, name)
+    body = machine.document() | {each: [] for each in ("mysql", "postgres", "config")}
+    body |= {"vault": body["vault"] | {"root": str(tmp_path / "vault")}, kind: section}
+    with Site(SiteConfig.model_validate(body)) as site:
+        backup_one(site, Target(kind, name), tier="daily")
+        result = drill(site, DrillRequest())
+        assert result.verdict == "could not verify" and result.pieces()[0].verdict == "proven"
+        (check,) = result.sources[0].checks
+        about = f"mysql/{name}" if kind == "mysql" else "postgres"
+        assert check.said.startswith(f"no logs of {about} are kept (next: ship them: backups ship --source {kind}")
+    with Site(SiteConfig.model_validate(body | {kind: section | {"point_in_time": False}})) as site:
+        result = drill(site, DrillRequest())
+        assert result.verdict == "proven" and result.sources[0].checks == []
+
+
 @pytest.mark.sampled
 def test_a_dump_that_lies_and_says_so_itself_is_found_out_by_the_logs_of_the_full_before_it(machine: Machine) -> None:
     with machine.open() as site:
