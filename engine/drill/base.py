@@ -212,7 +212,7 @@ class SourceDrill(ABC, Generic[Place]):
                 said = f"no throwaway place could be had ({error.message})"
             else:
                 said = f"the throwaway place failed ({error.message})"
-            check = Check("opens", "a place to restore into", UNVERIFIED, _told(said, error))
+            check = Check("opens", "a place to restore into", UNVERIFIED, with_remedy(said, error))
             for piece in pieces:
                 results[id(piece)].checks.append(check)
 
@@ -229,11 +229,11 @@ class SourceDrill(ABC, Generic[Place]):
                 if index + 1 < len(piece.copies):
                     result.notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next")
                     continue
-                result.checks.append(Check("opens", RESTORE, FAILED, _told(error.message, error)))
+                result.checks.append(Check("opens", RESTORE, FAILED, with_remedy(error.message, error)))
                 return False
             except BackupError as error:
                 verdict = self.judge(error) if self.alive(place) else UNVERIFIED
-                result.checks.append(Check("structure", RESTORE, verdict, _told(error.message, error)))
+                result.checks.append(Check("structure", RESTORE, verdict, with_remedy(error.message, error)))
                 return False
             piece.restored = (entry, manifest)
             self._describe(result, entry, manifest)
@@ -253,13 +253,13 @@ class SourceDrill(ABC, Generic[Place]):
         except Cancelled:
             raise
         except BackupError as error:
-            checks.append(Check(rung, what, self.judge(error), _told(error.message, error)))
+            checks.append(Check(rung, what, self.judge(error), with_remedy(error.message, error)))
 
     def _result_of(self, piece: Piece) -> PieceResult:
         result = PieceResult(piece.source, piece.database, notes=list(piece.notes))
         if piece.missing is not None:
             verdict = FAILED if isinstance(piece.missing, _OF_BACKUPS) else UNVERIFIED
-            result.checks.append(Check("opens", "a backup", verdict, _told(piece.missing.message, piece.missing)))
+            result.checks.append(Check("opens", "a backup", verdict, with_remedy(piece.missing.message, piece.missing)))
         else:
             self._describe(result, *piece.copies[0])
         return result
@@ -313,6 +313,7 @@ def room_needed(what: str, needed: int, free: int, where: str) -> None:
         )
 
 
-def _told(said: str, error: BackupError) -> str:
+def with_remedy(said: str, error: BackupError) -> str:
+    """What is said of an error, and what to do next."""
     said = said.rstrip().rstrip(".")
     return f"{said} (next: {error.remedy})" if error.remedy else said

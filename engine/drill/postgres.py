@@ -12,13 +12,13 @@ from pathlib import Path
 from engine.catalog import Entry
 from engine.config import PostgresConfig
 from engine.drill.asked import judge_queries, queries_for
-from engine.drill.base import Piece, SourceDrill
+from engine.drill.base import Piece, SourceDrill, with_remedy
 from engine.drill.choose import databases_of
 from engine.drill.databases import row_digests, stream_volume, structure_and_volume
 from engine.drill.past import PastMoment, past_moments, recovery_checks
 from engine.drill.postgres_cluster import Fresh, fresh_cluster
 from engine.drill.postgres_looks import Stream, There
-from engine.drill.verdict import FAILED, PROVEN, Check
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check
 from engine.errors import ConfigError, IntegrityError, ToolFailed, ToolMissing, WrongTool
 from engine.journal import Journal
 from engine.manifest import Manifest
@@ -146,7 +146,7 @@ class PostgresDrill(SourceDrill[Fresh]):
         given = physical(self.site, plan, proven_logs(self.site, plan, self.work.progress), self.work.progress)
 
         def unpacked(cluster: Cluster) -> None:
-            looks[:] = verify_base(b"".join(self._manifest_of_base(plan)), cluster, self.result.notes)
+            looks[:] = [verify_base(b"".join(self._manifest_of_base(plan)), cluster)]
 
         with recover(
             self.config, site=self.site.name, state=self.site.vault.state, base=given.base, wal=given.wal,
@@ -187,8 +187,8 @@ def name_there(database: str) -> str:
     return f"{database}_restored" if database in _OWN else database
 
 
-def verify_base(manifest: bytes, cluster: Cluster, notes: list[str]) -> list[Check]:
-    """``pg_verifybackup`` on the unpacked files, where it is installed; a note where it is not.
+def verify_base(manifest: bytes, cluster: Cluster) -> Check:
+    """``pg_verifybackup`` on the unpacked files. Where it is not installed nobody knows.
 
     Left out are files that are written anew on unpacking, and tablespaces, which have moved.
     """
@@ -196,8 +196,8 @@ def verify_base(manifest: bytes, cluster: Cluster, notes: list[str]) -> list[Che
     try:
         place.program("pg_verifybackup")
     except (ToolMissing, WrongTool) as error:
-        notes.append(f"pg_verifybackup was not run: {error.message}")
-        return []
+        said = with_remedy(f"it was not run: {error.message}", error)
+        return Check("point in time", "pg_verifybackup", UNVERIFIED, said)
     place.put("", [Member(name, False, len(manifest), iter((manifest,)))])
     left_out = [f"--ignore={each}" for each in ("postgresql.auto.conf.source", "tablespace_map", "pg_tblspc")]
     command = place.command(
@@ -206,8 +206,8 @@ def verify_base(manifest: bytes, cluster: Cluster, notes: list[str]) -> list[Che
     try:
         place.runner.run(command, timeout=cluster.timeout_seconds)
     except ToolFailed as error:
-        return [Check("point in time", "pg_verifybackup", FAILED, error.message)]
-    return [Check("point in time", "pg_verifybackup", PROVEN, "every file of the base is the one that the server sent")]
+        return Check("point in time", "pg_verifybackup", FAILED, error.message)
+    return Check("point in time", "pg_verifybackup", PROVEN, "every file of the base is the one that the server sent")
 
 
 def _major(manifest: Manifest) -> int:

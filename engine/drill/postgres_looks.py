@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 
 from engine.config import PostgresConfig
+from engine.drill.base import with_remedy
 from engine.drill.rows import CopyRows, RowSets
-from engine.drill.verdict import FAILED, PROVEN, Check, Rung
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, Rung
 from engine.errors import ToolFailed, ToolMissing, WrongTool
 from engine.postgres.connection import Connector, translated
 from engine.postgres.dump_text import DumpScanner
@@ -21,6 +22,8 @@ _AS_DUMPED = (
     "SET extra_float_digits = 3; SET intervalstyle = postgres; SET bytea_output = hex; SET client_encoding = 'UTF8'"
 )
 """Settings under which pg_dump writes values; date style and time zone are those of every session here."""
+_AMCHECK_SINCE = 14
+"""The first PostgreSQL with pg_amcheck."""
 _FROM = b" FROM stdin;\n"
 
 
@@ -72,7 +75,7 @@ class There:
         runner: Runner = runner_for(config, site=site)
         self.connector = Connector(config, site, lambda: runner)
         self.tools = Tools(runner, config.tools_path, major)
-        self._timeout = config.timeout_seconds
+        self._major, self._timeout = major, config.timeout_seconds
 
     def dump_again(self, database: str, statements: dict[str, str]) -> RowSets:
         """The rows of these tables as the copy's server writes them now."""
@@ -99,18 +102,25 @@ class There:
             return [tuple(row) for row in found.fetchall()] if names else []
 
     def amcheck(self, database: str, notes: list[str], rung: Rung = "content") -> Iterator[Check]:
-        """``pg_amcheck`` on every table and B-tree, where it is installed; a note where it is not."""
+        """``pg_amcheck`` on every table and B-tree. Where it is not installed nobody knows; before PostgreSQL 14 there
+        was none, which is a note."""
         try:
             environment = self.connector.tool_environment(database)
             command = self.tools.command("pg_amcheck", "--install-missing", "--no-password", env=environment)
         except (ToolMissing, WrongTool) as error:
-            notes.append(f"pg_amcheck was not run: {error.message}")
+            if self._major < _AMCHECK_SINCE:
+                notes.append(f"pg_amcheck was not run: PostgreSQL {self._major} has none yet")
+                return
+            said = f"{database}: it was not run: {error.message}"
+            yield Check(rung, "pg_amcheck", UNVERIFIED, with_remedy(said, error))
             return
         try:
             self.tools.runner.run(command, timeout=self._timeout)
         except ToolFailed as error:
             if any(each in error.message for each in ("could not open extension", "is not available")):
-                notes.append("pg_amcheck was not run: the extension amcheck is not installed there")
+                said = f"{database}: it was not run: its extension amcheck is not there"
+                remedy = f"install postgresql-contrib of version {self._major} where the scratch server runs"
+                yield Check(rung, "pg_amcheck", UNVERIFIED, f"{said} (next: {remedy})")
                 return
             yield Check(rung, "pg_amcheck", FAILED, f"{database}: {error.message}")
             return

@@ -22,9 +22,10 @@ from engine.drill.kinds import drill_class
 from engine.drill.record import keep, proofs
 from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
 from engine.drill.verdict import Check, DrillResult, PieceResult
+from engine.errors import ToolMissing
 from engine.mysql.connection import query
 from engine.prune.contents import claims_of
-from engine.scratch import leftovers
+from engine.scratch import leftovers, postgres_place
 from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.status import status
@@ -334,6 +335,33 @@ def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_ha
             lost = recovered(emptied)
             assert lost.verdict == "failed" and lost.said.endswith("has 1 table, and was taken before that")
     postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_bare_'")
+
+
+def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_proven(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = postgres_place.find_program
+
+    def lacking(runner: Any, name: str, *where: Any) -> str:
+        if name == "pg_verifybackup":  # else it would be found elsewhere on this machine
+            raise ToolMissing("pg_verifybackup is not on this host.", remedy="install postgresql-15 there")
+        return original(runner, name, *where)
+
+    monkeypatch.setattr(postgres_place, "find_program", lacking)
+    tools = tmp_path / "bin"
+    tools.mkdir(mode=0o755)
+    for each in Path("/usr/lib/postgresql/15/bin").iterdir():
+        if each.name != "pg_amcheck":
+            (tools / each.name).symlink_to(each)
+    for each in (tools, *tools.parents[:3]):
+        each.chmod(0o755)  # the server's user runs them
+    server = machine.server(machine.postgres, machine.platform) | {"tools_path": str(tools)}
+    with machine.open(postgres=server) as site:
+        result = drill(site, DrillRequest(source="postgres"))
+        assert result.verdict == "could not verify", result.trouble()
+        told = {check.what: check.said for _, check in result.trouble()}
+        assert told.keys() == {"pg_amcheck", "pg_verifybackup"}, told
+        assert all("it was not run: " in said and "(next: install postgresql" in said for said in told.values()), told
 
 
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
