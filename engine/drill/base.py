@@ -36,6 +36,7 @@ from engine.errors import (
     UnknownName,
     WrongKey,
 )
+from engine.errors import in_words as foreseen
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.site import Site
@@ -180,7 +181,8 @@ class SourceDrill(ABC, Generic[Place]):
         return newest_loss(self.site, self.source, [each.database for each in self.pieces])
 
     def run(self) -> SourceResult:
-        """Restore and prove everything. Raises Cancelled; any other trouble becomes a check."""
+        """Restore and prove everything. Raises Cancelled; any other trouble becomes a check, also what nobody foresaw:
+        it must not cost the sources that come next their drill, nor the record."""
         results = {id(piece): self._result_of(piece) for piece in self.pieces}
         self.result.pieces = list(results.values())
         there = [piece for piece in self.pieces if piece.missing is None]
@@ -190,7 +192,10 @@ class SourceDrill(ABC, Generic[Place]):
             self._judged(self.result.checks, "point in time", "recovery through the logs", self.past)
         try:
             self.result.rpo_seconds = self.rpo()
-        except BackupError as error:
+        except Cancelled:
+            raise
+        except Exception as failure:
+            error = foreseen(failure, f"Looking for the newest moment of {self.source}")
             self.result.notes.append(f"the newest recoverable moment is not known: {error.message}")
         return self.result
 
@@ -207,7 +212,8 @@ class SourceDrill(ABC, Generic[Place]):
                     self._judged(results[id(piece)].checks, "content", "proof", partial(self.prove, place, piece))
         except Cancelled:
             raise
-        except BackupError as error:
+        except Exception as failure:
+            error = foreseen(failure, f"The place for the drill of {self.source}")
             if not self.result.place:
                 said = f"no throwaway place could be had ({error.message})"
             else:
@@ -231,9 +237,10 @@ class SourceDrill(ABC, Generic[Place]):
                     continue
                 result.checks.append(Check("opens", RESTORE, FAILED, with_remedy(error.message, error)))
                 return False
-            except BackupError as error:
-                verdict = self.judge(error) if self.alive(place) else UNVERIFIED
-                result.checks.append(Check("structure", RESTORE, verdict, with_remedy(error.message, error)))
+            except Exception as failure:
+                known = foreseen(failure, f"Restoring {entry.file}")
+                verdict = self.judge(known) if self.alive(place) else UNVERIFIED
+                result.checks.append(Check("structure", RESTORE, verdict, with_remedy(known.message, known)))
                 return False
             piece.restored = (entry, manifest)
             self._describe(result, entry, manifest)
@@ -252,7 +259,8 @@ class SourceDrill(ABC, Generic[Place]):
                 checks.append(check)
         except Cancelled:
             raise
-        except BackupError as error:
+        except Exception as failure:
+            error = foreseen(failure, f"The {what} of {self.source}")
             checks.append(Check(rung, what, self.judge(error), with_remedy(error.message, error)))
 
     def _result_of(self, piece: Piece) -> PieceResult:

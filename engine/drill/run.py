@@ -20,9 +20,10 @@ from engine.drill.base import Piece, Work
 from engine.drill.choose import ask_for_thaws, find_pieces
 from engine.drill.kinds import drill_class
 from engine.drill.targets import hold
-from engine.drill.verdict import FAILED, PROVEN, Check, DrillResult, PieceResult, SourceResult
+from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, DrillResult, PieceResult, SourceResult
 from engine.drill_config import DrillConfig
-from engine.errors import BackupError, ConfigError
+from engine.errors import BackupError, Cancelled, ConfigError
+from engine.errors import in_words as foreseen
 from engine.progress import Progress, silent
 from engine.site import Site
 from engine.verify import was_removed
@@ -156,8 +157,10 @@ def _mark(site: Site, begun: Begun, piece: Piece, told: PieceResult) -> None:
             site.vault.mark(piece.entry, "broken", reason=wrong[0].words)
         if wrong and not gone:
             site.vault.mark(piece.entry, "drill-failed", **facts, reason=wrong[0].words)
-    except BackupError as error:
-        told.notes.append(f"it could not be marked: {error.message}")
+    except Cancelled:
+        raise
+    except Exception as failure:
+        told.notes.append(f"it could not be marked: {foreseen(failure, 'Writing its mark').message}")
 
 
 def finish(site: Site, begun: Begun, sources: list[SourceResult]) -> DrillResult:

@@ -337,6 +337,35 @@ def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_ha
     postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_bare_'")
 
 
+def test_what_nobody_foresaw_keeps_no_other_backup_or_source_from_its_drill(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, *_: Any) -> Any:
+        raise OSError(5, "Input/output error of a disk")
+
+    def undone(self: Any, place: Any, piece: Any) -> Any:
+        yield from ()
+        raise ZeroDivisionError
+
+    with machine.open() as site:
+        for where, what in (("place", broken), ("restore", broken), ("prove", undone), ("rpo", broken)):
+            with monkeypatch.context() as patched:
+                patched.setattr(drill_class(site.config.source("mysql")), where, what)
+                result = drill(site, DrillRequest(point_in_time=False))
+            mysql, *others = result.sources
+            assert [each.verdict for each in others] == ["proven", "proven"], (where, result.trouble())
+            told = [check.said for check in mysql.pieces[0].checks if check.verdict == "could not verify"]
+            if where == "rpo":
+                told = mysql.notes
+            assert "failed in a way that nobody foresaw: " in told[0], (where, told)
+            assert ("OSError" if what is broken else "ZeroDivisionError") in told[0]
+            assert marks(site, mysql.pieces[0]).isdisjoint({"drill-failed", "broken"}), "nothing was learnt of it"
+            assert where == "rpo" or result.verdict == "could not verify"
+            assert scratch_left(site) == []
+            key = keep(site, result)
+            site.vault.store("local").delete(key)
+
+
 def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_proven(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
