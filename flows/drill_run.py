@@ -36,7 +36,8 @@ def run_drill(site: str, request: DrillRequest) -> State[None]:
         [
             *reason_first,
             f"{result.sentence()}.",
-            "Kept safe: production was not touched; the backups stand as they did",
+            "Kept safe: production was not touched, and no backup was changed; one that was found damaged is marked as "
+            "broken, and counts as good no longer",
             f"Next: look at the artifact {site}-drills; to draw the same again: seed={result.seed}",
             *told[len(reason_first) :],
         ]

@@ -218,9 +218,8 @@ def check_tables(source: MySQLSource, database: str, rung: Rung = "content") -> 
 
 def ask(source: MySQLSource, database: str, text: str, seconds: float) -> list[tuple[Any, ...]]:
     """The rows of one query, in a transaction that only reads. Stopped by the server after so many seconds."""
-    limit = (
-        f"max_statement_time = {seconds}" if source.flavour == "mariadb" else f"max_execution_time = {seconds:.0f}000"
-    )
+    mariadb, milliseconds = source.flavour == "mariadb", max(1, round(seconds * 1000))  # 0 would be no limit
+    limit = f"max_statement_time = {milliseconds / 1000}" if mariadb else f"max_execution_time = {milliseconds}"
     with contextlib.closing(source.connect(database)) as session:
         query(session, f"SET SESSION {limit}")
         query(session, "START TRANSACTION READ ONLY")

@@ -20,7 +20,7 @@ from engine.drill.base import Piece, Work
 from engine.drill.choose import ask_for_thaws, find_pieces
 from engine.drill.kinds import drill_class
 from engine.drill.targets import hold
-from engine.drill.verdict import FAILED, PROVEN, UNVERIFIED, Check, DrillResult, PieceResult, SourceResult
+from engine.drill.verdict import FAILED, PROVEN, Check, DrillResult, PieceResult, SourceResult
 from engine.drill_config import DrillConfig
 from engine.errors import BackupError, Cancelled, ConfigError
 from engine.errors import in_words as foreseen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,22 +15,25 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from engine.backup import backup_one
-from engine.config import DrillConfig
+from engine.config import DrillConfig, MySQLConfig, SiteConfig
 from engine.drill.config_files import ConfigFilesDrill
 from engine.drill.kinds import drill_class
+from engine.drill.mysql import ask
 from engine.drill.record import keep, proofs
 from engine.drill.run import DrillRequest, begin, drill, drill_source, finish
 from engine.drill.verdict import Check, DrillResult, PieceResult
-from engine.errors import ToolMissing
+from engine.errors import BackupError, ToolMissing
 from engine.mysql.connection import query
+from engine.mysql.server import MySQLSource
 from engine.prune.contents import claims_of
 from engine.scratch import leftovers, postgres_place
 from engine.shipping import base, ship
 from engine.site import Site, Target
 from engine.status import status
-from tests.functional.drilling import Machine, boxed, everything, orders_for, scratch_left, sealed_anew
+from tests.functional.drilling import KEY, Machine, boxed, everything, orders_for, scratch_left, sealed_anew
 from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 from tests.servers.docker import DockerEngine
@@ -335,6 +339,22 @@ def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_ha
             lost = recovered(emptied)
             assert lost.verdict == "failed" and lost.said.endswith("has 1 table, and was taken before that")
     postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_bare_'")
+
+
+@pytest.mark.parametrize("server", ["mysql9_container", "mariadb"])
+def test_a_query_is_stopped_by_the_server_also_where_it_may_take_less_than_half_a_second(
+    request: pytest.FixtureRequest, server: str
+) -> None:
+    there: DatabaseServer = request.getfixturevalue(server)
+    config = MySQLConfig(host=there.host, port=there.port, user=there.user, password=SecretStr(there.password))
+    with there.database("slow") as name, contextlib.closing(MySQLSource(config, site="slow")) as source:
+        limit = "max_statement_time * 1000" if server == "mariadb" else "max_execution_time"
+        for seconds, milliseconds in ((0.4, 400), (0.5, 500), (1.5, 1500), (0.0001, 1)):
+            ((found,),) = ask(source, name, f"SELECT @@{limit}", seconds)
+            assert round(found) == milliseconds
+        endless = " CROSS JOIN ".join(f"information_schema.columns t{number}" for number in range(5))
+        with pytest.raises(BackupError):
+            ask(source, name, f"SELECT count(*) FROM {endless}", 0.4)
 
 
 def test_what_nobody_foresaw_keeps_no_other_backup_or_source_from_its_drill(
