@@ -21,8 +21,8 @@ from engine.progress import Progress, silent
 from engine.promotion import promote
 from engine.prune.contents import claims_of
 from engine.site import Site, Target
-from engine.status import verdict
 from engine.vault import LOCAL
+from engine.verdicts import verdict
 
 FROM = {names.WEEKLY: ("daily", "hourly"), names.MONTHLY: ("daily", names.WEEKLY, "hourly")}
 """Tiers that an archive is promoted from; of one recovery point the first that has it."""

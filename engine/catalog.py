@@ -167,13 +167,18 @@ class Catalog:
             moment = names.parse_moment(which.removeprefix(_BEFORE))
             here = (entry for entry in here if entry.name.taken_at <= moment)
         elif which != "latest":
-            file = which.rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
-            yield from ((entry, self.load(entry)) for entry in here if file in (entry.file, entry.name.stem))
+            yield from ((entry, self.load(entry)) for entry in here if self.is_named(entry, which))
             return
         for entry in here:
             manifest = self.load(entry)
             if manifest.tier not in names.NEVER_LATEST:
                 yield entry, manifest
+
+    @staticmethod
+    def is_named(entry: Entry, which: str) -> bool:
+        """Does ``which`` name this very backup?"""
+        file = which.strip().rsplit("/", 1)[-1].removesuffix(names.MANIFEST_SUFFIX)
+        return file in (entry.file, entry.name.stem)
 
     def newest_before(self, source: str, database: str, moment: datetime) -> Entry | None:
         """The newest backup begun at or before a moment."""

@@ -20,7 +20,7 @@ from engine.manifest import Manifest
 from engine.postgres.base_facts import base_facts
 from engine.recovery import Anchor, Hole, Window, holes, windows
 from engine.site import Site
-from engine.status import found_broken
+from engine.verdicts import found_broken
 
 Copies = list[tuple[Entry, Manifest]]
 

@@ -9,12 +9,20 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.cold.thaw import is_cold, note_of
-from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused, UnknownName, nearest
+from engine.errors import (
+    BackupError,
+    ConfigError,
+    ConfirmationNeeded,
+    IntegrityError,
+    RestoreRefused,
+    UnknownName,
+    nearest,
+)
 from engine.manifest import Manifest
 from engine.restore_names import check_parts, check_request
 from engine.site import Site, Target
 from engine.source import DatabaseSource, DatabaseState, Selection
-from engine.status import found_broken
+from engine.verdicts import found_broken
 
 _NAME_LIMIT = 63
 
@@ -288,7 +296,14 @@ def _best(site: Site, location: str, target: Target, which: str, notes: list[str
     if incomplete:
         notes.append(f"{incomplete[0][1].file} is incomplete: {'; '.join(incomplete[0][1].incomplete[:5])}")
         return incomplete[0]
-    return catalog.find(target.source, target.database, which)
+    entry, manifest = catalog.find(target.source, target.database, which)
+    if catalog.is_named(entry, which):
+        return entry, manifest  # a person wants this very one
+    raise IntegrityError(
+        f"Every backup of {target} in {location} that is {which.strip()!r} was found broken.",
+        kept="nothing was changed",
+        remedy=f"look at what was said of them (backups list), or name one to take it all the same: {entry.file}",
+    )
 
 
 def _differences(manifest: Manifest, before: DatabaseState, request: RestoreRequest) -> list[str]:

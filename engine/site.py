@@ -58,6 +58,8 @@ class Site:
         self.config = config
         self.name = config.site
         self.vault = Vault(config)
+        self.silent: set[str] = set()
+        """Places that did not answer when they were asked about what stands elsewhere: not asked that again."""
         self._sources: dict[str, DatabaseSource] = {}
         self._files: dict[str, FileSource] = {}
 

@@ -23,8 +23,8 @@ from engine.progress import Progress, silent
 from engine.prune.contents import RELEASED, WITHHELD, Claims, claims_of
 from engine.retention.policy import PRE_DEPLOYMENT
 from engine.site import Site, Target
-from engine.status import verdict
 from engine.vault import LOCAL, Vault
+from engine.verdicts import verdict
 
 DEPLOY = "deploy"
 """Where a manifest's contents say what the snapshot was taken for."""

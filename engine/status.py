@@ -15,6 +15,7 @@ from engine.drill.record import Doubt, Proof, Proofs, proofs
 from engine.errors import BackupError, IntegrityError, NotFound, WrongKey
 from engine.manifest import Manifest, OtherSite
 from engine.site import Site, Target
+from engine.verdicts import word_of
 
 
 @dataclass(frozen=True)
@@ -133,17 +134,6 @@ def owner(site: Site, entry: Entry) -> tuple[str, str]:
     return manifest.source, manifest.tier
 
 
-def verdict(site: Site, entry: Entry) -> bool | None:
-    """What the last check of a stored backup said: whole, broken, or None when there was none. A drill that proved it
-    restored all of it."""
-    return _verdict_of(site.vault.marks(entry))
-
-
-def _verdict_of(marks: list[dict[str, Any]]) -> bool | None:
-    checks = [mark for mark in marks if mark.get("kind") in ("verified", "proven", "broken")]
-    return checks[-1]["kind"] != "broken" if checks else None
-
-
 def _marked(file: str, marks: list[dict[str, Any]]) -> list[Doubt]:
     """What the marks of all copies of a backup say of its last drill: its record may be gone."""
     drills = sorted(
@@ -152,16 +142,6 @@ def _marked(file: str, marks: list[dict[str, Any]]) -> list[Doubt]:
     if not drills or drills[-1]["kind"] == "proven":
         return []
     return [Doubt(datetime.fromisoformat(drills[-1]["at"]), file, failed=True, overtaken=False)]
-
-
-def found_broken(site: Site, entry: Entry, notes: list[str]) -> bool:
-    """Is the last word of a verification that this copy is broken? A mark that cannot be read says nothing,
-    and is noted."""
-    try:
-        return verdict(site, entry) is False
-    except BackupError as error:
-        notes.append(error.message)
-        return False
 
 
 def lacks(site: Site, entry: Entry) -> list[str]:
@@ -237,7 +217,7 @@ def _row(site: Site, target: Target, entries: list[Entry], seen: list[str], now:
             except BackupError as error:
                 problems.append(error.message)
                 continue
-            verdicts[entry.location] = _verdict_of(said)
+            verdicts[entry.location] = word_of(said).whole
             marks += said
         bad = [name for name, whole_there in verdicts.items() if whole_there is False]
         if bad and True not in verdicts.values():

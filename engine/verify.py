@@ -27,6 +27,7 @@ from engine.prune.contents import EXPIRED, claims_of
 from engine.spool import told
 from engine.stores.base import Store
 from engine.vault import Vault
+from engine.verdicts import CONTENT
 
 RECENT = 10
 """How many earlier backups of the same source, database and tier are looked at."""
@@ -48,6 +49,10 @@ _BY_PARTS: dict[str, tuple[Callable[[Manifest, Callable[[str], Iterable[bytes]]]
 
 Inspect = Callable[[Manifest, Iterable[bytes]], dict[str, int] | None]
 """A source's reader of its own dumps; see ``engine.source.DatabaseSource.inspect``."""
+
+
+class UnusualSize(IntegrityError):
+    """A backup is too small to be what it should: that is so of every copy."""
 
 
 class Gone(NotFound):
@@ -99,7 +104,7 @@ def verify_backup(
         rows, proof = _read_all(vault, entry, manifest, inspect, progress, new)
     except IntegrityError as error:
         _refuse_removed(vault, entry)
-        _mark_broken(vault, entry, error)
+        _mark_broken(vault, entry, error, content=isinstance(error, UnusualSize) or _is_as_written(vault, entry))
         raise
     except NotFound as error:
         _refuse_removed(vault, entry)
@@ -107,7 +112,7 @@ def verify_backup(
         broken = IntegrityError(
             f"{entry.file} is not whole: {error.message}", remedy="use another copy of this backup (--location)"
         )
-        _mark_broken(vault, entry, broken)
+        _mark_broken(vault, entry, broken, content=False)
         raise broken from error
     companions = len(manifest.files) > 1 and manifest.dump_format not in _BY_PARTS
     checks = ["signature", "digest", "decrypted and unpacked", proof, *(["companions"] if companions else []), "size"]
@@ -149,11 +154,11 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
     """Hold a backup's stored size against the floor and earlier ones; gives warnings.
 
     Raises:
-        IntegrityError: Below the floor, or suspiciously small.
+        UnusualSize: Below the floor, or suspiciously small.
     """
     size = manifest.data.size
     if size < floor_bytes:
-        raise IntegrityError(
+        raise UnusualSize(
             f"{manifest.file} has {size:,} bytes, below the floor of {floor_bytes:,} set for {manifest.source}.",
             remedy="look at what the database lost, or lower floor_bytes",
         )
@@ -162,7 +167,7 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
     usual = statistics.median(recent[:RECENT])
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
     if size < SMALL_FAILURE * usual and not manifest.is_archive:
-        raise IntegrityError(
+        raise UnusualSize(
             f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
         )
     if size < SMALL_WARNING * usual or size > LARGE_WARNING * usual:
@@ -224,8 +229,20 @@ def _plain(
     return decode(stored, part, vault.keys)
 
 
-def _mark_broken(vault: Vault, entry: Entry, error: IntegrityError) -> None:
+def _is_as_written(vault: Vault, entry: Entry) -> bool:
+    """Is every stored byte of it right, so that it was made wrong? What a bucket's list names may be gone here only."""
+    store = vault.store(entry.location)
     try:
-        vault.mark(entry, "broken", reason=error.message)
+        manifest = vault.catalog(entry.location).load(entry)
+        for part in manifest.files:
+            check_stored(store.read(entry.beside(part.file)), part)
+    except BackupError:
+        return False
+    return manifest.dump_format != buckets.DUMP_FORMAT
+
+
+def _mark_broken(vault: Vault, entry: Entry, error: IntegrityError, *, content: bool) -> None:
+    try:
+        vault.mark(entry, "broken", reason=error.message, **{CONTENT: content})
     except BackupError as unmarked:
         error.add_note(f"It could not be marked as broken: {unmarked.message}")

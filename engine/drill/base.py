@@ -40,6 +40,7 @@ from engine.errors import in_words as foreseen
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.site import Site
+from engine.verdicts import CONTENT
 from engine.verify import was_removed
 
 Copies = list[tuple[Entry, Manifest]]
@@ -286,7 +287,7 @@ class SourceDrill(ABC, Generic[Place]):
             if was_removed(self.site.vault, entry):
                 result.notes.append(f"retention removed {entry.file} from {entry.location} meanwhile")
                 return
-            self.site.vault.mark(entry, "broken", reason=error.message)
+            self.site.vault.mark(entry, "broken", reason=error.message, **{CONTENT: False})
             result.notes.append(f"{entry.file} in {entry.location} is marked as broken")
 
     def part_of(self, entry: Entry, manifest: Manifest, role: str) -> Iterator[bytes]:

@@ -12,8 +12,9 @@ from engine.drill.base import Copies, Piece
 from engine.errors import BackupError, Thawing, UnknownName, nearest
 from engine.restore_plan import find_copies
 from engine.site import Site, Target
-from engine.status import found_broken, owner
+from engine.status import owner
 from engine.vault import LOCAL
+from engine.verdicts import found_broken
 
 OLDEST, COLD = "oldest", "cold"
 """The oldest backup that is kept; the newest one in cold storage, from there."""

@@ -26,6 +26,7 @@ from engine.errors import BackupError, Cancelled, ConfigError
 from engine.errors import in_words as foreseen
 from engine.progress import Progress, silent
 from engine.site import Site
+from engine.verdicts import CONTENT
 from engine.verify import was_removed
 
 _BEFORE = "before "
@@ -154,7 +155,7 @@ def _mark(site: Site, begun: Begun, piece: Piece, told: PieceResult) -> None:
         elif verdict == PROVEN and not told.waived:
             site.vault.mark(piece.entry, "proven", **facts, sha256=piece.manifest.data.sha256)
         elif wrong and any(check.what == "rows in the dump" for check in wrong):
-            site.vault.mark(piece.entry, "broken", reason=wrong[0].words)
+            site.vault.mark(piece.entry, "broken", reason=wrong[0].words, **{CONTENT: True})
         if wrong and not gone:
             site.vault.mark(piece.entry, "drill-failed", **facts, reason=wrong[0].words)
     except Cancelled:

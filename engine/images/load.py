@@ -18,7 +18,7 @@ from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.scratch.boxed import engine_errors
 from engine.site import Site
-from engine.status import found_broken
+from engine.verdicts import found_broken
 
 How = Literal["was there", "loaded", "pulled"]
 

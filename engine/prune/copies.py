@@ -7,24 +7,26 @@ from datetime import datetime
 
 from engine import marks, names
 from engine.catalog import Entry
+from engine.errors import BackupError
 from engine.logs import LogFile
-from engine.prune.contents import EXPIRED, SUPERSEDED, Contents, SignedEvidence, claims_of, contents, item_of
+from engine.prune.contents import EXPIRED, Claims, Contents, SignedEvidence, claims_of, contents, item_of
 from engine.recovery.window import Anchor
 from engine.retention.judge import Item, judge
 from engine.retention.policy import MANUAL, PRE_DEPLOYMENT, Policy
 from engine.vault import LOCAL, Vault
+from engine.verdicts import condemned, word_of
 
 
 def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Policy) -> list[Entry]:
     """Of the local backups that a replica lacks those that it would keep, in the same order.
 
-    What is younger than its tier allows is wanted without a further look. Anything older is judged as if it stood
-    in the replica already; what is marked as expired here is not copied.
+    What is younger than its tier allows is wanted without a further look, unless it was found broken by what it holds.
+    Anything older is judged as if it stood in the replica already; what is marked as expired here is not copied.
 
     Raises:
         What the stores raise.
     """
-    lacking = _not_superseded(vault, lacking)
+    lacking = _worth_having(vault, lacking)
     old = [each for each in lacking if not _is_young(vault, each, policy)]
     if not old:
         return lacking
@@ -34,11 +36,26 @@ def worth_copying(vault: Vault, replica: str, lacking: list[Entry], policy: Poli
     return [each for each in lacking if each.key not in unwanted]
 
 
-def _not_superseded(vault: Vault, lacking: list[Entry]) -> list[Entry]:
-    """Without what was encrypted anew: of that the new one is copied."""
-    layout = vault.layout(LOCAL)
-    over = {mark.of for mark in marks.named(vault.store(LOCAL), layout) if mark.kind == SUPERSEDED}
-    return [each for each in lacking if each.key not in over]
+def _worth_having(vault: Vault, lacking: list[Entry]) -> list[Entry]:
+    """Without what was encrypted anew: of that the new one is copied. And without what is wrong in its content: a copy
+    of it would be no better. What only got damaged here is tried: its copy fails, and says so."""
+    claims = {each.key: Claims() for each in lacking}
+    for mark in marks.named(vault.store(LOCAL), vault.layout(LOCAL)):
+        if mark.of in claims:
+            claims[mark.of].add(mark)
+    return [
+        each
+        for each in lacking
+        if not claims[each.key].superseded and not (claims[each.key].claim == "broken" and _is_wrong(vault, each))
+    ]
+
+
+def _is_wrong(vault: Vault, entry: Entry) -> bool:
+    """Do its signed marks say so? What cannot be read says nothing."""
+    try:
+        return condemned([word_of(vault.marks(entry))])
+    except BackupError:
+        return False
 
 
 def _is_young(vault: Vault, entry: Entry, policy: Policy) -> bool:

@@ -16,8 +16,8 @@ from engine.cold.thaw import is_cold
 from engine.errors import BackupError, IntegrityError, NotFound, RestoreRefused, UnknownName, WrongKey
 from engine.manifest import Manifest
 from engine.site import Site, Target
-from engine.status import found_broken
 from engine.vault import LOCAL
+from engine.verdicts import found_broken
 
 _SLACK = timedelta(seconds=2)
 _COMPARED = timedelta(days=7)

@@ -32,6 +32,7 @@ from engine.vault_check.heal import beside, swap
 from engine.vault_check.share import DAY, Share
 from engine.vault_check.treat import again
 from engine.vault_check.work import YOUNG, Work, why
+from engine.verdicts import CONTENT
 
 READ = "read"
 """Kind of the mark that says when which contents were read."""
@@ -243,7 +244,7 @@ def _denounce_lists(work: Work, bucket: _Bucket, lists: list[Entry]) -> None:
                 lost = sum(1 for each in record.stored_names(plain, entry.file) if each in gone)
             if lost:
                 reason = f"{lost} of the contents that it names are missing or damaged"
-                work.vault.mark(entry, "broken", reason=reason, by="verify-vault")
+                work.vault.mark(entry, "broken", reason=reason, by="verify-vault", **{CONTENT: False})
                 work.find("damaged", entry.key, reason, left="they stand whole nowhere else")
         except BackupError as error:
             work.find("unreadable", entry.key, why(error), "unsure")

@@ -17,9 +17,9 @@ from engine import names
 from engine.errors import BackupError, DiskFull, IntegrityError, StoreError
 from engine.locks import waited_for
 from engine.site import Site
-from engine.status import verdict
 from engine.vault_check.census import entry_at
 from engine.vault_check.findings import Finding, PlaceReport
+from engine.verdicts import verdict
 from engine.whole import replace_file
 
 FILE = "verified.json"

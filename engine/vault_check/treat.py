@@ -20,6 +20,7 @@ from engine.vault_check.copies import Look, keys_at, look
 from engine.vault_check.findings import Finding
 from engine.vault_check.heal import heal, set_aside, stands_whole
 from engine.vault_check.work import Work, why
+from engine.verdicts import CONTENT
 
 _AT_ONCE = 3
 _BATCH = 48
@@ -90,7 +91,7 @@ def _treat_damage(work: Work, seen: Look, expired: bool) -> None:
     if try_to_heal(work, seen.entry, found):
         return
     if found.severity == "damage" and seen.verdict != BROKEN:
-        _note(work, seen, BROKEN, reason=seen.problem(), by=BY)
+        _note(work, seen, BROKEN, reason=seen.problem(), by=BY, **{CONTENT: False})
 
 
 def try_to_heal(work: Work, entry: Entry, found: Finding) -> bool:

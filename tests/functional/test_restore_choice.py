@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from engine import backup, restore
+from engine.catalog import Entry
 from engine.config import SiteConfig
+from engine.drill.choose import find_pieces
 from engine.errors import ConfirmationNeeded, IntegrityError, NotFound
 from engine.names import SAFETY
+from engine.recoverable import recoverable
 from engine.restore import RestoreRequest
 from engine.site import Site, Target
 from engine.status import status
@@ -181,3 +185,70 @@ def flip(site: Site, key: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def emptied(site: Site, target: Target, mariadb: DatabaseServer) -> tuple[Entry, Entry]:
+    """A good backup, in the replica too; and one after its tables were emptied, which is suspiciously small."""
+    fill = "CREATE TABLE orders (a INT PRIMARY KEY, b TEXT); INSERT INTO orders SELECT seq, SHA2(seq, 256)"
+    mariadb.sql(f"{fill} FROM seq_1_to_5000", target.database)
+    good = backup.backup_one(site, target, tier="daily").entry
+    site.vault.replicate(good, "s3")
+    mariadb.sql("TRUNCATE orders; TRUNCATE t", target.database)
+    with pytest.raises(IntegrityError, match="suspiciously small"):
+        backup.backup_one(site, target, tier="daily")
+    bad = next(site.vault.catalog().entries(source=target.source, database=target.database))
+    assert bad.file != good.file
+    return good, bad
+
+
+def test_a_backup_that_is_suspiciously_small_is_never_copied(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    good, bad = emptied(site, target, mariadb)
+    assert site.vault.lacking("s3") == [] and backup.replicate_all(site) == []
+    assert [each.file for each in site.vault.catalog("s3").entries()] == [good.file]
+    site.vault.mark(bad, "verified", sha256="")  # somebody looked: it may be copied now
+    assert [copy.file for copy in backup.replicate_all(site)] == [bad.file]
+
+
+def test_what_is_wrong_in_its_content_is_taken_from_no_place_by_restores_windows_and_drills(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    good, bad = emptied(site, target, mariadb)
+    site.vault.replicate(bad, "s3")  # as releases before this did
+    for location in ("auto", "local", "s3"):
+        plan = restore.make_plan(site, replacing(target, location=location))
+        assert plan.manifest.file == good.file, location
+        assert any(bad.file in note and "broken" in note for note in plan.notes)
+        assert list(recoverable(site, target.source, target.database, location=location).anchors) == [good.file]
+        (piece,) = find_pieces(site, target.source, target.database, "latest", location)
+        assert {manifest.file for _, manifest in piece.copies} == {good.file}
+    done = restore.run(site, restore.make_plan(site, replacing(target)), approved=True)
+    assert done.entry.file == good.file and mariadb.sql("SELECT count(*) FROM orders", target.database) == [("5000",)]
+
+
+def test_a_copy_that_got_damaged_after_it_was_found_whole_is_no_reason_against_the_replicas(
+    site: Site, target: Target, mariadb: DatabaseServer
+) -> None:
+    backup.backup_one(site, target, tier="daily")
+    entry = backup.backup_one(site, target, tier="daily").entry
+    site.vault.replicate(entry, "s3")
+    flip(site, entry.key)
+    with pytest.raises(IntegrityError):
+        backup.verify(site, entry)
+    plan = restore.make_plan(site, replacing(target))
+    assert (plan.manifest.file, plan.entry.location) == (entry.file, "s3")
+    assert [copy.location for copy, _ in recoverable(site, *astuple(target)).anchors[entry.file]] == ["s3"]
+
+
+def test_where_every_backup_was_found_broken_none_is_the_latest_and_a_named_one_is_taken(
+    site: Site, target: Target
+) -> None:
+    entry = backup.backup_one(site, target, tier="daily").entry
+    site.config.source(target.source).floor_bytes = 10**9
+    with pytest.raises(IntegrityError, match="below the floor"):
+        backup.verify(site, entry)
+    with pytest.raises(IntegrityError, match="was found broken") as refused:
+        restore.make_plan(site, replacing(target))
+    assert entry.file in refused.value.remedy
+    assert restore.make_plan(site, replacing(target, backup=entry.file)).manifest.file == entry.file
