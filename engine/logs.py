@@ -57,6 +57,10 @@ class LogFile(BaseModel):
     next_created_at: datetime | None = Field(
         default=None, description="When the server began the log after it; None where that was not looked at."
     )
+    swapped: dict[str, int] = Field(
+        default_factory=dict,
+        description="Databases that a restore replaced in this log, each with a position before that.",
+    )
     next_gtids: str = Field(default="", description="What the log after it says was executed before it.")
 
     @property

@@ -99,7 +99,7 @@ def recoverable(site: Site, source: str, database: str, *, location: str = "auto
     logs = [facts_of(copies[0][1]) for copies in found.logs.values()]
     anchors = [each for copies in found.anchors.values() if (each := anchor_of(copies[0][1])) is not None]
     histories = [facts_of(its).model_copy(update={"created_at": its.finished_at}) for _, its in found.histories]
-    found.windows = windows(anchors, [*logs, *histories])
+    found.windows = windows(anchors, [*logs, *histories], database)
     found.holes = holes(logs)
     return found
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from engine import names
 from engine.backup import capture, locks, verify
+from engine.binlog import swaps
 from engine.catalog import Entry
 from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, NotFound
 from engine.fallback import first_whole
@@ -52,7 +53,11 @@ _ELSEWISE = "take an older backup, or what is whole of this one by hand"
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What a restore did."""
+    """What a restore did.
+
+    Attributes:
+        lacks_full: It stands, but the new full that logs from then on are replayed on could not be made, and why.
+    """
 
     into: str
     entry: Entry
@@ -61,6 +66,7 @@ class RestoreResult:
     safety: Entry | None
     notes: list[str]
     seconds: float
+    lacks_full: BackupError | None = None
 
     @property
     def rows(self) -> int:
@@ -79,6 +85,7 @@ class RestoreWork:
         self.comparison: Comparison | None = None
         self.safety: Entry | None = None
         self.report: SwapReport | None = None
+        self.lacks_full: BackupError | None = None
         self._source = site.source(plan.target.source)
         self._progress = progress
         self._begun = time.monotonic()
@@ -161,7 +168,11 @@ class RestoreWork:
 
     def swap(self) -> SwapReport:
         """Put the copy in production's place; the previous data stays under the plan's ``keep_as``."""
+        from engine.mysql.server import MySQLSource
+
         plan = self.plan
+        if self.needs_new_full and isinstance(self._source, MySQLSource):
+            swaps.note(self.site.vault, self._source, plan.target.database)
         self.report = self._source.swap(
             self.manifest,
             self._part,
@@ -185,7 +196,7 @@ class RestoreWork:
 
     def new_full(self) -> Entry | None:
         """A full of what stands there now, where binary logs are shipped: these cannot be replayed across a
-        swap, so no older full leads to any moment after it. A failure is a note: the restore is done."""
+        swap, so no older full leads to any moment after it. A failure is told in the result: the restore is done."""
         target = self.plan.target
         if not self.needs_new_full:
             return None
@@ -200,9 +211,11 @@ class RestoreWork:
             )
             verify(self.site, entry, progress=self._progress)
         except BackupError as error:
-            self.notes.append(
-                f"no new full could be made ({error.message}); until there is one, no moment after this restore can be "
-                f"recovered: backups backup --source {target.source} --database {target.database}"
+            self.lacks_full = BackupError(
+                f"{target} is restored, but no good new full of it could be made: {error.message}",
+                kept="the restore stands; logs go on being shipped, but no moment after it can be recovered",
+                remedy=f"make a full: backups backup --source {target.source} --database {target.database}"
+                + (f" (before that: {error.remedy})" if error.remedy else ""),
             )
             return None
         self.notes.append(f"{entry.file} is a new full, from which the logs after this restore can be replayed")
@@ -224,8 +237,9 @@ class RestoreWork:
         into = self.plan.target.database if self.plan.replaces else self.plan.side
         notes = [*self.notes, *self.comparison.notes, *(self.report.notes if self.report else [])]
         return RestoreResult(
-            into, self.entry, self.comparison, self.report, self.safety, notes, time.monotonic() - self._begun
-        )
+            into, self.entry, self.comparison, self.report, self.safety, notes, time.monotonic() - self._begun,
+            self.lacks_full,
+        )  # fmt: skip
 
     def _load_from(self, entry: Entry, manifest: Manifest) -> None:
         plan = self.plan
@@ -252,6 +266,7 @@ class RestoreWork:
     def _undo(self) -> None:
         try:
             self.notes += self._source.recover(self.journal)
+            swaps.settle(self.site.vault, self.journal)
         except BackupError:
             self.journal.release()  # the next run's sweep ends it
 

@@ -114,12 +114,15 @@ class Site:
         Args:
             replicas: Also ask each replica for unfinished uploads; without it a dead bucket holds up nothing.
         """
+        from engine.binlog.swaps import settle
+
         done: list[str] = []
         problems: list[str] = []
         for journal in abandoned(self.journals):
             name = str(journal.facts.get("source", ""))
             try:
                 done += self.any_source(name).recover(journal)
+                settle(self.vault, journal)
             except Exception as failure:
                 error = in_words(failure, "Ending it")
                 journal.release()

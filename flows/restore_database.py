@@ -10,7 +10,7 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from blocks import load_site
@@ -148,11 +148,11 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
     create_markdown_artifact(
         key=f"{site}-restore", markdown=result_text(plan, result), description=f"What the last restore on {site} did"
     )
-    rows = sum(result.comparison.expected.values())
-    return Completed(
-        message=f"{plan.target} is back as {result.into}: {result.rows:,} of {plural(rows, 'row')} "
-        f"in {duration(result.seconds)}"
-    )
+    rows = plural(sum(result.comparison.expected.values()), "row")
+    done = f"{plan.target} is back as {result.into}: {result.rows:,} of {rows} in {duration(result.seconds)}"
+    if result.lacks_full is not None:
+        return Failed(message=f"{result.lacks_full}\n{done}")
+    return Completed(message=done)
 
 
 def _approve(plan: RestorePlan, site: str, confirm: str) -> None:

@@ -96,4 +96,6 @@ def new_full(work: RestoreWork) -> Entry | None:
     entry = work.new_full()
     if entry is not None:
         get_run_logger().info("new full: %s", entry.file)
+    elif work.lacks_full is not None:
+        get_run_logger().error(str(work.lacks_full))
     return entry

@@ -56,6 +56,8 @@ def result_text(plan: RestorePlan, result: RestoreResult) -> str:
         )
     if result.safety is not None:
         lines.append(f"- safety backup: `{result.safety.file}`")
+    if result.lacks_full is not None:
+        lines.append(f"- **{result.lacks_full.message}** Next: {result.lacks_full.remedy}")
     lines += [f"- {note}" for note in result.notes]
     lines += ["", "| table | in the backup | restored |", "|---|---:|---:|"]
     lines += [

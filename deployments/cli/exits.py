@@ -29,7 +29,8 @@ MEANINGS = {
     OK: "done, and checked",
     FAILED: "failed: a server, a store or a tool; the message says which",
     USAGE: "a wrong option, site file or name; nothing was begun",
-    PARTIAL: "partly done: a copy elsewhere is missing or could not be looked at, or files could not be read",
+    PARTIAL: "partly done: a copy elsewhere is missing or could not be looked at, files could not be read, or "
+    "a restore stands without a new full",
     REFUSED: "not confirmed, or refused because it would do harm; nothing was changed",
     INTEGRITY: "a backup, a key or a restored copy is not what it must be",
     THAWING: "in cold storage: its thaw was asked for; run the same again when it is there",

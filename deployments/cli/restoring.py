@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli import exits
 from deployments.cli.options import Database, Location, Source, Which, split
 from deployments.cli.run import Outcome, Run, command
 from deployments.cli.terminal import age
@@ -137,7 +138,9 @@ def _restored(
     approved = check_confirmation(plan, confirm or _ask(run, plan))
     result = _run(run, site, plan, approved)
     _show(run, request, plan, result)
-    return Outcome({"dry_run": False, "plan": plan.as_dict(), **past, **_facts(plan, result)})
+    lacking = [run.refuse(result.lacks_full)] if result.lacks_full is not None else []
+    facts = {"dry_run": False, "plan": plan.as_dict(), **past, **_facts(plan, result)}
+    return Outcome(facts, exits.PARTIAL if lacking else exits.OK, lacking)
 
 
 def _recovered(

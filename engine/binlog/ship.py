@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from engine import clocks, names
-from engine.binlog import chain, server
+from engine.binlog import chain, server, swaps
 from engine.binlog.chain import Seen, Work
 from engine.binlog.server import ServerLog
 from engine.binlog.shipment import FULL_NEEDED_SINCE, Place, ship_log
@@ -31,6 +31,7 @@ from engine.manifest import Manifest
 from engine.progress import Progress, silent
 from engine.recovery.fit import is_told, misfit
 from engine.site import Site
+from engine.verdicts import found_broken
 
 if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
@@ -87,6 +88,7 @@ class _Run:
         self.entries = ledger(site.vault, source.name, names.BINLOGS)
         self.newest = self._newest()
         self.shipped: list[LogFile] = []
+        self.swaps: list[swaps.Swap] = []
         self.unreadable: dict[str, BackupError] = {}
         self.bytes = self.stored_bytes = 0
         self.clock: clocks.Reading | None = None
@@ -99,6 +101,7 @@ class _Run:
         if rotate:
             rotated_at = self._rotate(bool(work.broken or work.missing))
         logs = server.listed(self.source.session)
+        self.swaps = swaps.known(self.vault, self.source.name)  # after the logs were listed: see swaps.note
         if rotated_at is not None:
             work = self._work(logs)
         since = self._full_needed_since(work)
@@ -214,7 +217,9 @@ class _Run:
                 # what the log before covers, this one does: a second may be shorter than a rotation
                 covers = covered = max((each for each in (covers, covered) if each), default=None)
             latest = self._latest_before(log, work)
-            self._ship_one(log, Place(*row, covers, until, since, self.twice, latest, self.clock, following))
+            self._ship_one(
+                log, Place(*row, covers, until, since, self.twice, latest, self.clock, following, tuple(self.swaps))
+            )
 
     def _latest_before(self, log: ServerLog, work: Work) -> datetime | None:
         """The latest commit known in the logs before one, of the same row."""
@@ -255,14 +260,29 @@ class _Run:
             return
 
     def _demands(self, since: datetime | None) -> list[str]:
-        if since is None:
-            return []
-        fulls: dict[str, datetime] = {}
-        for entry in self.vault.catalog().entries(source=self.source.name):
-            if not entry.name.log and entry.tier != names.SAFETY:
-                fulls.setdefault(entry.name.name, entry.name.taken_at)
-        old = sorted(each for each in self.source.databases() if each not in fulls or fulls[each] < since)
-        return [f"{_full_wanted(self.source.name, since)} Without one: {', '.join(old)}."] if old else []
+        """Which databases need a new full, until there is one."""
+        source, found = self.source.name, []
+        here = sorted(self.source.databases()) if since is not None or self.swaps else []
+        old = [each for each in here if since is not None and not self._has_full(each, since)]
+        if old:
+            found.append(f"{_full_wanted(source, since)} Without one: {', '.join(old)}.")
+        for database, at in {each.database: each.at for each in self.swaps}.items():
+            if database in here and database not in old and not self._has_full(database, at):
+                found.append(
+                    f"{source}/{database} was replaced by a restore at {names.iso(at)}, and logs cannot be replayed "
+                    f"across that. {_full_wanted(f'{source} --database {database}', None)}"
+                )
+        return found
+
+    def _has_full(self, database: str, since: datetime) -> bool:
+        """Is there one that logs can be replayed on? The same fulls count as for ``recoverable``."""
+        for entry in self.vault.catalog().entries(source=self.source.name, database=database):
+            if entry.name.taken_at < since:
+                return False
+            good = entry.tier is not None and entry.tier not in names.NEVER_LATEST
+            if good and not entry.name.log and not found_broken(self.site, entry, []):
+                return True
+        return False
 
     def _tell(self, work: Work) -> None:
         name = self.source.name

@@ -20,6 +20,7 @@ from engine.source import Facts, Sink
 from engine.vault import Vault
 
 if TYPE_CHECKING:
+    from engine.binlog.swaps import Swap
     from engine.mysql.server import MySQLSource
 
 FULL_NEEDED_SINCE = "full_needed_since"
@@ -38,6 +39,7 @@ class Place:
         latest: The latest commit in the logs before, where the server stamps them itself.
         clock: When this run began, by the server's clock and ours.
         following: How the server's next log begins.
+        swaps: Databases of the server that a restore replaced, whenever.
     """
 
     chain: str
@@ -49,6 +51,7 @@ class Place:
     latest: datetime | None = None
     clock: clocks.Reading | None = None
     following: Head | None = None
+    swaps: tuple[Swap, ...] = ()
 
 
 def ship_log(
@@ -113,7 +116,7 @@ def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
     covers = place.covers_until
     if span.exact and span.last is not None and (covers is None or covers < span.last):
         covers = span.last
-    return LogFile(
+    found = LogFile(
         name=log.name, number=log.number, chain=place.chain, epoch=place.epoch, start=START, end=reader.end,
         created_at=described.created_at, covers_until=covers, first_commit=span.first, last_commit=span.last,
         twice=span.twice if span.exact and span.count else place.twice,
@@ -121,6 +124,9 @@ def _facts(reader: Reader, log: ServerLog, place: Place) -> LogFile:
         next_created_at=place.following.created_at if place.following else None,
         next_gtids=place.following.gtids_before if place.following else "",
     )  # fmt: skip
+    return found.model_copy(
+        update={"swapped": {each.database: each.position for each in place.swaps if each.is_in(found)}}
+    )
 
 
 class _Span:

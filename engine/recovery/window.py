@@ -82,11 +82,15 @@ class Hole:
         return f"{count} missing between {self.after.name} and {self.before.name}"
 
 
-def windows(anchors: Iterable[Anchor], logs: Iterable[LogFile]) -> list[Window]:
-    """One window for each anchor, the one that begins latest first. Histories of timelines may be among the logs."""
+def windows(anchors: Iterable[Anchor], logs: Iterable[LogFile], database: str = "") -> list[Window]:
+    """One window for each anchor, the one that begins latest first. Histories of timelines may be among the logs.
+
+    Args:
+        database: Whose anchors these are: where a restore replaced it, the windows from before end.
+    """
     logs = list(logs)
     rows = _rows(logs)
-    found = [_window(anchor, rows, logs) for anchor in anchors]
+    found = [_window(anchor, rows, logs, database) for anchor in anchors]
     return sorted(found, key=lambda each: (each.earliest, each.latest, each.anchor.file), reverse=True)
 
 
@@ -114,7 +118,7 @@ def _rows(logs: Iterable[LogFile]) -> dict[tuple[str, int], Row]:
     return rows
 
 
-def _window(anchor: Anchor, rows: dict[tuple[str, int], Row], logs: Sequence[LogFile]) -> Window:
+def _window(anchor: Anchor, rows: dict[tuple[str, int], Row], logs: Sequence[LogFile], database: str) -> Window:
     row = _row_of(anchor, rows)
     if row is None:
         return Window(anchor, (), anchor.earliest, anchor.earliest, "no log of its time was shipped yet")
@@ -122,18 +126,28 @@ def _window(anchor: Anchor, rows: dict[tuple[str, int], Row], logs: Sequence[Log
     run: list[LogFile] = []
     wrong = ""
     while number in row:
-        wrong = _misfit(run[-1], row[number]) if run else ""
+        wrong = _swapped(anchor, row[number], database) or (_misfit(run[-1], row[number]) if run else "")
         if wrong:
             break
         run.append(row[number])
         number += 1
     if not run:
-        return Window(anchor, (), anchor.earliest, anchor.earliest, "no log of its time was shipped yet")
+        ends = f"{wrong}; {_NEW_ANCHOR}" if wrong else "no log of its time was shipped yet"
+        return Window(anchor, (), anchor.earliest, anchor.earliest, ends, bool(wrong))
     later = [each for each in row if each > number]
     ends = f"the log after {run[-1].name} is missing" if later else f"{run[-1].name} is the newest log shipped"
     anew = wrong or (_began_anew(run[-1], logs) if not later else "")
     ends = f"{anew}; {_NEW_ANCHOR}" if anew else ends
     return Window(anchor, tuple(run), anchor.earliest, max(anchor.earliest, _latest(run)), ends, bool(anew))
+
+
+def _swapped(anchor: Anchor, log: LogFile, database: str) -> str:
+    """Where a restore put another database in the place of this one, after the anchor; empty where none did."""
+    at = log.swapped.get(database)
+    if at is None or (log.number, at) < (anchor.number, anchor.position):
+        return ""
+    when = f" of {names.both_zones(log.created_at)}" if log.created_at else ""
+    return f"a restore replaced {database} in {log.name}{when}, and logs cannot be replayed across that"
 
 
 def _misfit(log: LogFile, following: LogFile) -> str:

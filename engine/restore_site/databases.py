@@ -117,6 +117,8 @@ def restore_database(work: Work, piece: Piece) -> Done:
     if result.swap is not None and result.swap.kept_as and before.exists:
         what = "what was there" if before.tables else "the empty database that was there"
         left.append(f"{what} as {target} is kept as {result.swap.kept_as}: drop it once you are sure")
+    if result.lacks_full is not None:
+        left.append(f"{result.lacks_full.message} Next: {result.lacks_full.remedy}")
     told = f"{counts['rows']:,} rows in {counts['tables']:,} tables, {said}"
     return Done(told, counts, [*notes, *result.notes], left)
 

@@ -87,6 +87,18 @@ def test_logs_that_began_anew_serve_only_the_fulls_of_their_time() -> None:
     ]
 
 
+def test_where_a_restore_replaced_a_database_its_windows_end_and_begin_again_with_the_next_full() -> None:
+    logs = [log(number) for number in (2, 3, 5, 6)]
+    logs.insert(2, log(4).model_copy(update={"swapped": {"app": 120}}))
+    before, same_log, after = full(2, 12), full(4, 21, position=120), full(4, 23, position=121)
+    found = {each.anchor: each for each in windows([before, same_log, after], logs, "app")}
+    assert [each.number for each in found[before].logs] == [2, 3] and found[before].latest == at(20)
+    assert found[before].left and "a restore replaced app in mysql-bin.000004" in found[before].ends
+    assert found[same_log].logs == () and "a restore replaced app" in found[same_log].ends
+    assert [each.number for each in found[after].logs] == [4, 5, 6]
+    assert windows([before], logs, "other")[0].latest == at(35), "another database goes on"
+
+
 def test_a_full_of_another_server_takes_no_logs_of_this_one() -> None:
     found = windows([full(2, 12, chain="other")], [log(2), log(3)])
     assert found[0].logs == () and found[0].latest == found[0].earliest
