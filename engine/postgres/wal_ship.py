@@ -42,6 +42,7 @@ from engine.processes import Runner, runner_for
 from engine.progress import Progress, silent
 from engine.site import Site
 from engine.source import Facts
+from engine.verdicts import found_broken
 
 LOCK = "wal shipping"
 ACTIVITY = "activity"
@@ -76,11 +77,13 @@ def connector_for(site: Site, source: str) -> tuple[Connector, Runner]:
 
 
 def newest_base(site: Site, source: str) -> tuple[Entry, Manifest, BaseFacts] | None:
-    """The newest base backup of a source in the local vault."""
+    """The newest base backup of a source in the local vault, of those that were not found broken: no recovery begins
+    with one that was."""
     catalog = site.vault.catalog()
     for entry in catalog.entries(source=source, tier=names.BASE):
-        manifest = catalog.load(entry)
-        return entry, manifest, base_facts(manifest)
+        if not found_broken(site, entry, []):
+            manifest = catalog.load(entry)
+            return entry, manifest, base_facts(manifest)
     return None
 
 

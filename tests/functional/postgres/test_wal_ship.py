@@ -265,6 +265,12 @@ def test_wal_that_went_is_a_gap_told_by_name_until_a_base_backup_is_there(
                 ship(site, "postgres")
             assert f"{1:08X}{0:08X}{last.number + 1:08X}" in caught.value.message
         assert len(segment_names(site)) > 1  # what was there was shipped
+        damaged, _ = base_backup(site, "postgres")
+        flip(site.vault.root / damaged.key, 1000)
+        with pytest.raises(IntegrityError):
+            verify(site, damaged)
+        with pytest.raises(LogGap):  # no recovery begins with that one
+            ship(site, "postgres")
         base_backup(site, "postgres")
         write(server)
         assert not [each for each in ship(site, "postgres").warnings if "base backup" in each]
