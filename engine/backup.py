@@ -114,11 +114,14 @@ def _point_of(site: Site, target: Target, source: Source) -> dict[str, list[str]
     return {"sources": [each.name for each in site.config.sources()], "databases": named or source.databases()}
 
 
-def verify(site: Site, entry: Entry, *, progress: Progress = silent, new: bool = False) -> VerifyReport:
+def verify(
+    site: Site, entry: Entry, *, progress: Progress = silent, new: bool = False, accept_size: bool = False
+) -> VerifyReport:
     """Read one stored backup to its end and prove it; leaves a mark either way.
 
     Args:
         new: It was made just now: of a bucket's snapshot only the contents are read that it was the first to store.
+        accept_size: A person says that its size is right now; see ``verify_backup``.
 
     Raises:
         IntegrityError, WrongKey: It is not what its manifest says; the message says which part.
@@ -137,6 +140,7 @@ def verify(site: Site, entry: Entry, *, progress: Progress = silent, new: bool =
         floor_bytes=config.floor_bytes,
         progress=progress,
         new=new,
+        accept_size=accept_size,
     )
 
 

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 
-from engine import archive, buckets, n8n
+from engine import archive, buckets, marks, n8n
 from engine.buckets.verify import verify as verify_contents
 from engine.catalog import Entry
 from engine.codec import check_stored, decode
@@ -23,11 +22,11 @@ from engine.manifest import Manifest, StoredFile
 from engine.n8n import parts as n8n_parts
 from engine.postgres import base_verify
 from engine.progress import Progress, silent
-from engine.prune.contents import EXPIRED, claims_of
+from engine.prune.contents import BROKEN, EXPIRED, SIZE_ACCEPTED, claims_of
 from engine.spool import told
 from engine.stores.base import Store
 from engine.vault import Vault
-from engine.verdicts import CONTENT
+from engine.verdicts import CONTENT, word_of
 
 RECENT = 10
 """How many earlier backups of the same source, database and tier are looked at."""
@@ -81,7 +80,7 @@ class VerifyReport:
 
 def verify_backup(
     vault: Vault, location: str, entry: Entry, inspect: Inspect | None, *, recent: Sequence[int] | None = None,
-    floor_bytes: int = 0, progress: Progress = silent, new: bool = False,
+    floor_bytes: int = 0, progress: Progress = silent, new: bool = False, accept_size: bool = False,
 ) -> VerifyReport:  # fmt: skip
     """Read one backup to its end and prove it; leaves a ``verified`` or a ``broken`` mark beside it.
 
@@ -90,6 +89,8 @@ def verify_backup(
         recent: Stored sizes (bytes) of earlier backups of the same kind; None looks them up.
         floor_bytes: The data file must not be smaller.
         new: Of a bucket's snapshot read the contents that it stored first, and see that the others are there.
+        accept_size: A person says that its size is right now. What comes later is held against it, and what was
+            before it counts no more.
 
     Raises:
         IntegrityError: It is not what its manifest says; which part, in the message. It is marked
@@ -100,7 +101,7 @@ def verify_backup(
         manifest = vault.catalog(location).load(entry)
         vault.require_readable(entry, manifest)
         known = recent_sizes(vault, entry, manifest) if recent is None else recent
-        warnings = check_size(manifest, known, floor_bytes)
+        warnings = check_size(manifest, [] if accept_size else known, floor_bytes)
         rows, proof = _read_all(vault, entry, manifest, inspect, progress, new)
     except IntegrityError as error:
         _refuse_removed(vault, entry)
@@ -121,6 +122,8 @@ def verify_backup(
         entry, manifest, checks, rows, plain, manifest.stored_bytes, time.monotonic() - begun, warnings
     )
     _refuse_removed(vault, entry)
+    if accept_size:
+        vault.mark(entry, SIZE_ACCEPTED, size=manifest.data.size)
     vault.mark(
         entry,
         "verified",
@@ -168,7 +171,10 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
     figures = f"{manifest.file} has {size:,} bytes; the last {len(recent[:RECENT])} had {usual:,.0f} (median)"
     if size < SMALL_FAILURE * usual and not manifest.is_archive:
         raise UnusualSize(
-            f"{figures}: suspiciously small.", kept="the earlier backups", remedy="look at what the database lost"
+            f"{figures}: suspiciously small.",
+            kept="the earlier backups",
+            remedy=f"look at what the database lost; where it is right so: backups verify --backup {manifest.file} "
+            "--accept-size",
         )
     if size < SMALL_WARNING * usual or size > LARGE_WARNING * usual:
         return [f"{figures}: unusually {'small' if size < usual else 'large'}."]
@@ -176,10 +182,34 @@ def check_size(manifest: Manifest, recent: Sequence[int], floor_bytes: int = 0) 
 
 
 def recent_sizes(vault: Vault, entry: Entry, manifest: Manifest) -> list[int]:
-    """Stored bytes of up to ``RECENT`` earlier backups of the same source, database and tier."""
-    same = vault.catalog(entry.location).entries(source=manifest.source, database=manifest.database, tier=manifest.tier)
-    earlier = (each.size for each in same if each.name.taken_at < entry.name.taken_at)
-    return list(islice(earlier, RECENT))
+    """Stored bytes of up to ``RECENT`` earlier backups of the same source, database and tier, newest first, without
+    what was found broken. None from before one whose size a person accepted; none at all where it is this one's."""
+    sizes: list[int] = []
+    if _said_of(vault, entry)[1]:
+        return sizes
+    for each in vault.catalog(entry.location).entries(
+        source=manifest.source, database=manifest.database, tier=manifest.tier
+    ):
+        if each.name.taken_at >= entry.name.taken_at:
+            continue
+        broken, accepted = _said_of(vault, each)
+        if not broken:
+            sizes.append(each.size)
+        if len(sizes) == RECENT or accepted:
+            break
+    return sizes
+
+
+def _said_of(vault: Vault, entry: Entry) -> tuple[bool, bool]:
+    """Was it found broken; did a person accept its size? By its signed marks: what cannot be read says neither."""
+    kinds = {mark.kind for mark in marks.named(vault.store(entry.location), vault.layout(entry.location), entry.key)}
+    if not kinds & {BROKEN, SIZE_ACCEPTED}:
+        return False, False
+    try:
+        said = vault.marks(entry)
+    except BackupError:
+        return False, False
+    return word_of(said).whole is False, any(mark["kind"] == SIZE_ACCEPTED for mark in said)
 
 
 def _read_all(

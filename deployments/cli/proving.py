@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
         waits=True,
         example="""backups verify -f workset
                        backups verify -f workbench --backup all --location spaces
-                       backups verify -f workset --backup workset_20250116_020000.sql.gz.enc""",
+                       backups verify -f workset --backup workset_20250116_020000.sql.gz.enc
+                       backups verify -f workset --backup workset_20250116_020000.sql.gz.enc --accept-size""",
     )(verify)
     command(
         app,
@@ -54,6 +55,10 @@ def verify(
         str, typer.Option(help="latest (of every database), all, a file name, or 'before TIME' with its zone.")
     ] = "latest",
     location: Annotated[str, typer.Option(help="local, a replica's name, or all.")] = "local",
+    accept_size: Annotated[
+        bool,
+        typer.Option("--accept-size", help="Of a backup given by its name: its unusual size is right, from now on."),
+    ] = False,
 ) -> Outcome:
     """Read stored backups to their end: signature, digest, decryption, end marker, every table's rows; every file
     of an archive.
@@ -64,6 +69,11 @@ def verify(
     from engine.backup import verify as check
     from engine.verify import Gone
 
+    if accept_size and (backup in ("latest", "all") or backup.startswith("before ")):
+        raise ConfigError(
+            f"The size of {backup!r} cannot be accepted: a person has to have looked at that very backup.",
+            remedy="give its file name: --backup FILE --accept-size (backups list shows them)",
+        )
     results, errors = [], []
     with run.site(thaw=backup != "all") as site:
         if source is not None:
@@ -71,7 +81,7 @@ def verify(
         for entry in _chosen(site, source, database, backup, location):
             try:
                 with run.out.progress() as progress:
-                    report = check(site, entry, progress=progress)
+                    report = check(site, entry, progress=progress, accept_size=accept_size)
             except BackupError as error:
                 if backup == "all" and isinstance(error, Gone):
                     run.out.say(error.message)

@@ -27,7 +27,9 @@ RELEASED, WITHHELD = "released", "withheld"
 KEEP = "keep-until"
 """Until when a backup is to be kept, as a fact of the mark."""
 UNTIL = "until"
-CARRIED = ((PINNED, UNPINNED), (RELEASED, WITHHELD), (KEEP,))
+SIZE_ACCEPTED = "size-accepted"
+"""A person has said that this is the right size now."""
+CARRIED = ((PINNED, UNPINNED), (RELEASED, WITHHELD), (KEEP,), (SIZE_ACCEPTED,))
 """What goes along with a copy: the latest word of each of these."""
 SUPERSEDED = "superseded"
 """It was encrypted anew, and the new one stands in the same place."""

@@ -220,6 +220,11 @@ def test_every_stored_copy_verifies_and_a_flipped_bit_does_not(place: Place) -> 
     assert place.json("verify", "--backup", path.name)["ok"]
 
 
+def test_the_size_of_a_backup_is_accepted_by_its_name_alone(place: Place) -> None:
+    assert place.json("verify", "--backup", place.path("mysql").name, "--accept-size")["ok"]
+    assert "give its file name" in place.run("verify", "--accept-size", code=2).err
+
+
 def test_a_restore_of_mariadb_without_into_comes_up_beside_production_with_every_row(place: Place) -> None:
     told = place.json("restore", "--source", "mysql", "--database", place.shop)
     assert told["into"] != place.shop and told["rows"] == told["expected_rows"] == 500 and not told["replaced"]

@@ -198,6 +198,37 @@ def test_sizes_are_held_against_recent_ones_of_the_same_tier_only(vault: Vault) 
     assert kinds(vault, entry) == ["broken"]
 
 
+def test_bad_sizes_never_become_the_usual_one_until_a_person_accepts_one(vault: Vault) -> None:
+    facts = replace(FACTS, rows={})
+
+    def whole(entry: Entry, **options: bool) -> None:
+        verify_backup(vault, "local", entry, lambda manifest, chunks: None, **options)
+
+    for _ in range(4):
+        whole(make(vault, os.urandom(100_000), facts=facts)[0])
+    for _ in range(11):  # one an hour, and nobody looks
+        small, _ = make(vault, os.urandom(1000), facts=facts)
+        with pytest.raises(IntegrityError, match="suspiciously small") as error:
+            whole(small)
+        assert f"--backup {small.file} --accept-size" in error.value.remedy
+    whole(small, accept_size=True)
+    assert kinds(vault, small) == ["broken", "size-accepted", "verified"]
+    whole(small)
+    after, manifest = make(vault, os.urandom(1100), facts=facts)
+    assert recent_sizes(vault, after, manifest) == [small.size]
+    whole(after)
+    large, _ = make(vault, os.urandom(100_000), facts=facts)
+    whole(large)
+    with pytest.raises(IntegrityError, match="suspiciously small"):
+        whole(make(vault, b"x", facts=facts)[0])
+    forged, manifest = make(vault, os.urandom(1000), facts=facts)
+    for mark in vault.store("local").list(vault.layout("local").marks_prefix(small.key)):
+        if "size-accepted" in mark.key:
+            name = mark.key.replace(small.key, forged.key)
+            vault.store("local").put(name, vault.store("local").get(mark.key))
+    assert recent_sizes(vault, forged, manifest) != [], "nobody signed that"
+
+
 @pytest.mark.parametrize(
     ("size", "found"), [(1000, []), (501, []), (499, ["small"]), (101, ["small"]), (3000, []), (3001, ["large"])]
 )
