@@ -54,7 +54,7 @@ GROWTH = 1.2
 COMPRESSION_GUESS = 4
 """A first backup is expected to need this fraction of the server's own estimate."""
 UPLOADS_DIE_AFTER = timedelta(days=1)
-"""An unfinished upload older than this has no living writer."""
+"""An unfinished upload of which nothing on this machine speaks has no living writer when it is older than this."""
 
 
 class Vault(VaultLocks):

@@ -184,8 +184,9 @@ class Store(Protocol):
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
         """Remove what dead runs left unfinished (staged files, multipart uploads); names what went.
 
-        A staged write that a living process still holds is left alone where that can be known
-        (local); elsewhere only what is older than ``older_than_seconds`` goes.
+        A staged write that a living process of this machine holds is left alone, and what a dead one left goes at
+        once; of what nobody here knows (others write to the same bucket) only what is older than
+        ``older_than_seconds`` goes.
         """
         ...
 

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +36,7 @@ class S3Store:
         page: Keys asked for at a time in listings; for tests.
         copies: From which size an object is copied in parts, and how large these are; for tests.
         locked_until: Until when an object is to be locked, by its key.
+        uploads: Where uploads under way keep their journals; None: they keep none.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class S3Store:
         page: int = 1000,
         copies: CopySizes = CopySizes(),
         locked_until: LockedUntil = unlocked,
+        uploads: Path | None = None,
     ) -> None:
         self.name = config.name
-        self._bucket = Bucket(config, locked_until)
+        self._bucket = Bucket(config, locked_until, uploads)
         self._place = self._bucket.place
         self._prefix = fixed_prefix(config)
         self._part_size = part_size
@@ -137,17 +140,23 @@ class S3Store:
         return freeze(self._bucket, check_key(key), storage_class, self._copies)
 
     def sweep(self, older_than_seconds: float = 0.0) -> builtins.list[str]:
-        """Abort old unfinished uploads of this package.
+        """Abort unfinished uploads of this package: those of dead runs of this machine at once, never those of its
+        living ones, and of what nothing here speaks only what is old.
 
-        A bucket may serve others, and an upload carries no mark of its owner. Only those go that
+        A bucket may serve others, and an upload carries no mark of its owner. By age only those go that
         stand below the fixed part of the configured path and are named like this package's data.
         """
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         gone = []
-        for upload in builtins.list(self._uploads()):
-            if upload["Key"].endswith(DATA_SUFFIX) and upload["Initiated"].astimezone(UTC) <= before:
-                self._bucket.abandon(upload["Key"], upload["UploadId"])
-                gone.append(f"unfinished upload of {upload['Key']}")
+        with self._bucket.under_way.found() as known:
+            unfinished = builtins.list(self._uploads())
+            living = known.living()  # after the listing: whatever is in it has its journal by now
+            for upload in unfinished:
+                key, number = upload["Key"], upload["UploadId"]
+                old = key.endswith(DATA_SUFFIX) and upload["Initiated"].astimezone(UTC) <= before
+                if number in known.dead or (key not in living and (old or key in known.orphaned)):
+                    self._bucket.abandon(key, number)
+                    gone.append(f"unfinished upload of {key}")
         return gone
 
     def free_bytes(self) -> int | None:

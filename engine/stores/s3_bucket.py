@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from engine.stores.multipart import PartReader, digest_arguments
 from engine.stores.s3_client import make_client, place_of, sends_sha256, state_prefix
 from engine.stores.s3_errors import code_of, in_words, speaking_of, status_of
 from engine.stores.s3_read import read_object
+from engine.stores.uploads import Uploads
 
 TOKEN = "backup-flows-write"
 """User metadata that tells whose write an object is, after an answer was lost."""
@@ -47,11 +49,14 @@ class Head:
 class Bucket:
     """Verbs on one bucket. All raise ``engine.errors``; a client may serve several threads."""
 
-    def __init__(self, config: ObjectStoreConfig, locked_until: LockedUntil = unlocked) -> None:
+    def __init__(
+        self, config: ObjectStoreConfig, locked_until: LockedUntil = unlocked, uploads: Path | None = None
+    ) -> None:
         self._locked_until = locked_until if config.lock else unlocked
         self._lock_mode = (config.lock or "").upper()
         self.place = place_of(config)
         self.state = state_prefix(config)
+        self.under_way = Uploads(uploads, self.place)
         self.client: Any = make_client(config)
         self.sha256 = sends_sha256(config)
         self.threads = config.threads
@@ -112,11 +117,17 @@ class Bucket:
     ) -> str:
         """Begin a multipart upload, in a class of its own where one is named; its id."""
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
-        with speaking_of(f"begin the upload of {key}", self.place):
-            answer = self.client.create_multipart_upload(
-                **self._target(key), **self._made(token, warm, archive, storage_class), **self._lock(key), **algorithm
-            )
-        return str(answer["UploadId"])
+        made = {**self._made(token, warm, archive, storage_class), **self._lock(key), **algorithm}
+        journal = self.under_way.begin(key)
+        try:
+            with speaking_of(f"begin the upload of {key}", self.place):
+                upload = str(self.client.create_multipart_upload(**self._target(key), **made)["UploadId"])
+            self.under_way.begun(journal, upload)
+        except BaseException:
+            if journal is not None:
+                journal.release()  # it may have begun all the same: the next sweep looks
+            raise
+        return upload
 
     def upload(self, key: str, upload: str, number: int, body: memoryview, stopped: Any) -> dict[str, Any]:
         """Send one part; its entry in the list that completes the upload."""
@@ -146,6 +157,7 @@ class Bucket:
                 send({})
         else:
             self._if_absent(key, f"complete the upload of {key}", send)
+        self.under_way.ended(upload)
 
     def copy(self, key: str, to: str, token: str, *, archive: bool, version: str = "") -> bool:
         """Have the endpoint copy an object, or an old version of it; False when it cannot."""
@@ -216,7 +228,9 @@ class Bucket:
             self.client.abort_multipart_upload(**self._target(key), UploadId=upload)
         except (boto.ClientError, boto.BotoCoreError) as error:
             if code_of(error) not in {"NoSuchUpload", "404"}:
+                self.under_way.left(upload)
                 raise in_words(error, f"abort the upload of {key}", self.place) from None
+        self.under_way.ended(upload)
 
     def uploads(self, prefix: str, marker: dict[str, str]) -> dict[str, Any]:
         """One page of the unfinished uploads. Some endpoints have none in other words: no such upload."""

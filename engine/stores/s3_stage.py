@@ -142,6 +142,7 @@ class S3Stage:
         except (StoreError, Unreachable):
             if not self._is_ours():
                 raise
+            self._bucket.under_way.ended(self._upload)
         self._upload = ""
 
     def _send_whole(self) -> None:
