@@ -73,6 +73,11 @@ class RestoreResult:
         return sum(self.comparison.found.values())
 
 
+    @property
+    def but(self) -> str:
+        """What could not be compared, as the end of a first line; empty where all was."""
+        return f", but {self.comparison.unchecked}" if self.comparison.unchecked else ""
+
 class RestoreWork:
     """One restore under way. Holds the database's locks and a journal from entry to exit."""
 

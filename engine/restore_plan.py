@@ -187,6 +187,7 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     side = side if replaces or not request.into else request.into
     before = source.state(target.database, count=replaces)
     notes += _differences(manifest, before, request) if replaces and before.exists else []
+    notes += [caveat] if (caveat := source.caveat(manifest)) else []
     if not replaces and source.state(side).exists:
         raise ConfigError(
             f"The database {side!r} exists already; a restore never loads into an existing one.",

@@ -80,6 +80,8 @@ class Comparison:
     schema_equal: bool | None
     problems: list[str]
     notes: list[str] = field(default_factory=list)
+    unchecked: str = ""
+    """What could not be compared though it differs, and why; told in the first line of whatever tells the result."""
 
     @property
     def equal(self) -> bool:
@@ -177,6 +179,10 @@ class DatabaseSource(Protocol):
         """Complete a side copy that stays one: what ``load_beside`` left out so that nothing could fire
         (triggers, routines, views; events disabled). Not called before a swap, which installs them itself.
         Returns notes; does nothing where the load is already complete."""
+        ...
+
+    def caveat(self, manifest: Manifest) -> str:
+        """What a comparison of this backup cannot tell on this server, for whoever approves; empty: it tells all."""
         ...
 
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:

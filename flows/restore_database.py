@@ -150,6 +150,7 @@ def _restore(site: str, request: RestoreRequest, confirm: str, dry_run: bool) ->
     )
     rows = plural(sum(result.comparison.expected.values()), "row")
     done = f"{plan.target} is back as {result.into}: {result.rows:,} of {rows} in {duration(result.seconds)}"
+    done += result.but
     if result.lacks_full is not None:
         return Failed(message=f"{result.lacks_full}\n{done}")
     return Completed(message=done)

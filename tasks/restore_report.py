@@ -46,7 +46,7 @@ def result_text(plan: RestorePlan, result: RestoreResult) -> str:
         f"# {plan.target} is back as {result.into}",
         "",
         f"{result.rows:,} of {plural(sum(compared.expected.values()), 'row')} from `{result.entry.file}` "
-        f"({result.entry.location}) in {duration(result.seconds)}.",
+        f"({result.entry.location}) in {duration(result.seconds)}{result.but}.",
         "",
     ]
     if result.swap is not None:

@@ -223,7 +223,7 @@ def _show(run: Run, request: RestoreRequest, plan: RestorePlan, result: RestoreR
     expected = sum(result.comparison.expected.values())
     run.out.say(
         f"{result.into}: {result.rows:,} rows of {expected:,} are back, from {result.entry.file} "
-        f"in {result.entry.location}, in {age(result.seconds)}.",
+        f"in {result.entry.location}, in {age(result.seconds)}{result.but}.",
         style="bold green",
     )
     if result.swap is not None and result.swap.kept_as:
@@ -255,3 +255,4 @@ def _facts(plan: RestorePlan, result: RestoreResult) -> dict[str, Any]:
         "notes": result.notes,
         "seconds": round(result.seconds, 3),
     }
+        "unchecked": result.comparison.unchecked,

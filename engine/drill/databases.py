@@ -20,7 +20,7 @@ def structure_and_volume(manifest: Manifest, comparison: Comparison) -> Iterator
     if others:
         yield Check("structure", "tables and definitions", FAILED, "they differ from the backup's", tuple(others))
     elif comparison.schema_equal is None:
-        notes = tuple(comparison.notes)
+        notes = tuple(each for each in (comparison.unchecked, *comparison.notes) if each)
         yield Check("structure", "tables and definitions", UNVERIFIED, "the definitions could not be compared", notes)
     else:
         mark = manifest.schema_sha256[:12]

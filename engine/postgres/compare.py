@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from engine.manifest import Manifest
-from engine.postgres import rows, schema
+from engine.postgres import columns, rows, schema
 from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.load import session_options
-from engine.postgres.quoting import label, qualified
+from engine.postgres.quoting import label, qualified, split_label
 from engine.postgres.selection import Chosen
 from engine.postgres.tools import Tools
 from engine.source import Comparison, Selection
 
 _SHOWN = 10
+_COMES_AND_GOES = (
+    "ACL ", "DEFAULT ", "COMMENT ", "SECURITY LABEL ", "TABLE ATTACH ", "INDEX ATTACH ", "SEQUENCE OWNED BY ",
+    "ROW SECURITY ", "SCHEMA public",
+)  # fmt: skip
+"""Parts that another major version of pg_dump may write with, or apart from, what they belong to."""
 
 
 def compare(connector: Connector, tools: Tools, manifest: Manifest, into: str, selection: Selection) -> Comparison:
@@ -31,8 +36,9 @@ def compare(connector: Connector, tools: Tools, manifest: Manifest, into: str, s
         problems += _sequences(inside, manifest, chosen)
         if chosen.everything:
             problems += _large_objects(inside, manifest)
-    equal = _schema(connector, tools, manifest, into, chosen, options, problems, notes)
-    return Comparison(expected=expected, found=found, schema_equal=equal, problems=problems, notes=notes)
+        relations = columns.read(inside, manifest.contents.get("schemas", ()))
+    equal, unchecked = _schema(connector, tools, manifest, into, chosen, options, relations, problems, notes)
+    return Comparison(expected, found, equal, problems, notes, unchecked)
 
 
 def _rows(expected: dict[str, int], found: dict[str, int]) -> list[str]:
@@ -81,17 +87,19 @@ def _schema(
     into: str,
     chosen: Chosen,
     options: str,
+    relations: dict[str, str],
     problems: list[str],
     notes: list[str],
-) -> bool | None:
-    """Equal or not; None where it cannot be told, with a note that says why."""
+) -> tuple[bool | None, str]:
+    """Equal or not; None where it cannot be told, with a note that says why, and where texts differ what was not
+    compared."""
     if not manifest.schema_sha256:
         notes.append("The schema was not compared: this backup came without its fingerprint.")
-        return None
+        return None, ""
     parts: dict[str, str] = manifest.contents.get("schema_parts", {})
     if not chosen.everything and (not chosen.selection.schemas or not parts):
         notes.append("The schema was not compared: only a part was restored.")
-        return None
+        return None, ""
     found = schema.of_database(connector, tools, into, manifest.contents.get("schemas", ()), options=options)
     if chosen.everything:
         equal = schema.digest(found) == manifest.schema_sha256
@@ -100,16 +108,51 @@ def _schema(
         parts, found = _of_schemas(parts, chosen), _of_schemas(found, chosen)
         equal, lines = parts == found, schema.differences(parts, found)
     if equal:
-        return True
-    shown = "; ".join(lines[:_SHOWN]) + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
-    if not _same_tool(connector, tools, manifest):
-        notes.append(
-            "The schema was not compared exactly: server or pg_dump is not of the version that made the "
-            f"backup, and they write some things differently ({shown})."
-        )
-        return None
-    problems.append(f"the schema differs: {shown}")
-    return False
+        return True, ""
+    there = other_versions(connector, tools, manifest)
+    if not there:
+        problems.append(f"the schema differs: {_shown(lines)}")
+        return False, ""
+    wrong, known = _names(manifest, parts, found, relations, chosen, other_major=_majors_differ(tools, manifest))
+    if wrong:
+        problems.append(f"the schema differs: {_shown(wrong)}")
+        return False, ""
+    notes.append(f"Written differently here, by another version or because they changed: {_shown(lines)}")
+    return None, f"the text of definitions was not compared ({there}); {known}"
+
+
+def _names(
+    manifest: Manifest, parts: dict[str, str], found: dict[str, str], relations: dict[str, str], chosen: Chosen,
+    *, other_major: bool,
+) -> tuple[list[str], str]:  # fmt: skip
+    """What differs whatever version wrote it: objects that are missing or new, columns. And what was looked at."""
+    if other_major:  # rights, and what is written as a part of something else, come and go between major versions
+        parts = {key: value for key, value in parts.items() if not key.startswith(_COMES_AND_GOES)}
+        found = {key: value for key, value in found.items() if not key.startswith(_COMES_AND_GOES)}
+    looked_at = []
+    wrong: list[str] = []
+    names: str = manifest.contents.get("schema_names_sha256", "")
+    if parts:
+        wrong += schema.missing_or_new(parts, found)
+        looked_at.append("names and kinds")
+    elif names and not other_major:
+        wrong += [] if schema.digest_of_names(found) == names else ["other objects are there than in the backup"]
+        looked_at.append("names and kinds")
+    expected: dict[str, str] = manifest.contents.get("columns", {})
+    if expected and (chosen.everything or columns.ALL not in expected):
+        wanted = expected
+        if not chosen.everything:
+            wanted = {name: value for name, value in expected.items() if chosen.schema(split_label(name)[0])}
+        wrong += columns.differences(wanted, relations)
+        looked_at.append("columns")
+    lacking = [each for each in ("names and kinds", "columns") if each not in looked_at]
+    said = f"{' and '.join(looked_at)} are those of the backup" if looked_at else ""
+    more = f"{' and '.join(lacking)} neither, since the backup does not tell them" if lacking else ""
+    return wrong, "; ".join(each for each in (said, more) if each)
+
+
+def _shown(lines: list[str]) -> str:
+    return "; ".join(lines[:_SHOWN]) + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
 
 
 def _of_schemas(parts: dict[str, str], chosen: Chosen) -> dict[str, str]:
@@ -128,8 +171,18 @@ def _schema_of(key: str) -> str:
     return " ".join(words).partition(".")[0]
 
 
-def _same_tool(connector: Connector, tools: Tools, manifest: Manifest) -> bool:
+def other_versions(connector: Connector, tools: Tools, manifest: Manifest) -> str:
+    """Server or pg_dump is not of the very version that made the backup, in words; empty where both are."""
     with connector.open() as connection:
-        version = connection.info.parameter_status("server_version")
+        version = str(connection.info.parameter_status("server_version"))
+    tool, made = tools.get("pg_dump").version, manifest.server
+    if made is not None and (made.version, made.tool_version) == (version, tool):
+        return ""
+    was = f"server {made.version}, pg_dump {made.tool_version or 'unknown'}" if made is not None else "unknown versions"
+    return f"the backup is of {was}; here are server {version}, pg_dump {tool}"
+
+
+def _majors_differ(tools: Tools, manifest: Manifest) -> bool:
+    """Was the dump written by a pg_dump of another major version than looks now?"""
     made = manifest.server
-    return made is not None and made.tool_version == tools.get("pg_dump").version and made.version == version
+    return made is None or made.tool_version.partition(".")[0] != tools.get("pg_dump").version.partition(".")[0]

@@ -7,7 +7,7 @@ names, and the order of GRANTs does not matter: a faithful copy under any databa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine.postgres.connection import Connector
 from engine.postgres.dump_text import DumpScanner, Piece, Section
@@ -82,10 +82,22 @@ def digest(parts: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(f"{key} {value}" for key, value in sorted(parts.items())).encode()).hexdigest()
 
 
+def digest_of_names(parts: Iterable[str]) -> str:
+    """One SHA-256 over the kinds and names of all parts."""
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def missing_or_new(expected: Iterable[str], found: Iterable[str]) -> list[str]:
+    """Objects that only one side has, in words."""
+    one, other = set(expected), set(found)
+    return [f"{key} is missing" for key in sorted(one - other)] + [
+        f"{key} is not in the backup" for key in sorted(other - one)
+    ]
+
+
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """What differs, in words, one line an object."""
-    lines = [f"{key} is missing" for key in sorted(expected.keys() - found.keys())]
-    lines += [f"{key} is not in the backup" for key in sorted(found.keys() - expected.keys())]
+    lines = missing_or_new(expected, found)
     lines += [
         f"{key} is defined differently" for key in sorted(expected.keys() & found.keys()) if expected[key] != found[key]
     ]

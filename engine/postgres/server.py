@@ -15,6 +15,7 @@ from engine.names import BESIDE, WAL
 from engine.postgres import (
     base_verify,
     cluster_globals,
+    columns,
     locks,
     preflight,
     properties,
@@ -25,7 +26,7 @@ from engine.postgres import (
     swap,
 )
 from engine.postgres.capture import Capture, Reader, compare_rows, nothing_published, snapshot
-from engine.postgres.compare import compare
+from engine.postgres.compare import compare, other_versions
 from engine.postgres.connection import Connection, Connector, translated
 from engine.postgres.exchange import exchange
 from engine.postgres.load import Loader
@@ -102,10 +103,12 @@ class PostgresSource:
                 dumped = Capture(self._connector, tools, database, self.lock_wait_seconds).run(
                     connection, moment, parts.data(), progress
                 )
+                contents["columns"] = columns.recorded(columns.read(connection, self._config.schemas))
             contents |= {
                 "sequences": {name: list(value) for name, value in dumped.sequences.items()},
                 "large_objects": dumped.large_objects,
                 "schema_parts": dumped.parts if len(dumped.parts) <= schema.MAX_PARTS else {},
+                "schema_names_sha256": schema.digest_of_names(dumped.parts),
             }
             return Facts(
                 server=self._server(connection),
@@ -184,6 +187,16 @@ class PostgresSource:
     ) -> list[str]:
         """Nothing is left to do: a dump loads whole. Says who may connect to the copy."""
         return [f"Only user {self._config.user!r} (and superusers) may connect to {into} for now."]
+
+    def caveat(self, manifest: Manifest) -> str:
+        """Whether definitions can be compared word by word here: only by the versions that wrote them."""
+        there = other_versions(self._connector, self._programs(), manifest) if manifest.schema_sha256 else ""
+        if not there:
+            return ""
+        return (
+            f"{there}: they may write the text of the same definition differently. Names, kinds and columns are "
+            "compared; where the text of a definition differs, that is no reason to stop"
+        )
 
     def compare(self, manifest: Manifest, into: str, selection: Selection) -> Comparison:
         """Count every restored table and compare schema, sequences and large objects with the manifest."""
