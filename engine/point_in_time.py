@@ -26,8 +26,8 @@ from engine.moments import Moment, no_statements, right_before
 from engine.progress import Progress, silent
 from engine.recoverable import Copies, Recoverable, recoverable
 from engine.recovery import RecoveryPlan, Statement, Target, make_plan, parse_target
-from engine.restore_names import check_request
-from engine.restore_plan import RestoreRequest, find_target
+from engine.restore_names import check_parts_of_any, check_request
+from engine.restore_plan import RestoreRequest, check_ahead, find_target
 from engine.site import Site
 
 if TYPE_CHECKING:
@@ -126,6 +126,36 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
         plan = make_plan(found.windows, target, now=names.now())
         return PastPlan(site.name, found, plan, when, plan.notes)
     return _before_statement(site, found, target.statement, when)
+
+
+def check_goal(site: Site, plan: PastPlan, request: RestoreRequest, confirm: str = "") -> None:
+    """Refuse now what would be refused when the recovery, which can take hours, is over: a wrong confirmation, tables
+    that nobody knows, a place that it cannot go to. Not for what only becomes a backup, or is looked at.
+
+    Raises:
+        ConfirmationNeeded, UnknownName, RestoreRefused, ConfigError.
+    """
+    check_ahead(site, request, confirm)
+    if request.tables or request.schemas:
+        check_parts_of_any(_dumps_around(site, plan), request.selection)
+
+
+def _dumps_around(site: Site, plan: PastPlan) -> list[Manifest]:
+    """Dumps of the database from right before the anchor on, as far as they can be read: what there was to select."""
+    since, found = plan.manifest.taken_at, plan.found
+    dumps: list[Manifest] = []
+    for place in site.vault.locations():
+        with contextlib.suppress(BackupError):
+            catalog = site.vault.catalog(place)
+            for entry in catalog.entries(source=found.source, database=found.database):
+                if entry.name.log or entry.tier == names.BASE:
+                    continue
+                dumps.append(catalog.load(entry))
+                if entry.name.taken_at <= since:
+                    break
+        if dumps:
+            break
+    return dumps
 
 
 def refuse_foreign(site: Site, source: str, target: Target, when: str) -> None:

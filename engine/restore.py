@@ -45,6 +45,7 @@ __all__ = [
     "check_confirmation",
     "make_plan",
     "run",
+    "unconfirmed",
 ]
 
 _UNTOUCHED = "production was not touched"
@@ -72,11 +73,11 @@ class RestoreResult:
     def rows(self) -> int:
         return sum(self.comparison.found.values())
 
-
     @property
     def but(self) -> str:
         """What could not be compared, as the end of a first line; empty where all was."""
         return f", but {self.comparison.unchecked}" if self.comparison.unchecked else ""
+
 
 class RestoreWork:
     """One restore under way. Holds the database's locks and a journal from entry to exit."""
@@ -290,11 +291,7 @@ def run(
         ConfirmationNeeded: It replaces a database and was not approved.
     """
     if plan.replaces and not approved:
-        raise ConfirmationNeeded(
-            f"This would replace the database {plan.target.database!r}.",
-            kept="nothing was changed",
-            remedy=f"confirm with --confirm {plan.target.database}",
-        )
+        raise unconfirmed(plan.target.database)
     with RestoreWork(site, plan, progress=progress) as work:
         tell(f"loading {plan.manifest.file} into {plan.side}")
         work.load()
@@ -308,6 +305,15 @@ def run(
             if work.new_full() is not None:
                 tell("made a new full: logs cannot be replayed across a swap")
         return work.result()
+
+
+def unconfirmed(database: str) -> ConfirmationNeeded:
+    """The error for a replacement that nobody approved."""
+    return ConfirmationNeeded(
+        f"This would replace the database {database!r}.",
+        kept="nothing was changed",
+        remedy=f"confirm with --confirm {database}",
+    )
 
 
 def _not_whole(manifest: Manifest, error: NotFound) -> IntegrityError:

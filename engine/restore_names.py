@@ -6,7 +6,7 @@ Everything here is known before a server is asked and before anything is loaded.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine.errors import ConfigError, UnknownName, nearest
 from engine.manifest import Manifest
@@ -63,8 +63,34 @@ def check_parts(manifest: Manifest, selection: Selection) -> None:
         _all_known("schema", selection.schemas, _schemas(manifest, tables), manifest)
 
 
+def check_parts_of_any(manifests: Sequence[Manifest], selection: Selection) -> None:
+    """Every table and schema asked for is in one of these backups of a database; without any, nothing is judged.
+
+    Raises:
+        UnknownName: naming all that are in none, and what is near.
+    """
+    if not manifests or any(each.adopted and not _tables(each) for each in manifests):
+        return
+    tables = {name for each in manifests for name in _tables(each)}
+    schemas = {name for each in manifests for name in _schemas(each, _tables(each))} if selection.schemas else set()
+    for what, asked, known in (("table", selection.tables, tables), ("schema", selection.schemas, schemas)):
+        missing = _missing(asked, known)
+        if missing:
+            raise UnknownName(
+                f"No backup of {manifests[0].source}/{manifests[0].database} from about then has a {what} "
+                f"{', '.join(repr(each) for each in missing)}.",
+                kept=_KEPT,
+                remedy=f"{nearest(missing[0], sorted(known))}; what was made and dropped between two backups can be "
+                "had from the whole database: leave the selection out",
+            )
+
+
+def _missing(asked: Iterable[str], known: set[str]) -> list[str]:
+    return [each for each in asked if not any(fnmatch.fnmatchcase(name, each) for name in known)]
+
+
 def _all_known(what: str, asked: Iterable[str], known: set[str], manifest: Manifest) -> None:
-    missing = [each for each in asked if not any(fnmatch.fnmatchcase(name, each) for name in known)]
+    missing = _missing(asked, known)
     if not missing:
         return
     shown = ", ".join(repr(each) for each in missing)

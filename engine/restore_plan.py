@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from engine.errors import (
     IntegrityError,
     RestoreRefused,
     UnknownName,
+    Unreachable,
     nearest,
 )
 from engine.manifest import Manifest
@@ -54,6 +56,11 @@ class RestoreRequest:
     @property
     def selection(self) -> Selection:
         return Selection(self.tables, self.schemas)
+
+    @property
+    def replaces(self) -> bool:
+        """Is the database itself to be replaced?"""
+        return self.into in (self.database, "replace")
 
 
 @dataclass(frozen=True)
@@ -176,24 +183,15 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
     copies = find_copies(site, target, request.backup, request.location, notes)
     manifest = copies[0][1]
     check_parts(manifest, request.selection)
-    replaces = request.into in (target.database, "replace")
-    if replaces and request.tables and source.kind == "postgres":
-        raise RestoreRefused(
-            "Single tables of PostgreSQL are not put in place of production's: keys, views and sequences hang on them.",
-            kept="nothing was changed",
-            remedy="restore them beside (without --into) and copy the rows, or replace their schema (--schemas)",
-        )
+    replaces = request.replaces
+    _refuse_tables_of_postgres(source, request)
     side, keep_as = _free_names(source, target.database)
     side = side if replaces or not request.into else request.into
     before = source.state(target.database, count=replaces)
     notes += _differences(manifest, before, request) if replaces and before.exists else []
     notes += [caveat] if (caveat := source.caveat(manifest)) else []
-    if not replaces and source.state(side).exists:
-        raise ConfigError(
-            f"The database {side!r} exists already; a restore never loads into an existing one.",
-            kept="nothing was changed",
-            remedy=f"choose another name, or replace {target.database!r} with --into {target.database}",
-        )
+    if not replaces:
+        _refuse_existing(source, side, target.database)
     return RestorePlan(
         request,
         target,
@@ -212,14 +210,53 @@ def check_confirmation(plan: RestorePlan, confirm: str) -> bool:
     Raises:
         ConfirmationNeeded: It names something else.
     """
+    return is_confirmed(plan.target.database, confirm)
+
+
+def is_confirmed(database: str, confirm: str) -> bool:
+    """True when ``confirm`` is the database's name, False when it is empty. Raises ConfirmationNeeded."""
     if not confirm:
         return False
-    if confirm != plan.target.database:
+    if confirm != database:
         raise ConfirmationNeeded(
-            f"The confirmation {confirm!r} is not the name of the database to be replaced, {plan.target.database!r}.",
+            f"The confirmation {confirm!r} is not the name of the database to be replaced, {database!r}.",
             kept="nothing was changed",
         )
     return True
+
+
+def check_ahead(site: Site, request: RestoreRequest, confirm: str) -> None:
+    """Refuse, before hours of recovery, what the restore after it would refuse. A server that is down now may be up
+    again by then: what only it can tell is asked later.
+
+    Raises:
+        ConfirmationNeeded, RestoreRefused, ConfigError.
+    """
+    target = find_target(site, request)
+    is_confirmed(target.database, confirm)
+    source = site.source(target.source)
+    _refuse_tables_of_postgres(source, request)
+    if request.into and not request.replaces:
+        with contextlib.suppress(Unreachable):
+            _refuse_existing(source, request.into, target.database)
+
+
+def _refuse_tables_of_postgres(source: DatabaseSource, request: RestoreRequest) -> None:
+    if request.replaces and request.tables and source.kind == "postgres":
+        raise RestoreRefused(
+            "Single tables of PostgreSQL are not put in place of production's: keys, views and sequences hang on them.",
+            kept="nothing was changed",
+            remedy="restore them beside (without --into) and copy the rows, or replace their schema (--schemas)",
+        )
+
+
+def _refuse_existing(source: DatabaseSource, side: str, database: str) -> None:
+    if source.state(side).exists:
+        raise ConfigError(
+            f"The database {side!r} exists already; a restore never loads into an existing one.",
+            kept="nothing was changed",
+            remedy=f"choose another name, or replace {database!r} with --into {database}",
+        )
 
 
 def find_target(site: Site, request: RestoreRequest) -> Target:

@@ -77,7 +77,8 @@ def restore_database(
         point_in_time: Instead of a backup: a time with its zone (2025-01-16T14:31:07Z), latest, a position
             in the logs (mysql-bin.000042:1234), a GTID (gtid 0-1-1234), an LSN (lsn 0/3000148), or the statement
             to stop right before (before DROP TABLE users; find-event lists what there is). The database is
-            recovered to it on a scratch server first.
+            recovered to it on a scratch server first. (To look at it there, use the command line: backups restore
+            --to ... --look. A scratch server has no network, so only somebody on the worker's machine could reach it.)
         only_backup: With point_in_time: stop when the recovered database is a backup in the vault.
         confirm: For unattended replacement: the database's name. Empty: the run pauses for approval.
         dry_run: Only say what would be done.
@@ -105,10 +106,11 @@ def _restore_past(
     """Recover to a moment, then restore what came out like any backup.
 
     Raises:
-        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
+        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had. And what an ordinary restore
+            to there would refuse, before anything is recovered.
     """
     handle = SiteHandle(load_site(site), thaw=not dry_run)
-    past = restore.plan_past(handle, request, when)
+    past = restore.plan_past(handle, request, when, confirm, only_backup)
     create_markdown_artifact(
         key=f"{site}-recovery-plan",
         markdown="\n\n".join(past.lines()),

@@ -26,10 +26,15 @@ def plan(site: SiteHandle, request: RestoreRequest) -> RestorePlan:
 
 
 @step(name="plan the recovery", run_name="plan the recovery of {site.name}/{request.database} to {when}")
-def plan_past(site: SiteHandle, request: RestoreRequest, when: str) -> PastPlan:
-    """Find the full or base, and the logs, that bring a database back to a moment. Changes nothing."""
+def plan_past(
+    site: SiteHandle, request: RestoreRequest, when: str, confirm: str = "", only_backup: bool = False
+) -> PastPlan:
+    """Find the full or base, and the logs, that bring a database back to a moment; refuse what could not be restored
+    afterwards. Changes nothing."""
     with site.open() as opened:
         made = point_in_time.plan_past(opened, request, when)
+        if not only_backup:
+            point_in_time.check_goal(opened, made, request, confirm)
     for line in made.lines():
         get_run_logger().info(line)
     return made

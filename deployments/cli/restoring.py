@@ -117,7 +117,8 @@ def restore(
         )
         past: dict[str, Any] = {}
         if point_in_time:
-            request, past = _recovered(run, site, request, point_in_time, dry_run, look)
+            alone = only_backup or look
+            request, past = _recovered(run, site, request, point_in_time, dry_run, look, None if alone else confirm)
             if dry_run or only_backup or look:
                 return Outcome({"dry_run": dry_run, **past})
         return _restored(run, site, request, confirm, dry_run, past)
@@ -144,16 +145,25 @@ def _restored(
 
 
 def _recovered(
-    run: Run, site: Site, request: RestoreRequest, when: str, dry_run: bool, look: bool
+    run: Run, site: Site, request: RestoreRequest, when: str, dry_run: bool, look: bool, confirm: str | None
 ) -> tuple[RestoreRequest, dict[str, Any]]:
     """Recover to a moment, away from production; the request that restores what came out.
 
+    Args:
+        confirm: As for the restore that follows; None: none does.
+
     Raises:
-        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had.
+        ConfigError: A backup is named as well. OutsideWindow: that moment cannot be had. And what that restore
+            would refuse, before anything is recovered.
     """
-    from engine.point_in_time import bring_back, plan_past, recovered
+    from engine.point_in_time import bring_back, check_goal, plan_past, recovered
+    from engine.restore import unconfirmed
 
     plan = plan_past(site, request, when)
+    if confirm is not None:
+        check_goal(site, plan, request, confirm)
+        if request.replaces and not confirm and not dry_run and not run.can_ask:
+            raise unconfirmed(request.database)
     for line in plan.lines():
         run.out.say(line)
     facts: dict[str, Any] = {"recovery": plan.as_dict()}
@@ -248,6 +258,7 @@ def _facts(plan: RestorePlan, result: RestoreResult) -> dict[str, Any]:
         "expected_rows": sum(result.comparison.expected.values()),
         "tables": result.comparison.found,
         "schema_equal": result.comparison.schema_equal,
+        "unchecked": result.comparison.unchecked,
         "replaced": plan.replaces,
         "kept_as": swap.kept_as if swap else None,
         "paused_seconds": swap.paused_seconds if swap else None,
@@ -255,4 +266,3 @@ def _facts(plan: RestorePlan, result: RestoreResult) -> dict[str, Any]:
         "notes": result.notes,
         "seconds": round(result.seconds, 3),
     }
-        "unchecked": result.comparison.unchecked,

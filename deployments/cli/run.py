@@ -126,9 +126,14 @@ class Run:
         self.warnings.append(text)
         self.out.warn(text)
 
+    @property
+    def can_ask(self) -> bool:
+        """Is there a person at a terminal?"""
+        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+
     def ask(self, question: str) -> str:
         """What a person at a terminal types; empty for a script, which must have said it with an option."""
-        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask:
             return ""
         return str(typer.prompt(question, default="", show_default=False, err=True)).strip()
 

@@ -146,6 +146,35 @@ def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(s
 _LISTING = {"mysql": "SHOW DATABASES", "postgres": "SELECT datname FROM pg_database"}
 
 
+def test_what_the_restore_would_refuse_is_refused_before_the_recovery_begins(shop: Shop) -> None:
+    shop.add(1, 2)
+    shop.anchor()
+    shop.add(3)
+    shop.backups("ship")
+    taken = f"{shop.database}_taken"
+    shop.server.sql(f"CREATE DATABASE {taken}")
+    table = "numbers" if shop.kind == "mysql" else "public.numbers"
+    to = ("restore", "--database", shop.database, "--to", "latest")
+    refused = (
+        (("--into", shop.database, "--confirm", "typo"), 4, "is not the name of the database"),
+        (("--into", shop.database), 4, "would replace the database"),
+        (("--into", taken), 2, "exists already"),
+        (("--tables", f"{table},{table}_typo"), 2, f"has a table '{table}_typo'"),
+        (("--tables", f"{table}_typo", "--dry-run"), 2, "has a table"),
+        *([(("--into", shop.database, "--confirm", shop.database, "--tables", table), 4, "Single tables")]
+          if shop.kind == "postgres" else []),
+    )  # fmt: skip
+    for options, code, words in refused:
+        error = shop.backups(*to, *options, code=code)["error"]
+        assert words in error["message"] and error["kept"] == "nothing was changed", error
+    assert not list(shop.vault.rglob("recovered/*")), "none of them was recovered first"
+    side = f"{shop.database}_side"
+    assert shop.backups(*to, "--into", side, "--tables", table)["rows"] == 3
+    assert shop.backups(*to, "--only-backup", "--tables", f"{table}_typo")["recovered"]  # of the whole database
+    for name in (taken, side):
+        shop.server.sql(f"DROP DATABASE {name}")
+
+
 def test_a_look_at_the_scratch_server_ends_with_enter_and_leaves_nothing(shop: Shop) -> None:
     shop.add(1, 2)
     shop.anchor()

@@ -109,6 +109,23 @@ def test_a_moment_that_cannot_be_had_is_refused_with_the_window(prefect: Install
 
 
 @pytest.mark.sampled
+def test_a_wrong_confirmation_and_an_unknown_table_fail_before_anything_is_recovered(
+    prefect: Installation, site: Site
+) -> None:
+    _ship(prefect, site, "postgres")
+    before = {str(file) for file in site.files(".json") if "/recovered/" in str(file)}
+    asked = {"source": "postgres", "database": site.platform, "point_in_time": "latest"}
+    wrong: tuple[tuple[dict[str, object], str], ...] = (
+        ({"into": site.platform, "confirm": "typo"}, "is not the name of the database"),
+        ({"tables": ["bronze.typo"]}, "has a table 'bronze.typo'"),
+    )
+    for more, words in wrong:
+        run = prefect.run(f"restore-database/{site.name}", **asked, **more)
+        assert run.state == "FAILED" and words in run.first_line, run.message
+    assert {str(file) for file in site.files(".json") if "/recovered/" in str(file)} == before
+
+
+@pytest.mark.sampled
 def test_an_idle_server_ships_nothing_and_the_run_says_so(prefect: Installation, site: Site) -> None:
     run = prefect.run(f"wal-ship/{site.name}")
     assert run.state == "COMPLETED", run.message
