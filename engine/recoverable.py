@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from engine import names
+from engine import idle, names
 from engine.catalog import Entry
 from engine.config import PostgresConfig
 from engine.errors import BackupError
@@ -96,7 +96,8 @@ def recoverable(site: Site, source: str, database: str, *, location: str = "auto
             found.notes.append(f"{place} could not be asked: {error.message}")
     if not asked and first is not None:
         raise first
-    logs = [facts_of(copies[0][1]) for copies in found.logs.values()]
+    stored = [(facts_of(copies[0][1]), [entry for entry, _ in copies]) for copies in found.logs.values()]
+    logs = idle.reaching(site.vault, stored, found.notes)
     anchors = [each for copies in found.anchors.values() if (each := anchor_of(copies[0][1])) is not None]
     histories = [facts_of(its).model_copy(update={"created_at": its.finished_at}) for _, its in found.histories]
     found.windows = windows(anchors, [*logs, *histories], database)

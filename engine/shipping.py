@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine import names
+from engine import idle, names
 from engine.catalog import Entry
 from engine.config import MySQLConfig, PostgresConfig
 from engine.errors import ConfigError
@@ -43,6 +43,13 @@ def ship(site: Site, source: str, *, progress: Progress = silent) -> ShipReport:
     from engine.postgres.wal_ship import ship as ship_wal
 
     return ship_wal(site, source, progress=progress)
+
+
+def carry_idle(site: Site, replica: str) -> None:
+    """Say at a replica up to when servers are known to have written nothing, as it is said here. Its logs first."""
+    for each in site.config.servers():
+        if each.point_in_time:
+            idle.carry(site.vault, replica, each.name, names.BINLOGS if isinstance(each, MySQLConfig) else names.WAL)
 
 
 def base(site: Site, source: str, *, progress: Progress = silent) -> tuple[Entry, Manifest]:

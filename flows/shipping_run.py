@@ -133,6 +133,7 @@ def _copy(site: SiteHandle, replica: str, shipment: Shipment) -> None:
     try:
         lacking = logs.find_lacking(site, replica, bool(shipment.bases))
         brought = copy_to(site, replica, lacking, {each.file for each in lacking})
+        logs.carry_idle(site, replica)
     except Exception as failure:
         error = in_words(failure, "Copying")
         shipment.failures[f"copies to {replica}"] = error

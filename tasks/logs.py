@@ -55,6 +55,13 @@ def ship(site: SiteHandle, source: str) -> ShipReport:
     return report
 
 
+@step(name="carry what is known of idle servers", run_name="say at {replica} how long servers of {site.name} were idle")
+def carry_idle(site: SiteHandle, replica: str) -> None:
+    """What is known of the time after the newest log, said at a replica too."""
+    with site.open() as opened:
+        shipping.carry_idle(opened, replica)
+
+
 def announce(site: str, source: str, error: BackupError) -> None:
     """Tell of a hole or a new chain as an event that an automation can act on."""
     emit_event(

@@ -171,12 +171,14 @@ def _told(run: Run, name: str, report: ShipReport) -> dict[str, Any]:
 def _copy(run: Run, site: Site, lacking: Any) -> list[BackupError]:
     """Every replica gets what it lacks of logs and bases; one that fails costs nothing here."""
     from engine.replicas import catch_up
+    from engine.shipping import carry_idle
 
     missing: list[BackupError] = []
     for replica in site.vault.locations()[1:]:
         try:
             wanted = lacking(site, replica)
             failed = catch_up(site, replica, wanted, own={each.file for each in wanted}).failed
+            carry_idle(site, replica)
         except Exception as failure:
             error = run.foresee(failure, f"Looking at {replica}")
             missing.append(run.refuse(error, about=f"{replica} lacks logs: "))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from engine import clocks, names
+from engine import clocks, idle, names
 from engine.binlog import chain, server, swaps
 from engine.binlog.chain import Seen, Work
 from engine.binlog.server import ServerLog
@@ -72,6 +72,7 @@ def ship(site: Site, source: str, *, progress: Progress = silent, rotate: bool =
 class _Newest:
     """The newest log in the vault."""
 
+    entry: Entry
     log: LogFile
     full_needed_since: datetime | None
     clock: clocks.Reading | None
@@ -91,6 +92,8 @@ class _Run:
         self.swaps: list[swaps.Swap] = []
         self.unreadable: dict[str, BackupError] = {}
         self.bytes = self.stored_bytes = 0
+        self.idle: tuple[ServerLog, datetime] | None = None
+        """The log that is being written, where nothing was in it, and the server's time right before that look."""
         self.clock: clocks.Reading | None = None
         self.twice: clocks.Span | None = None
 
@@ -114,6 +117,7 @@ class _Run:
         warnings += [clocks.warning(self.source.name, twice)] if twice else []
         known = [self.newest.log] if self.newest and not work.broken else []
         covers = [log.covers_until for log in (*known, *self.shipped) if log.covers_until]
+        covers += self._said(work)
         report = ShipReport(
             shipped=self.shipped, covers_until=max(covers, default=None), rotated=rotated_at is not None,
             warnings=warnings, bytes=self.bytes, stored_bytes=self.stored_bytes,
@@ -122,15 +126,15 @@ class _Run:
         return report
 
     def _newest(self) -> _Newest | None:
-        found: list[tuple[Manifest, LogFile]] = []
+        found: list[tuple[Entry, Manifest, LogFile]] = []
         for entry in self.entries[-_NEWEST_LOOKED_AT:]:
-            found += self._loaded(entry)
+            found += [(entry, *each) for each in self._loaded(entry)]
         if not found:
             return None
-        manifest, log = max(found, key=lambda each: (each[1].epoch, each[1].number))
+        entry, manifest, log = max(found, key=lambda each: (each[2].epoch, each[2].number))
         since = manifest.contents.get(FULL_NEEDED_SINCE)
         clock = clocks.Reading.of(manifest.contents)
-        return _Newest(log, names.parse_moment(str(since)) if since else None, clock)
+        return _Newest(entry, log, names.parse_moment(str(since)) if since else None, clock)
 
     def _loaded(self, entry: Entry) -> list[tuple[Manifest, LogFile]]:
         """What is damaged here does not stop new logs from being shipped: verification tells it."""
@@ -146,10 +150,31 @@ class _Run:
         before = server.clock(session)
         covered = self.newest.log.covers_until if self.newest else None
         recent = covered is not None and before - covered < IDLE_ROTATION
-        if recent and not must and server.is_idle(session, server.listed(session)[-1]):
-            return None
+        if recent and not must:
+            present = server.listed(session)[-1]
+            if server.is_idle(session, present):
+                self.idle = present, before
+                return None
         server.rotate(session)
         return before
+
+    def _said(self, work: Work) -> list[datetime]:
+        """Up to when nothing was committed after the newest log: said now, where this run saw that, or before."""
+        if self.shipped:
+            idle.settle(self.vault, self.source.name, names.BINLOGS)
+            return []
+        if self.newest is None or work.broken or work.missing or self.unreadable:
+            return []
+        entry, log = self.newest.entry, self.newest.log
+        known = [until for until in [idle.said_of(self.vault, entry)] if until is not None]
+        if self.idle is None or self.twice or log.covers_until is None:
+            return known
+        present, until = self.idle
+        follows = (present.base, present.number) == (log.name.rpartition(".")[0], log.number + 1)
+        if follows and until > max([log.covers_until, *known]):
+            idle.say(self.vault, entry, until)
+            return [until]
+        return known
 
     def _work(self, logs: list[ServerLog]) -> Work:
         known = {entry.name.name for entry in self.entries}

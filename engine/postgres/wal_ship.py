@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-from engine import clocks, logs, names
+from engine import clocks, idle, logs, names
 from engine.catalog import Entry
 from engine.config import PostgresConfig
 from engine.errors import BackupError, ConfigError, LogChainBroken, LogGap
@@ -52,6 +52,8 @@ _SETTLE_SECONDS = 0.1
 # stamped before our look at the clock gets this long to be written before the segment is closed.
 _HEADER = 40
 _TICK = "SELECT pg_logical_emit_message(true, 'backup-flows', 'tick')"
+# A transaction holds it from its first write until after its end is seen by all.
+_BUSY = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted"
 _ACTIVITY = "SELECT pg_current_snapshot()::text || ' ' || (SELECT count(*) FROM pg_prepared_xacts)"
 
 
@@ -97,6 +99,8 @@ class _Goal:
     switched: bool
     clock: clocks.Reading
     twice: clocks.Span | None
+    idle: bool = False
+    """Nothing at all was committed since the newest segment was closed, until ``covers_until``."""
 
 
 @dataclass
@@ -129,7 +133,7 @@ class Shipping:
             if broken := wal_plan.went_back(last, server):
                 raise broken
             slot = self._slot(connection, last, server)
-            goal = self._goal(connection, last, server)
+            goal = self._goal(connection, last, server, list(segments)[-1] if segments else None)
             if goal.twice:
                 self._notes.append(clocks.warning(self.source, goal.twice))
             with contextlib.ExitStack() as stack:
@@ -140,6 +144,10 @@ class Shipping:
                     self._move_on(session, connection, list(segments)[-1], last, slot)
                     slot = replace(slot, restart=last.log.end)
                 self._stream(session, entries, last, server, slot, goal)
+            if self._shipped:
+                idle.settle(vault, self.source, names.WAL)
+            elif goal.idle:
+                idle.say(vault, list(segments)[-1], goal.covers_until)
             shipped = [parse_segment(each.name, server.segment_size) for each in self._shipped]
             self._judge([*segments.values(), *(each for each in shipped if each)], server)
         return ShipReport(
@@ -175,18 +183,23 @@ class Shipping:
             slot = slots.make_slot(connection, name)
         return slot
 
-    def _goal(self, connection: Connection, last: Last | None, server: ServerState) -> _Goal:
+    def _goal(self, connection: Connection, last: Last | None, server: ServerState, newest: Entry | None) -> _Goal:
         """Close the present segment if anything happened in it."""
         with translated("closing a WAL segment"):
             now = _clock(connection)
             clock = clocks.Reading.beside(now)
             same = last is not None and wal_plan.follows(last, server)
             twice = clocks.set_back(last.clock if last is not None and same else None, clock)
+            # In this order. Whatever was stamped by now and is no lock any more has ended, so it shows in what
+            # follows; where that is as it was when the segment was closed, it had ended by then.
+            busy = _text(connection, _BUSY) != "0"
             activity = _text(connection, _ACTIVITY)
-            if not wal_plan.must_switch(last, server, activity, now):
-                # No transaction ended since: so every commit until now is in the vault.
+            if last is not None and newest is not None and not wal_plan.must_switch(last, server, activity, now):
                 end = server.position // server.segment_size * server.segment_size
-                return _Goal(end, now, activity, False, clock, twice)
+                known = [each for each in (last.log.covers_until, idle.said_of(self.site.vault, newest)) if each]
+                if busy or twice or now <= max(known):
+                    return _Goal(end, max(known), activity, False, clock, twice)
+                return _Goal(end, now, activity, False, clock, twice, idle=True)
             # A standby that is down must not hold us up; a commit after the covered time lets a recovery to
             # any time before it prove that it got there.
             connection.execute("SET synchronous_commit = local")
