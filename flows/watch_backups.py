@@ -37,7 +37,7 @@ def watch_backups(site: SiteName) -> State[Any]:
 
 def _watch(site: str) -> State[None]:
     handle = SiteHandle(load_site(site))
-    watched = watch.look(handle, runs.stand(site), load_alerts(site))
+    watched = watch.look(handle, runs.stand(site, since=watch.runs_seen(handle)), load_alerts(site))
     failed = alerts.tell(handle, watched.untold)
     said = [watched.look.sentence(), *failed]
     said += [why for why in [watch.publish(handle, watched.look)] if why]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,13 @@ from engine.errors import Unreachable
 from engine.watch import look as looking
 from engine.watch import words
 from engine.watch.findings import OF_RUNS, Finding, Level, Look, ordered
-from engine.watch.remember import Change, memory
+from engine.watch.remember import Change, memory, recall
 from engine.watch_config import WatchConfig
 from tasks.base import SiteHandle, step
 from tasks.limited import within
 
 EVENT = "backup-flows.watch.{}"
-"""``raised``, ``worse``, ``better`` or ``resolved``: the turn that a finding took."""
+"""``raised``, ``worse``, ``better``, ``resolved`` or ``passed``: the turn that a finding took."""
 LOOKED = "backup-flows.watch.looked"
 """Each look; an automation waits for the next one."""
 _PING_SECONDS = 20.0
@@ -35,6 +36,12 @@ class Watched:
 
     look: Look
     untold: dict[str, list[tuple[str, str]]]
+
+
+def runs_seen(site: SiteHandle) -> datetime | None:
+    """Up to when the server was asked for the site's runs, UTC; None where it never was."""
+    with site.open() as opened:
+        return recall(opened.vault.state).runs_seen
 
 
 @step(name="look", run_name="look at {site.name}", retries=0)

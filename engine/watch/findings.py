@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -48,6 +49,21 @@ OF_RUNS = frozenset({"run", "zombie", "late"})
 
 
 @dataclass(frozen=True)
+class Setback:
+    """A run that failed or crashed lately.
+
+    Attributes:
+        key: The server's own for this end of it, by which it is told once.
+        at: When it ended so, UTC.
+        said: ``night-owl failed: the disk is full``.
+    """
+
+    key: str
+    at: datetime
+    said: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """One condition of one thing.
 
@@ -57,6 +73,8 @@ class Finding:
         said: In a sentence.
         value: The figure behind it, in ``unit`` (``s``, ``B``, ``%``, or empty for a count); None without one.
         warning, critical: Beyond which ``value`` is that bad.
+        setbacks: Of a flow the runs that ended badly since the look before, oldest first.
+        again: When a run of it did well after the last of these, UTC.
     """
 
     condition: str
@@ -67,6 +85,8 @@ class Finding:
     unit: str = ""
     warning: float | None = None
     critical: float | None = None
+    setbacks: tuple[Setback, ...] = ()
+    again: datetime | None = None
 
     @property
     def id(self) -> str:

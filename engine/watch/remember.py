@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import names
-from engine.watch.findings import Finding, Level, Look, ordered
+from engine.watch.findings import Finding, Level, Look, Setback, ordered
 from engine.watch.judge import DiskUse
 from engine.whole import replace_file
 
@@ -34,7 +34,10 @@ _UNKNOWN_FOR = timedelta(days=2)
 _PATIENCE = 60.0
 """Seconds that the lock is waited for: whoever holds it so long hangs, and must not silence the watch."""
 
-Turn = Literal["raised", "worse", "better", "resolved"]
+_RUNS = 500
+"""So many runs that ended badly are remembered, the newest: longer than any that is asked for twice."""
+
+Turn = Literal["raised", "worse", "better", "resolved", "passed"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Change:
-    """A finding that is not as it was: it came, got worse or better, or is over.
+    """A finding that is not as it was: it came, got worse or better, or is over; or came and passed between two looks.
 
     Attributes:
         since: When it was first seen, UTC.
@@ -74,6 +77,8 @@ class Memory:
         raised: By a finding's id, what is not over.
         disk: Oldest first.
         looked_at: When the last look was taken, UTC.
+        runs_seen: Up to when the server was asked for runs that ended badly, UTC.
+        runs_told: Which of these were told, the oldest first.
         untold: By address, what is to be told there and was not yet, the oldest first: subject and text. It is kept
             with what is remembered, so that a watch that dies before it has told leaves it to the next one.
     """
@@ -82,6 +87,8 @@ class Memory:
     disk: list[DiskUse] = field(default_factory=list)
     looked_at: datetime | None = None
     untold: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    runs_seen: datetime | None = None
+    runs_told: list[str] = field(default_factory=list)
 
     def hardened(self, look: Look, now: datetime) -> Look:
         """What could not be asked for two days is critical: nobody knows any more how it stands, and a word told once
@@ -103,14 +110,17 @@ class Memory:
         for finding in look.findings:
             before = self.raised.get(finding.id)
             turn = _turn(before, finding.level)
+            fresh = self._fresh(finding)
             if turn == "resolved" and before is not None:
-                changes.append(Change(turn, finding, before.since, before.had))
+                changes.append(Change(turn, _with_more(finding, fresh), before.since, before.had))
             elif turn is not None:
                 had = (before.had if before else frozenset()) | {finding.level}
                 standing[finding.id] = Standing(finding.level, before.since if before else now, had)
                 changes.append(Change(turn, finding, standing[finding.id].since, had))
             elif before is not None:
                 standing[finding.id] = before
+            elif fresh:
+                changes.append(_passed(finding, fresh))
         for each in sorted(self.raised.keys() - {finding.id for finding in look.findings}):
             gone = self.raised[each]
             if each.partition("/")[0] in look.unasked:
@@ -118,10 +128,37 @@ class Memory:
             else:
                 changes.append(Change("resolved", _gone(each), gone.since, gone.had))
         self.raised, self.looked_at = standing, now
+        if "run" not in look.unasked:
+            self.runs_seen = now
         self.disk = [each for each in self.disk if each.at <= now]  # a clock was ahead: nothing else would follow these
         if disk is not None and (not self.disk or disk.at - self.disk[-1].at >= _EVERY):
             self.disk = [*self.disk, disk][-_MOST:]
         return changes
+
+    def _fresh(self, finding: Finding) -> list[Setback]:
+        """Of its setbacks those that were not told; from now on they are. The first look of all tells of none: what was
+        before it is over, or a finding."""
+        fresh = [each for each in finding.setbacks if each.key not in self.runs_told]
+        self.runs_told = [*self.runs_told, *(each.key for each in fresh)][-_RUNS:]
+        return fresh if self.runs_seen is not None else []
+
+
+def _passed(finding: Finding, fresh: list[Setback]) -> Change:
+    """Told once: runs failed or crashed, and one that came after them did not."""
+    first, last = fresh[0], fresh[-1]
+    what, again = f"at {last.at:%Y-%m-%d %H:%M} UTC {last.said}", "it succeeded again"
+    if len(fresh) > 1:
+        span = f"between {first.at:%Y-%m-%d %H:%M} and {last.at:%Y-%m-%d %H:%M} UTC"
+        what = f"{len(fresh)} of its runs failed or crashed {span}, the last: {last.said}"
+    again += f" at {finding.again:%Y-%m-%d %H:%M} UTC" if finding.again else ""
+    told = replace(finding, level=Level.WARNING, said=f"{finding.about}: {what}; {again}")
+    return Change("passed", told, first.at, frozenset({Level.WARNING}))
+
+
+def _with_more(finding: Finding, fresh: list[Setback]) -> Finding:
+    if not fresh:
+        return finding
+    return replace(finding, said=f"{finding.said}; since the look before {len(fresh)} more failed or crashed")
 
 
 def _turn(before: Standing | None, level: Level) -> Turn | None:
@@ -206,9 +243,11 @@ def _read(path: Path) -> Memory:
         disk = [DiskUse(names.noted_moment(at), int(used), int(total)) for at, used, total in body["disk"]]
         looked_at = names.noted_moment(body["looked_at"]) if body["looked_at"] else None
         untold = {str(to): [(str(subject), str(text)) for subject, text in each] for to, each in body["untold"].items()}
+        runs_seen = names.noted_moment(body["runs_seen"]) if body.get("runs_seen") else looked_at
+        runs_told = [str(each) for each in body.get("runs_told", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return Memory()
-    return Memory(raised, disk, looked_at, untold)
+    return Memory(raised, disk, looked_at, untold, runs_seen, runs_told)
 
 
 def _level(word: str) -> Level:
@@ -225,6 +264,8 @@ def _write(path: Path, known: Memory) -> bool:
         "disk": [[names.iso(each.at), each.used, each.total] for each in known.disk],
         "looked_at": names.iso(known.looked_at) if known.looked_at else "",
         "untold": known.untold,
+        "runs_seen": names.iso(known.runs_seen) if known.runs_seen else "",
+        "runs_told": known.runs_told,
     }
     try:
         replace_file(path, json.dumps(body))

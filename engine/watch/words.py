@@ -32,12 +32,14 @@ def concerns(change: Change, levels: Collection[str]) -> bool:
 def message(site: str, changes: Sequence[Change], now: datetime, runbooks: str) -> tuple[str, str]:
     """Subject and text about these changes, of which there is one at least."""
     over = [each for each in changes if each.turn == "resolved"]
-    wrong = [each for each in changes if each.turn != "resolved"]
-    level = worst(each.finding.level for each in wrong)
-    first = (wrong or over)[0]
+    passed = [each for each in changes if each.turn == "passed"]
+    wrong = [each for each in changes if each.turn not in ("resolved", "passed")]
+    level = worst(each.finding.level for each in [*wrong, *passed])
+    first = (wrong or passed or over)[0]
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-    head = level.word if wrong else "resolved"
-    told = [*(_wrong(site, each, now, runbooks) for each in wrong), *(_over(each, now) for each in over)][:_TOLD]
+    head = "resolved" if level is Level.OK else level.word
+    told = [_wrong(site, each, now, runbooks) for each in wrong]
+    told = [*told, *(_passed(each, runbooks) for each in passed), *(_over(each, now) for each in over)][:_TOLD]
     if len(changes) > _TOLD:
         told.append(f"... and {len(changes) - _TOLD} more: backups status -f {site} --check")
     return f"[{head}] {site}: {first.finding.id}{more}", "\n\n".join(told)
@@ -55,6 +57,12 @@ def _wrong(site: str, change: Change, now: datetime, runbooks: str) -> str:
             f"More: {runbooks}{finding.condition}",
         ]
     )
+
+
+def _passed(change: Change, runbooks: str) -> str:
+    finding = change.finding
+    said = f"{finding.level.word.upper()} {finding.id} (over already): {finding.said}."
+    return f"{said}\nMore: {runbooks}{finding.condition}"
 
 
 def _over(change: Change, now: datetime) -> str:

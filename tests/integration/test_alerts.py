@@ -75,6 +75,52 @@ def test_a_run_that_hangs_and_one_that_nobody_takes_are_findings(prefect: Instal
     assert findings(160) == {}
 
 
+SINCE = """
+import json, sys
+from datetime import timedelta
+from engine import names
+from tasks import runs
+since = names.noted_moment(sys.argv[2])
+found = {each.about: each for each in runs.stand(sys.argv[1], since=since)}
+its = found.get(sys.argv[3])
+print(json.dumps([its.level.word, [each.said for each in its.setbacks], its.again and its.again.isoformat()]))
+"""
+
+
+def test_runs_that_failed_and_were_followed_by_a_good_one_are_known_also_when_the_same_run_was_started_again(
+    prefect: Installation, site: Site
+) -> None:
+    begun = names.now()
+    deployment = prefect.api.call("GET", f"/deployments/name/weekly-report/{site.name}")
+    made: list[str] = []
+    since = begun + timedelta(minutes=10)  # it asks for so much more
+
+    def ended(*states: str) -> None:
+        pending = {"state": {"type": "PENDING"}, "parameters": {"site": site.name}, "name": f"owl-{len(made)}"}
+        made.append(prefect.api.call("POST", f"/deployments/{deployment['id']}/create_flow_run", pending)["id"])
+        for state in states:
+            wanted = {"type": state, "message": f"it {state.lower()}\nmore"}
+            prefect.api.call("POST", f"/flow_runs/{made[-1]}/set_state", {"state": wanted, "force": True})
+
+    def asked() -> list[Any]:
+        done = prefect.command("-c", SINCE, site.name, since.isoformat(), "weekly-report")
+        assert done.returncode == 0, done.stderr
+        found: list[Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    try:
+        ended("RUNNING", "FAILED")
+        assert asked()[:2] == ["critical", ["owl-0 failed: it failed"]]
+        ended("RUNNING", "CRASHED")
+        ended("RUNNING", "FAILED", "RUNNING", "COMPLETED")
+        level, said, again = asked()
+        assert level == "ok" and again > begun.isoformat()
+        assert said == ["owl-0 failed: it failed", "owl-1 crashed: it crashed", "owl-2 failed: it failed"]
+    finally:
+        for each in made:
+            prefect.api.call("DELETE", f"/flow_runs/{each}")
+
+
 @pytest.fixture
 def hooks() -> Iterator[Hooks]:
     made = Hooks()

@@ -26,7 +26,7 @@ from engine.site import Target
 from engine.status import StatusRow
 from engine.watch import judge, metrics, remember, words
 from engine.watch.advice import advice
-from engine.watch.findings import CONDITIONS, OF_RUNS, Finding, Level, Look, above, ordered, worst
+from engine.watch.findings import CONDITIONS, OF_RUNS, Finding, Level, Look, Setback, above, ordered, worst
 from engine.watch.judge import DiskUse
 from engine.watch.remember import Change, Memory, Standing, Turn, memory, recall
 from engine.watch_config import WatchConfig
@@ -231,6 +231,48 @@ def test_a_clock_that_was_ahead_does_not_end_the_trend_of_the_disk() -> None:
     known = Memory(disk=[DiskUse(NOW - DAY, 1, 9), DiskUse(NOW + 3650 * DAY, 2, 9)])
     known.take_in(looked(), NOW, DiskUse(NOW, 3, 9))
     assert [each.used for each in known.disk] == [1, 3]
+
+
+def ran(level: Level, *keys: str) -> Look:
+    ended = tuple(Setback(key, NOW - (9 - number) * HOUR / 12, f"owl-{key} failed") for number, key in enumerate(keys))
+    return looked(Finding("run", "wal-ship", level, "a run of wal-ship", setbacks=ended, again=NOW))
+
+
+def test_runs_that_failed_between_two_looks_are_told_once_however_often_they_are_seen() -> None:
+    known = Memory()
+
+    def turns(level: Level, *keys: str) -> list[str]:
+        return [f"{each.turn}: {each.finding.said}" for each in known.take_in(ran(level, *keys), NOW, None)]
+
+    assert turns(Level.OK, "a") == [], "what was before the first look of all is told to nobody"
+    one = turns(Level.OK, "a", "b")
+    assert one == ["passed: wal-ship: at 2026-11-22 11:20 UTC owl-b failed; it succeeded again at 2026-11-22 12:00 UTC"]
+    assert turns(Level.OK, "a", "b") == []
+    (many,) = turns(Level.OK, *map(str, range(99)))
+    assert many.startswith("passed: wal-ship: 99 of its runs failed or crashed between 2026-11-22 11:15 and ")
+    assert turns(Level.CRITICAL, "x") == ["raised: a run of wal-ship"] and turns(Level.CRITICAL, "x", "y") == []
+    (over,) = turns(Level.OK, "x", "y", "z")
+    assert over == "resolved: a run of wal-ship; since the look before 1 more failed or crashed"
+    assert turns(Level.OK, "x", "y", "z") == []
+
+
+def test_a_watch_that_could_not_ask_the_server_asks_for_the_runs_of_that_time_later(tmp_path: Path) -> None:
+    with memory(tmp_path) as known:
+        known.take_in(ran(Level.OK), NOW, None)
+    with memory(tmp_path) as known:
+        known.take_in(Look("shop", [], OF_RUNS), NOW + HOUR, None)
+    assert recall(tmp_path).runs_seen == NOW and recall(tmp_path).looked_at == NOW + HOUR
+    with memory(tmp_path) as known:
+        assert [each.turn for each in known.take_in(ran(Level.OK, "a"), NOW + DAY, None)] == ["passed"]
+    assert recall(tmp_path).runs_told == ["a"] and recall(tmp_path).runs_seen == NOW + DAY
+
+
+def test_a_failure_that_passed_is_a_short_warning_to_those_who_hear_of_warnings() -> None:
+    known, untold = Memory(runs_seen=NOW), dict[str, list[tuple[str, str]]]()
+    changes = known.take_in(ran(Level.OK, "a"), NOW, None)
+    words.post(untold, "shop", changes, NOW, NOW, "#", [("night", ["critical"]), ("day", ["warning"])])
+    assert untold == {"day": [("[warning] shop: run/wal-ship", f"WARNING run/wal-ship (over already): "
+                                f"{changes[0].finding.said}.\nMore: #run")]}  # fmt: skip
 
 
 def change(level: Level, *, turn: Turn = "raised", hours: int = 3, had: Iterable[Level] = ()) -> Change:
