@@ -114,6 +114,16 @@ def warnings(config: SiteConfig) -> list[str]:
     return [warning for warning in found if warning]
 
 
+def untold(config: SiteConfig) -> str:
+    """That nobody hears of failures, where the site has no address for alerts; else empty."""
+    if config.alerts:
+        return ""
+    return (
+        "nobody is told of failures: the site has no address under alerts, or the names of their addresses are not "
+        "set; see docs/watch.md#alerts"
+    )
+
+
 def _validated(filled: Filled) -> tuple[SiteConfig | None, list[Problem]]:
     """The site, or what is wrong with it. (Not raised here: pydantic's error holds the values, and must
     not be chained to ours.)"""
@@ -121,7 +131,7 @@ def _validated(filled: Filled) -> tuple[SiteConfig | None, list[Problem]]:
 
     from engine.config import SiteConfig
 
-    shaped = normalise(filled.data)
+    shaped = normalise(filled.data, filled.from_environment)
     try:
         return SiteConfig.model_validate(shaped.data), shaped.problems
     except ValidationError as error:

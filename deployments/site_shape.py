@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ Problem = tuple[Path_, str]
 
 KINDS = ("mysql", "postgres", "volumes", "images", "buckets", "n8n", "config")
 _ONE_OR_MANY = (*KINDS, "health", "alerts")
+_ADDRESS = ("url", "integration_key", "api_key")
 
 
 @dataclass
@@ -46,19 +47,36 @@ class Shaped:
         return path
 
 
-def normalise(data: dict[str, Any]) -> Shaped:
-    """Write out the short forms: empty settings, one server instead of a list, a flat key ring."""
+def normalise(data: dict[str, Any], from_environment: Collection[Path_] = ()) -> Shaped:
+    """Write out the short forms: empty settings, one server instead of a list, a flat key ring; and leave out alerts
+    whose address is to come from the environment (``from_environment``), where it is empty."""
     shaped = Shaped(_without_empty(data))
     for name in _ONE_OR_MANY:
         if isinstance(shaped.data.get(name), dict):
             shaped.data[name] = [shaped.data[name]]
             shaped.origin[(name, 0)] = (name,)
+    _leave_out_alerts(shaped, from_environment)
     vault = shaped.data.get("vault")
     if isinstance(vault, dict):
         _write_out_keys(vault, shaped)
         _check_ages(vault, shaped)
         _check_directories(vault, shaped)
     return shaped
+
+
+def _leave_out_alerts(shaped: Shaped, from_environment: Collection[Path_]) -> None:
+    alerts = shaped.data.get("alerts")
+    if not isinstance(alerts, list):
+        return
+    kept: list[Any] = []
+    for number, alert in enumerate(alerts):
+        at = shaped.written(("alerts", number))
+        unset = any((*at, name) in from_environment for name in _ADDRESS)
+        if isinstance(alert, dict) and unset and not any(alert.get(name) for name in _ADDRESS):
+            continue
+        shaped.origin[("alerts", len(kept))] = at
+        kept.append(alert)
+    shaped.data["alerts"] = kept
 
 
 def _without_empty(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from engine import names
@@ -72,6 +74,13 @@ class WatchConfig(Model):
             if name in self.age:
                 return seconds_of(self.age[name])
         raise AssertionError("there is one for all")
+
+    @property
+    def idle(self) -> timedelta:
+        """So often an idle server closes a log, that it stays within ``logs``: the next run of shipping and the next
+        look have a quarter of an hour, or half of a shorter limit."""
+        limit = seconds_of(self.logs)
+        return timedelta(seconds=min(3600.0, max(limit - 900, limit / 2)))
 
     def ages_of_tiers(self, source: str, database: str) -> dict[str, float]:
         """By tier, how old the newest good backup of that tier may be, in seconds; the tiers that are named only."""

@@ -54,11 +54,13 @@ def apply(
     """
     run.file = site or run.file
     path = run.site_path()
-    _check_endpoints(run, run.config())
+    config = run.config()
+    _check_endpoints(run, config)
     from deployments import prefect_commands
 
     report = prefect_commands.apply(path, force=force, echo=run.out.say, home=home)
     run.out.say(report.summary(), style="bold green")
+    run.warn_if_untold(config)
     return Outcome(report.as_dict())
 
 

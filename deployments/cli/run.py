@@ -92,6 +92,13 @@ class Run:
             self.warn(warning)
         return config
 
+    def warn_if_untold(self, config: SiteConfig) -> None:
+        """Say so where nobody would hear of failures."""
+        from deployments import site_file
+
+        if told := site_file.untold(config):
+            self.warn(told)
+
     def site_path(self) -> Path:
         """The site file that is meant. Raises ConfigError."""
         from deployments import site_file

@@ -134,6 +134,7 @@ def check(run: Run) -> Outcome:
             attempt(f"{location} ({site.vault.store(location).describe()})", lambda at=location: _check_store(site, at))  # type: ignore[misc]
         for source in site.config.sources():
             attempt(source.name, lambda name=source.name: _check_source(site, name))  # type: ignore[misc]
+        run.warn_if_untold(site.config)
     return Outcome({"checks": results}, errors=errors)
 
 

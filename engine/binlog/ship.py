@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engine.mysql.server import MySQLSource
 
 IDLE_ROTATION = timedelta(hours=1)
-"""A server that writes nothing gets a new log this often, so that its window moves on."""
+"""A server that writes nothing gets a new log this often at least, so that its window moves on."""
 LOCK = "@binlogs"
 _NEWEST_LOOKED_AT = 8
 """The worker's clock, which names are stamped by, may have been set back a little."""
@@ -149,7 +149,7 @@ class _Run:
         session = self.source.session
         before = server.clock(session)
         covered = self.newest.log.covers_until if self.newest else None
-        recent = covered is not None and before - covered < IDLE_ROTATION
+        recent = covered is not None and before - covered < min(IDLE_ROTATION, self.site.config.watch.idle)
         if recent and not must:
             present = server.listed(session)[-1]
             if server.is_idle(session, present):

@@ -13,8 +13,6 @@ from engine.postgres.base_facts import BaseFacts
 from engine.postgres.slots import ServerState
 from engine.postgres.wal import Segment, lsn, named
 
-AT_LEAST_EVERY = timedelta(hours=1)
-"""A server that is idle gets a new segment this often, so that what is known of it moves on."""
 BASE_NEEDED = "take a base backup now: the WAL shipped from here on can only be replayed on one"
 
 
@@ -37,11 +35,15 @@ def follows(last: Last | None, server: ServerState) -> bool:
     return last is not None and last.log.row == (server.system_id, server.timeline)
 
 
-def must_switch(last: Last | None, server: ServerState, activity: str, now: datetime) -> bool:
-    """Begin a new segment? Not when no transaction has begun or ended since the last one was closed."""
+def must_switch(last: Last | None, server: ServerState, activity: str, now: datetime, idle: timedelta) -> bool:
+    """Begin a new segment? Not when no transaction has begun or ended since the last one was closed.
+
+    Args:
+        idle: A server that is idle gets one this often all the same, so that what is known of it moves on.
+    """
     if last is None or not follows(last, server) or not last.activity or last.log.covers_until is None:
         return True
-    return activity != last.activity or now - last.log.covers_until >= AT_LEAST_EVERY
+    return activity != last.activity or now - last.log.covers_until >= idle
 
 
 def starts(last: Last | None, server: ServerState, slot_restart: int, timeline_began: int) -> list[int]:

@@ -194,7 +194,8 @@ class Shipping:
             # follows; where that is as it was when the segment was closed, it had ended by then.
             busy = _text(connection, _BUSY) != "0"
             activity = _text(connection, _ACTIVITY)
-            if last is not None and newest is not None and not wal_plan.must_switch(last, server, activity, now):
+            must = wal_plan.must_switch(last, server, activity, now, self.site.config.watch.idle)
+            if last is not None and newest is not None and not must:
                 end = server.position // server.segment_size * server.segment_size
                 known = [each for each in (last.log.covers_until, idle.said_of(self.site.vault, newest)) if each]
                 if busy or twice or now <= max(known):

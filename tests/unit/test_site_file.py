@@ -117,8 +117,38 @@ def test_workbench_dates_its_copies_and_keeps_them_infrequent(tmp_path: Path, mo
     spaces, aws = config.vault.replicas
     assert all(str(replica.path).endswith("{yyyy}/{mm}/{dd}") for replica in (spaces, aws))
     assert (aws.storage_class, aws.endpoint_url, spaces.storage_class) == ("STANDARD_IA", None, None)
+    assert (aws.cold_class, spaces.cold_class) == ("GLACIER", None)
     assert config.postgres[0].container == "workbench-postgres"
     assert config.postgres[0].password is None, "an empty ${NAME:-} is the same as no setting"
+
+
+@pytest.mark.parametrize(("name", "env"), [("workset", WORKSET), ("workbench", WORKBENCH)])
+def test_the_shipped_sites_are_watched_and_tell_whoever_the_environment_names(
+    name: str, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = site_file.SHIPPED / f"{name}.yaml"
+    config = site_file.load(file, env)
+    assert config.alerts == [] and config.watch.ping.get_secret_value() == ""
+    assert "nobody is told of failures" in site_file.untold(config)
+    assert (config.watch.logs, config.drill.rpo) == ("15m", "15m")
+    server = config.servers()[0]
+    ages = config.watch.ages_of_tiers(server.name, server.databases[0])
+    assert set(ages) >= {"daily", "weekly", "monthly"} and ("hourly" in ages) == (name == "workbench")
+    set_ = {"ALERT_WEBHOOK_URL": "https://hooks.invalid/x", "ALERT_MAIL_URL": "mailtos://a", "WATCH_PING": "https://p"}
+    config = site_file.load(file, {**env, **set_})
+    assert [each.name for each in config.alerts] == ["mail", "webhook"] and not site_file.untold(config)
+    assert config.watch.ping.get_secret_value() == "https://p"
+
+
+def test_an_alert_is_left_out_only_where_its_address_was_to_come_from_the_environment(load: Load) -> None:
+    left_out = 'alerts: [{name: gone, url: "${NONE:-}"}, {name: odd, url: "${URL}", levels: [panic]}]\n'
+    assert load(MINIMAL + 'alerts: {name: gone, url: "${NONE:-}"}\n').alerts == []
+    told = refused(load, MINIMAL + left_out, URL="https://hooks.invalid")
+    assert "line 5" in told and "alerts[1].levels" in told
+    assert "lacks url" in refused(load, MINIMAL + "alerts: {name: own}\n")
+    half = 'alerts: {name: p, kind: pagerduty, integration_key: "${NONE:-}", api_key: "${KEY}"}\n'
+    assert "lacks integration_key" in refused(load, MINIMAL + half, KEY="x")
 
 
 def test_a_flat_and_a_nested_key_ring_mean_the_same(load: Load) -> None:

@@ -29,6 +29,7 @@ from engine.postgres.wal_plan import Last, must_switch, starts, tail_of, unancho
 MB = 1 << 20
 SIZE = 16 * MB
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 sizes = st.sampled_from([1 * MB, 16 * MB, 64 * MB, 1024 * MB])
 
 
@@ -101,12 +102,13 @@ def test_a_slots_name_says_whose_it_is_and_no_two_sources_share_one() -> None:
 
 def test_a_new_segment_is_begun_only_after_activity_or_an_hour() -> None:
     server = state(9 * SIZE)
-    assert not must_switch(last(8), server, "1:1:", NOW + timedelta(minutes=59))
-    assert must_switch(last(8), server, "1:2:", NOW)
-    assert must_switch(last(8), server, "1:1:", NOW + timedelta(hours=1))
-    assert must_switch(last(8, activity=""), server, "1:1:", NOW)  # closed by a run that died
-    assert must_switch(None, server, "1:1:", NOW)
-    assert must_switch(last(8, timeline=2), server, "1:1:", NOW)
+    assert not must_switch(last(8), server, "1:1:", NOW + timedelta(minutes=59), HOUR)
+    assert must_switch(last(8), server, "1:2:", NOW, HOUR)
+    assert must_switch(last(8), server, "1:1:", NOW + timedelta(hours=1), HOUR)
+    assert must_switch(last(8), server, "1:1:", NOW + HOUR / 6, HOUR / 8)
+    assert must_switch(last(8, activity=""), server, "1:1:", NOW, HOUR)  # closed by a run that died
+    assert must_switch(None, server, "1:1:", NOW, HOUR)
+    assert must_switch(last(8, timeline=2), server, "1:1:", NOW, HOUR)
 
 
 def test_shipping_goes_on_where_the_vault_ends_and_else_where_the_slot_keeps() -> None:

@@ -86,6 +86,11 @@ def test_a_wrong_setting_is_refused_and_no_secret_is_shown(given: dict[str, obje
     assert says in told and "FAKE" not in told
 
 
+@pytest.mark.parametrize(("logs", "minutes"), [("75m", 60), ("3h", 60), ("30m", 15), ("15m", 7.5)])
+def test_an_idle_server_closes_logs_so_often_that_the_limit_of_logs_holds(logs: str, minutes: float) -> None:
+    assert limits(logs=logs).idle == timedelta(minutes=minutes)
+
+
 def test_an_age_in_the_future_is_never_well() -> None:
     """A backup that was dated by a wrong clock looks young for as long as that was ahead."""
     name = BackupName(NOW, "app", "sql.gz.enc")
