@@ -123,13 +123,19 @@ def runbook(limits: WatchConfig, finding: Finding) -> str:
 
 
 def publish(site: SiteHandle, found: Look) -> str:
-    """The one table to glance at; its history is in the UI. A server that does not take it keeps nothing from being
-    told: gives why, empty when it did."""
+    """The tables to glance at, findings and what can be recovered; their history is in the UI. A server that does not
+    take them keeps nothing from being told: gives why, empty when it did."""
+    now = names.now()
     try:
+        create_table_artifact(
+            key=f"{site.name}-recovery",
+            table=[each.cells(now) for each in found.reached],
+            description=f"From when to when each source of {site.name} can be brought back, {now:%Y-%m-%d %H:%M} UTC",
+        )
         create_table_artifact(
             key=f"{site.name}-watch",
             table=[_row(site.config.watch, each) for each in found.findings],
-            description=f"The watch of {site.name}, {names.now():%Y-%m-%d %H:%M} UTC: {found.sentence()}",
+            description=f"The watch of {site.name}, {now:%Y-%m-%d %H:%M} UTC: {found.sentence()}",
         )
     except Exception as error:
         get_run_logger().error("the server did not take the table (%s)", type(error).__name__)

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.watch.reached import Reached
 
 
 class Level(IntEnum):
@@ -106,11 +109,13 @@ class Look:
 
     Attributes:
         unasked: Conditions that nobody could ask about this time.
+        reached: From when to when each source can be brought back.
     """
 
     site: str
     findings: list[Finding] = field(default_factory=list)
     unasked: frozenset[str] = frozenset()
+    reached: list[Reached] = field(default_factory=list)
 
     @property
     def level(self) -> Level:

@@ -27,6 +27,7 @@ from engine.verify import check_size, recent_sizes
 from engine.watch import judge
 from engine.watch.findings import Finding, Level, Look, ordered
 from engine.watch.judge import DiskUse
+from engine.watch.reached import Reached, by_backups, by_logs
 
 P = ParamSpec("P")
 _BY_LISTING = frozenset(
@@ -59,7 +60,8 @@ def look(
         findings = [*failed, *_vault(site, found), *_backups(site, found, now), *_verified(site, found, now)]
         for replica in site.vault.locations()[1:]:
             findings += _guarded("copies", replica, _copies, site, replica, now)
-        findings += _logs(site, now)
+        reached: list[Reached] = []
+        findings += _logs(site, now, reached)
         findings += _guarded("drill", "last", _last_drill, site, found, now)
         findings += _guarded("release", "snapshots", _releases, site, now)
     for server in site.config.postgres if servers else ():
@@ -68,7 +70,9 @@ def look(
     findings += _guarded("key-age", "current", _key, site, now)
     findings += _guarded("disk", LOCAL, _disk, site, disk, now)
     findings += _guarded("disk-trend", LOCAL, _disk_trend, site, disk, now)
-    return Look(site.name, ordered(findings), _BY_LISTING if found.unseen or failed else frozenset())
+    known_by_logs = {each.about for each in reached}
+    reached += [by_backups(row) for row in found.rows if str(row.target) not in known_by_logs]
+    return Look(site.name, ordered(findings), _BY_LISTING if found.unseen or failed else frozenset(), reached)
 
 
 def _status(site: Site, now: datetime) -> tuple[Status, list[Finding]]:
@@ -124,13 +128,13 @@ def _rolled_forward(site: Site) -> list[tuple[str, str]]:
         return []
 
 
-def _logs(site: Site, now: datetime) -> Iterator[Finding]:
+def _logs(site: Site, now: datetime, reached: list[Reached]) -> Iterator[Finding]:
     rolled = _rolled_forward(site)
     for source in dict.fromkeys(source for source, _ in rolled):
         yield from _guarded("log-shipping", source, _log_shipping, site, source, now)
     for source, database in rolled:
         about = f"{source}/{database}" if database else source
-        yield from _guarded("recovery-point", about, _recovery_point, site, source, database, now)
+        yield from _guarded("recovery-point", about, _recovery_point, site, source, database, now, reached)
 
 
 def _log_shipping(site: Site, source: str, now: datetime) -> Finding:
@@ -227,10 +231,16 @@ def _copies(site: Site, replica: str, now: datetime) -> Finding:
     return judge.copies(replica, lacking, now, site.config.watch)
 
 
-def _recovery_point(site: Site, source: str, database: str, now: datetime) -> Finding:
-    rolled = [each for each in recoverable(site, source, database).windows if each.logs]
-    latest = max((each.latest for each in rolled), default=None)
-    return judge.recovery_point(f"{source}/{database}" if database else source, latest, now, site.config.watch)
+def _recovery_point(site: Site, source: str, database: str, now: datetime, reached: list[Reached]) -> Finding:
+    about = f"{source}/{database}" if database else source
+    try:
+        its = by_logs(about, recoverable(site, source, database))
+    except BackupError as error:
+        reached.append(Reached(about, False, why=f"nobody knows: {error.message}"))
+        raise
+    reached.append(its)
+    latest = its.ranges[-1][1] if its.any_second else None
+    return judge.recovery_point(about, latest, now, site.config.watch)
 
 
 def _slot(site: Site, server: PostgresConfig) -> Finding:

@@ -89,6 +89,9 @@ def test_nothing_is_critical_and_young_verified_backups_are_well(site: Site) -> 
     good(site)
     found = look(site)
     assert found.trouble == [] and found.sentence().startswith("all is well")
+    rows = {each["what"]: each for each in (reached.cells(now()) for reached in found.reached)}
+    assert rows.keys() == {"mysql/app", "mysql/crm"} and rows["mysql/app"]["can be had"] == "its backups only"
+    assert rows["mysql/app"]["to, ago"].startswith("1 h 0 min") and rows["mysql/app"]["rests on"].startswith("app_")
     others = {"copies", "recovery-point", "log-shipping", "slot", "vault-damage"} | OF_RUNS
     assert {each.condition for each in found.findings} == CONDITIONS.keys() - others
     assert levels(site, now=now() + 30 * HOUR) == {f"backup-age/mysql/{name}": "warning" for name in ("app", "crm")}
@@ -153,6 +156,11 @@ def test_logs_that_are_not_shipped_and_a_slot_that_is_gone_are_told_of(
         server.sql("CREATE TABLE t (a int)")
         ship(site, "postgres")
         assert found() == {"recovery-point": "ok", "slot": "ok"}
+        (reached,) = look(site).reached
+        row = reached.cells(now() + 3 * HOUR)
+        assert row["what"] == "postgres" and row["can be had"] == "any second" and row["holes"] == "none"
+        assert row["from (UTC)"] <= row["to (UTC)"] and row["to, ago"].startswith("3 h")
+        assert row["rests on"].startswith("postgres_") and int(row["logs"]) >= 1
         assert found(now=now() + 2 * HOUR) == {"recovery-point": "warning", "slot": "ok"}
         drop_slots(server)
         assert found() == {"recovery-point": "ok", "slot": "critical"}
