@@ -88,6 +88,7 @@ class ClusterPlan:
             f"back as it was at {past.plan.target}, into {self.ground.describe()}.",
             f"From the base backup {past.manifest.file}, {self.bytes:,} bytes, consistent since "
             f"{names.both_zones(window.earliest)}.",
+            *past.drilled.lines(),
             f"Then {count} applied{through}, on no network; the server is shut down again, and not started.",
             *(f"The tablespace in {old} goes to {new}." for old, new in self.spaces.items()),
             f"This can be had from {names.both_zones(window.earliest)} to {names.both_zones(window.latest)}.",
@@ -140,7 +141,7 @@ def plan_cluster(site: Site, request: ClusterRequest) -> ClusterPlan:
     ground = _ground(config, site.vault.state, request)
     found = recoverable(site, config.name, "", location=request.location)
     past_plan = make_plan(found.windows, target, now=names.now())
-    past = PastPlan(site.name, found, past_plan, request.when, past_plan.notes)
+    past = PastPlan(site.name, found, past_plan, request.when, past_plan.notes).told(site)
     facts = base_facts(past.manifest)
     spaces = ground.spaces({str(each.oid): each.path for each in facts.tablespaces})
     plan = ClusterPlan(request, past, ground, facts, {each.path: spaces[str(each.oid)] for each in facts.tablespaces})

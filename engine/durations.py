@@ -32,3 +32,10 @@ def in_words(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} days {hours % 24} h"
+
+
+def roughly(seconds: float) -> str:
+    """How old a thing is: ``70 min``, ``30 h``, ``3 days``."""
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from engine import names
 from engine.catalog import Entry
 from engine.codec import check_stored
 from engine.config import MySQLConfig, PostgresConfig
+from engine.drill.told import Told, of_drills
 from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, OutsideWindow
 from engine.logs import LogFile
 from engine.manifest import Manifest
@@ -29,6 +30,7 @@ from engine.recovery import RecoveryPlan, Statement, Target, make_plan, parse_ta
 from engine.restore_names import check_parts_of_any, check_request
 from engine.restore_plan import RestoreRequest, check_ahead, find_target
 from engine.site import Site
+from engine.site import Target as Whose
 
 if TYPE_CHECKING:
     from engine.scratch.postgres_files import BaseBackup, WalFile
@@ -55,11 +57,18 @@ class PastPlan:
     notes: list[str] = field(default_factory=list)
     statement: Moment | None = None
     search: list[str] = field(default_factory=list)
+    drilled: Told = field(default_factory=Told)
 
     @property
     def manifest(self) -> Manifest:
         """Of the full or base that the logs are replayed on."""
         return self.found.anchors[self.plan.anchor.file][0][1]
+
+    def told(self, site: Site) -> PastPlan:
+        """With what drills say of the full or base."""
+        found = self.found
+        copies = found.anchors[self.plan.anchor.file]
+        return replace(self, drilled=of_drills(site, Whose(found.source, self.manifest.database), copies))
 
     def lines(self) -> list[str]:
         """The plan in words, a line each."""
@@ -73,6 +82,7 @@ class PastPlan:
         return [
             f"Brings {self.found.source}/{self.found.database} back as it was at {self.plan.target}{before}.",
             f"From the {kind} {manifest.file}, consistent since {names.both_zones(window.earliest)}.",
+            *self.drilled.lines(),
             f"Then {len(logs)} {'log is' if len(logs) == 1 else 'logs are'} replayed ({through}, {read:,} bytes), on a "
             "scratch server of its own: production is not touched."
             if logs
@@ -94,6 +104,7 @@ class PastPlan:
             "earliest": names.iso(window.earliest),
             "latest": names.iso(window.latest),
             "notes": [*self.search, *self.notes, *self.found.notes],
+            **self.drilled.as_dict(),
         }
 
 
@@ -124,8 +135,8 @@ def plan_past(site: Site, request: RestoreRequest, when: str) -> PastPlan:
     found = recoverable(site, source, database, location=request.location)
     if target.statement is None:
         plan = make_plan(found.windows, target, now=names.now())
-        return PastPlan(site.name, found, plan, when, plan.notes)
-    return _before_statement(site, found, target.statement, when)
+        return PastPlan(site.name, found, plan, when, plan.notes).told(site)
+    return _before_statement(site, found, target.statement, when).told(site)
 
 
 def check_goal(site: Site, plan: PastPlan, request: RestoreRequest, confirm: str = "") -> None:

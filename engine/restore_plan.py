@@ -10,6 +10,8 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.cold.thaw import is_cold, note_of
+from engine.drill.told import Told, of_drills
+from engine.durations import roughly
 from engine.errors import (
     BackupError,
     ConfigError,
@@ -76,6 +78,7 @@ class RestorePlan:
     before: DatabaseState
     made_at: Any = field(default_factory=names.now)
     notes: list[str] = field(default_factory=list)
+    drilled: Told = field(default_factory=Told)
 
     @property
     def entry(self) -> Entry:
@@ -88,14 +91,15 @@ class RestorePlan:
     def lines(self) -> list[str]:
         """The plan in sentences, for a terminal or an approval."""
         m = self.manifest
-        age = self.made_at - m.taken_at
+        age = roughly((self.made_at - m.taken_at).total_seconds())
         part = [*self.request.schemas, *self.request.tables]
         lines = [
-            f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}, {_age(age.total_seconds())} ago,",
+            f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}, {age} ago,",
             f"  {m.data.plain_size:,} bytes unpacked ({m.stored_bytes:,} stored), "
             f"{len(m.rows)} tables, {m.total_rows:,} rows, from {self.entry.location}"
             + (f" (then {', '.join(e.location for e, _ in self.copies[1:])})" if len(self.copies) > 1 else "")
             + ".",
+            *self.proof_lines(),
         ]
         if part:
             lines.append(f"Only: {', '.join(part)}.")
@@ -107,6 +111,10 @@ class RestorePlan:
         else:
             lines.append("Nothing else changes.")
         return lines + [f"Note: {note}" for note in self.notes]
+
+    def proof_lines(self) -> list[str]:
+        """What drills say of it; nothing of what a recovery has just brought about."""
+        return [] if self.manifest.tier == names.RECOVERED else self.drilled.lines()
 
     def _replace_lines(self) -> list[str]:
         name, was = self.target.database, self.before
@@ -165,6 +173,7 @@ class RestorePlan:
                 "rows": self.before.rows,
             },
             "notes": self.notes,
+            **self.drilled.as_dict(),
         }
 
 
@@ -201,6 +210,7 @@ def make_plan(site: Site, request: RestoreRequest) -> RestorePlan:
         keep_as,
         before,
         notes=[*notes, *manifest.warnings],
+        drilled=of_drills(site, target, copies),
     )
 
 
@@ -372,9 +382,3 @@ def _free_names(source: DatabaseSource, database: str) -> tuple[str, str]:
 def _beside(database: str, word: str, stamp: str) -> str:
     tail = f"_{word}_{stamp}"
     return database.encode()[: _NAME_LIMIT - len(tail)].decode("utf-8", "ignore") + tail
-
-
-def _age(seconds: float) -> str:
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

@@ -20,6 +20,7 @@ from engine.snapshots import WAIT_SECONDS, Deploy
 from flows.backup_run import bring_up_to_date
 from tasks import snapshots
 from tasks.base import SiteHandle, reason
+from tasks.drill import last_proven
 from tasks.report import Ledger, publish
 from tasks.words import plural
 
@@ -42,6 +43,7 @@ def take_snapshot(site: str, deploy: Deploy, *, source: str, database: str, copy
         _take_all(handle, ground.targets, deploy, ledger)
     for replica in handle.config.vault.replicas if copy else ():
         bring_up_to_date(handle, replica.name, ledger)
+    ledger.last_proven = last_proven(handle)
     publish(ledger)
     if ledger.failed:
         text = f"No snapshot to deploy on: {ledger.verdict()}"

@@ -93,6 +93,7 @@ def _head(plan: BucketPlan) -> list[str]:
         f"- {plural(plan.objects, 'object')}, {size(plan.bytes)}, into {plan.where}"
         + (f" below `{_code(plan.request.under)}`" if plan.request.under else ""),
         f"- {plan.new:,} new, {plan.same:,} there as they were, {plan.differing:,} overwritten",
+        *[f"- {each}" for each in plan.drilled.lines()],
         *[f"- note: {note}" for note in plan.notes],
     ]
 

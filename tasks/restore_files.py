@@ -96,7 +96,7 @@ def _head(plan: ConfigPlan) -> list[str]:
     ]
     if plan.request.paths:
         lines.append(f"- only {', '.join(f'`{shown(path)}`' for path in plan.request.paths)}")
-    return lines + [f"- note: {note}" for note in plan.notes]
+    return [*lines, *[f"- {each}" for each in plan.drilled.lines()], *[f"- note: {note}" for note in plan.notes]]
 
 
 def _changes(plan: ConfigPlan) -> list[str]:

@@ -106,6 +106,7 @@ def _head(plan: N8nPlan) -> list[str]:
         f"- into {plan.into} at {plan.where}",
         *[f"- {each}" for each in counts],
         f"- made active again: {plural(len(plan.activated), 'workflow')}",
+        *[f"- {each}" for each in plan.drilled.lines()],
         *[f"- note: {note}" for note in plan.notes],
     ]
 

@@ -27,6 +27,7 @@ def approval_text(plan: RestorePlan) -> str:
             "|---|---|---|",
             f"| what | {what}, with {holds} | `{manifest.file}` from {plan.entry.location} |",
             f"| age | now | {age} old, taken {names.both_zones(manifest.taken_at)} |",
+            *(f"| drills | | {each} |" for each in plan.proof_lines()),
             f"| size | {size(before.bytes)} | {stored} |",
             f"| tables | {before.tables} | {len(manifest.rows)} |",
             f"| rows | {sum(before.rows.values()):,} | {manifest.total_rows:,} |",

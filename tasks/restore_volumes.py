@@ -102,4 +102,4 @@ def _head(plan: VolumePlan) -> list[str]:
         )
     else:
         lines.append(f"- into the new volume `{plan.into}`")
-    return lines + [f"- note: {note}" for note in plan.notes]
+    return [*lines, *[f"- {each}" for each in plan.drilled.lines()], *[f"- note: {note}" for note in plan.notes]]

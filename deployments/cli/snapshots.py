@@ -17,6 +17,8 @@ from engine.errors import BackupError, NotFound
 
 if TYPE_CHECKING:
     from engine.backup import BackupResult
+    from engine.drill.record import Proofs
+    from engine.drill.told import Told
     from engine.releases import Outcome as Released
     from engine.site import Site, Target
     from engine.snapshots import Deploy, Snapshot
@@ -136,19 +138,22 @@ class _Snapshots:
 
 def listed(run: Run) -> Outcome:
     """Every snapshot from before a deployment, newest first, and how its deployment went."""
+    from engine.drill.record import Proofs, proofs
     from engine.snapshots import snapshots, state_of
 
     with run.site() as site:
         found = [(each, state_of(site.vault, each)) for each in snapshots(site.vault)]
+        known = proofs(site.vault) if found else Proofs()
+        drills = {each.id: _drilled(site, each, known) for each, _ in found}
     if found:
-        columns = ["snapshot", "deployment", "taken", "release", "commit", "actor", "databases"]
-        run.out.table(columns, [_row(each, state) for each, state in found])
+        columns = ["snapshot", "deployment", "taken", "release", "commit", "actor", "databases", "drills"]
+        run.out.table(columns, [_row(each, state, drills[each.id]) for each, state in found])
     else:
         run.out.say("There are none.")
-    return Outcome({"snapshots": [_facts(each, state) for each, state in found]})
+    return Outcome({"snapshots": [{**_facts(each, state), **drills[each.id].as_dict()} for each, state in found]})
 
 
-def _row(snapshot: Snapshot, state: str) -> list[str]:
+def _row(snapshot: Snapshot, state: str, drilled: Told) -> list[str]:
     deploy = snapshot.deploy
     held = [str(target) for target in snapshot.targets if target not in snapshot.lacking]
     databases = ", ".join([*held, *(f"no {target}" for target in snapshot.lacking)])
@@ -160,7 +165,19 @@ def _row(snapshot: Snapshot, state: str) -> list[str]:
         deploy.commit[:12],
         deploy.actor,
         databases,
+        "FAILED its last drill" if drilled.failed else drilled.said(),
     ]
+
+
+def _drilled(site: Site, snapshot: Snapshot, known: Proofs) -> Told:
+    """Proven once each of its backups is, at the oldest proof; failed where one is."""
+    from engine.drill.told import Told, of_drills
+    from engine.site import Target
+
+    its = [of_drills(site, Target(part[1].source, part[1].database), [part], known) for part in snapshot.parts]
+    proven = [each.proven for each in its if each.proven is not None]
+    doubts = sorted((each.doubt for each in its if each.doubt is not None), key=lambda each: not each.failed)
+    return Told(min(proven) if proven and len(proven) == len(its) else None, doubts[0] if doubts else None)
 
 
 def release(

@@ -17,6 +17,7 @@ from engine.buckets.standing import Standing
 from engine.catalog import Entry
 from engine.config import BucketsConfig
 from engine.config_files.source import shown
+from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
@@ -105,6 +106,7 @@ class BucketPlan:
     settings: bool = False
     notes: list[str] = field(default_factory=list)
     tagged: int = 0
+    drilled: Told = field(default_factory=Told)
 
     @property
     def manifest(self) -> Manifest:
@@ -116,6 +118,7 @@ class BucketPlan:
         lines = [
             f"Snapshot {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}: {m.holds}, "
             f"from {self.copies[0][0].location}.",
+            *self.drilled.lines(),
         ]
         only = [
             *([f"those that begin with {shown(asked.prefix)!r}"] if asked.prefix else []),
@@ -148,6 +151,7 @@ class BucketPlan:
             "into": self.into, "where": self.where, "makes": self.makes, "under": self.request.under,
             "objects": self.objects, "bytes": self.bytes, "new": self.new, "same": self.same,
             "overwrites": self.differing, "overwritten": self.named, "settings": self.settings, "notes": self.notes,
+            **self.drilled.as_dict(),
         }  # fmt: skip
 
 
@@ -184,7 +188,8 @@ def make_plan(site: Site, request: BucketRequest, *, progress: Progress = silent
     if manifest.incomplete:
         notes.append(f"the snapshot lacks {len(manifest.incomplete)}: {'; '.join(manifest.incomplete[:5])}")
     return BucketPlan(
-        request, target, copies, into, str(there.place), makes, settings=wanted, notes=notes, **counted
+        request, target, copies, into, str(there.place), makes, settings=wanted, notes=notes,
+        drilled=of_drills(site, target, copies), **counted,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from engine.config import BucketsConfig, ConfigFilesConfig, VolumesConfig
 from engine.config_files.diff import Difference, difference
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
+from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
@@ -79,6 +80,7 @@ class ConfigPlan:
     difference: Difference | None
     renamed: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    drilled: Told = field(default_factory=Told)
 
     @property
     def manifest(self) -> Manifest:
@@ -99,6 +101,7 @@ class ConfigPlan:
         lines = [
             f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)} on {m.contents.get('host', '?')}: "
             f"{m.holds}, from {self.copies[0][0].location}.",
+            *self.drilled.lines(),
         ]
         if self.request.paths:
             lines.append(f"Only: {', '.join(map(shown, self.request.paths))} ({len(self.members):,} of its members).")
@@ -134,6 +137,7 @@ class ConfigPlan:
             if found
             else [],
             "notes": self.notes,
+            **self.drilled.as_dict(),
         }
 
 
@@ -161,7 +165,9 @@ def make_plan(site: Site, request: ConfigRequest) -> ConfigPlan:
         _refuse_blocked(found)
     if os.geteuid() != 0 and any(each.uid != os.geteuid() for each in members):
         notes.append("this is not run as root: files will belong to the user who runs it")
-    return ConfigPlan(request, target, copies, into, members, roots, found, renamed, notes)
+    return ConfigPlan(
+        request, target, copies, into, members, roots, found, renamed, notes, of_drills(site, target, copies)
+    )
 
 
 def check_confirmation(plan: ConfigPlan, confirm: str) -> bool:

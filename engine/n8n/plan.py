@@ -10,6 +10,7 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.config import N8nConfig
+from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
@@ -88,6 +89,7 @@ class N8nPlan:
     activated: list[str] = field(default_factory=list)
     halted: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    drilled: Told = field(default_factory=Told)
 
     @property
     def manifest(self) -> Manifest:
@@ -110,6 +112,7 @@ class N8nPlan:
         lines = [
             f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}: {m.holds}, of n8n "
             f"{m.contents.get('version')}, from {self.copies[0][0].location}.",
+            *self.drilled.lines(),
             f"Into {self.into} at {self.where}: {_counted('workflow', self.workflows)}; "
             f"{_counted('credential', self.credentials)}.",
         ]
@@ -135,6 +138,7 @@ class N8nPlan:
             "locations": [entry.location for entry, _ in self.copies], "into": self.into, "where": self.where,
             "workflows": _facts(self.workflows), "credentials": _facts(self.credentials),
             "overwrites": self.differing, "overwritten": self.named, "activated": self.activated, "notes": self.notes,
+            **self.drilled.as_dict(),
         }  # fmt: skip
 
 
@@ -174,7 +178,7 @@ def make_plan(site: Site, request: N8nRequest) -> N8nPlan:
         request, target, copies, into.name, instance.where(), workflows, credentials,
         [] if request.workflows else unused_tags(parts), sorted(active) if request.activate else [],
         {str(each["id"]): version_of(each) for each in there if each.get("active") and str(each["id"]) in overwritten},
-        notes,
+        notes, of_drills(site, target, copies),
     )  # fmt: skip
 
 

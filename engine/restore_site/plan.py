@@ -13,6 +13,7 @@ from typing import Any
 from engine import names
 from engine.cold.thaw import note_of
 from engine.config import ServerConfig
+from engine.drill.told import Told, of_all, of_each
 from engine.errors import BackupError, ConfigError, ConfirmationNeeded, RestoreRefused
 from engine.images.look import ONE_OFF
 from engine.images.source import engine_for
@@ -75,6 +76,7 @@ class SitePlan:
     notes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     later: list[Step] = field(default_factory=list)
+    drilled: dict[str, Told] = field(default_factory=dict)
 
     @property
     def confirmation(self) -> str:
@@ -100,7 +102,8 @@ class SitePlan:
         old = f"{age.days} days" if age.days > 2 else f"{age.total_seconds() / 3600:.1f} h"
         lines = [
             f"Restores the machine {self.site} from recovery point {self.point.id}, {names.both_zones(self.point.at)}, "
-            f"{old} old."
+            f"{old} old.",
+            *of_all(self.drilled),
         ]
         if self.request.point_in_time:
             lines.append(f"Databases as they were at {self.request.point_in_time}, all else of the recovery point.")
@@ -135,6 +138,7 @@ class SitePlan:
             "in_use": self.living,
             "confirm": self.confirmation,
             "notes": self.notes,
+            "drills": {name: each.as_dict() for name, each in self.drilled.items()},
             "left": self.left,
             "later": [each.key for each in self.later if not self.is_done(each)],
         }
@@ -180,7 +184,8 @@ def make_plan(site: Site, request: SiteRequest) -> SitePlan:
     notes += _moments(site, request, point)
     notes += overwritten(site, point, state)
     living = list(_living(site, point, state))
-    return SitePlan(site.name, request, point, steps, state, living, notes, left, later)
+    drilled = of_each(site, {target: piece.copies for target, piece in point.pieces.items()})
+    return SitePlan(site.name, request, point, steps, state, living, notes, left, later, drilled)
 
 
 def _part(point: Point, wanted: Expected) -> Point:

@@ -15,6 +15,7 @@ from engine.catalog import Entry
 from engine.config import VolumesConfig
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
+from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
     ConfirmationNeeded,
@@ -118,6 +119,7 @@ class VolumePlan:
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    drilled: Told = field(default_factory=Told)
 
     @property
     def manifest(self) -> Manifest:
@@ -137,7 +139,8 @@ class VolumePlan:
         m = self.manifest
         lines = [
             f"Backup {m.file} of {self.target}, taken {names.both_zones(m.taken_at)}: {m.holds}, "
-            f"from {self.copies[0][0].location}."
+            f"from {self.copies[0][0].location}.",
+            *self.drilled.lines(),
         ]
         if self.chosen.paths:
             lines.append(f"Only: {', '.join(map(shown, self.chosen.paths))} ({self.chosen.count:,} members).")
@@ -175,6 +178,7 @@ class VolumePlan:
             "labels": self.labels,
             "options": self.options,
             "notes": self.notes,
+            **self.drilled.as_dict(),
         }
 
 
@@ -201,10 +205,14 @@ def make_plan(site: Site, request: VolumeRequest) -> VolumePlan:
         _refuse_irreplaceable(engine, existing)
         users = tuple(str(each.name) for each in using(engine.client, existing.name) if lives(each))
         kept = f"{existing.name}_before_{stamp}"
-        return VolumePlan(request, target, copies, existing.name, chosen, kept, users, notes=notes)
+        drilled = of_drills(site, target, copies)
+        return VolumePlan(
+            request, target, copies, existing.name, chosen, kept, users, notes=notes, drilled=drilled
+        )  # fmt: skip
     labels, options, driver = _dress(manifest, into, notes)
     return VolumePlan(
-        request, target, copies, into, chosen, driver=driver, options=options, labels=labels, notes=notes
+        request, target, copies, into, chosen, driver=driver, options=options, labels=labels, notes=notes,
+        drilled=of_drills(site, target, copies),
     )  # fmt: skip
 
 

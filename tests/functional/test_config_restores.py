@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine import backup
+from engine import backup, names
 from engine.archive import LISTING, Member
 from engine.archive.headers import END, header
 from engine.backup import BackupResult, backup_one
 from engine.config_files.plan import ConfigRequest, make_plan
 from engine.config_files.restore import ConfigRestore, run
+from engine.drill.record import keep
+from engine.drill.told import of_all, of_drills, of_each
+from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, Verdict
 from engine.errors import (
     ConfirmationNeeded,
     IntegrityError,
@@ -24,6 +29,7 @@ from engine.errors import (
     UnknownName,
 )
 from engine.source import Facts
+from tasks.restore_files import approval_text
 from tests.functional.config_machine import ACL, SECRET, TARGET, Machine, change, facts, restored
 from tests.functional.vault_helpers import PASSPHRASE
 
@@ -70,6 +76,47 @@ def test_a_few_paths_come_alone_and_a_hard_link_without_its_first_name_brings_th
         restored(machine, str(tmp_path / "none"), paths=(str(machine.root / "etc/nginx/nginx.con"),))
     assert "nginx.conf" in refused.value.remedy
     assert not (tmp_path / "none").exists()
+
+
+def test_a_plan_says_when_a_drill_proved_the_backup_and_warns_loudly_where_its_last_one_failed(
+    machine: Machine, made: BackupResult
+) -> None:
+    file = made.manifest.file
+
+    def drilled(days: int, verdict: Verdict) -> None:
+        at = names.now() - timedelta(days=days)
+        piece = PieceResult("config", "config", file, checks=[Check("content", "every file", verdict, "as they are")])
+        source = SourceResult("config", "config", pieces=[piece])
+        with machine.open() as site:
+            id_ = f"{at:%Y%m%d_%H%M%S}-0123abcd"
+            keep(site, DrillResult(site.name, id_, 1, False, {}, at, at, sources=[source]))
+
+    def plan() -> tuple[str, dict[str, Any]]:
+        with machine.open() as site:
+            found = make_plan(site, ConfigRequest())
+            (one,) = of_all(of_each(site, {found.target: found.copies}))[-1:]
+            return "\n".join([*found.lines(), one, approval_text(found)]), found.as_dict()
+
+    told, facts_ = plan()
+    assert told.count("never proven by a drill") == 2 and "0 of 1 backups were proven by a drill." in told
+    assert "WARNING" not in told and (facts_["proven_at"], facts_["drill_failed_at"]) == (None, None)
+    drilled(3, "proven")
+    told, facts_ = plan()
+    assert told.count("proven by a drill 3 days ago") == 2 and "WARNING" not in told and facts_["proven_at"]
+    assert "1 of 1 backups were proven by a drill, the longest ago 3 days ago." in told
+    drilled(2, "failed")
+    told, facts_ = plan()
+    assert told.count("THIS BACKUP FAILED ITS LAST DRILL, 2 days ago") == 2 and facts_["drill_failed_at"]
+    drilled(1, "proven")
+    told, facts_ = plan()
+    assert "FAILED" not in told and facts_["drill_failed_at"] is None and "proven by a drill 24 h ago" in told
+
+
+def test_a_backup_whose_drill_record_is_gone_is_judged_by_its_marks(machine: Machine, made: BackupResult) -> None:
+    with machine.open() as site:
+        found = make_plan(site, ConfigRequest())
+        site.vault.mark(made.entry, "drill-failed", reason="a file differs")
+        assert "THIS BACKUP FAILED ITS LAST DRILL, 0 min ago" in of_drills(site, found.target, found.copies).warning()
 
 
 def test_in_place_only_what_differs_is_written_and_the_old_is_in_a_safety_backup(

@@ -160,6 +160,7 @@ def test_the_plan_of_a_partial_replacement_speaks_of_that_part(
     request = RestoreRequest(database=target.database, source=target.source, into=target.database, tables=("other",))
     text = "\n".join(restore.make_plan(site, request).lines())
     assert f"REPLACES only the tables other of {target.database!r}, which now holds 1 tables, 2 rows" in text
+    assert "It was never proven by a drill." in text
 
 
 def test_a_safety_copy_is_neither_a_good_backup_nor_are_leftovers_sources(

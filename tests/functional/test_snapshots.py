@@ -454,6 +454,7 @@ def test_from_a_snapshot_over_a_failed_deployment_and_back_by_one_command(place:
     assert (listed["release"], listed["commit"], listed["actor"], listed["key"], listed["state"]) == (
         "v1.4.2", "3f9a1c2d", "alice", "run-1", "waiting",
     )  # fmt: skip
+    assert listed["proven_at"] is None and "never proven by a drill" in place.run("snapshots")
 
     place.mariadb.sql("DROP TABLE t; CREATE TABLE migrated (a INT)", place.shop)
     place.postgres.sql("UPDATE t SET a = a + 10", place.platform)
