@@ -56,7 +56,7 @@ class Site(Block):
         default_factory=dict,
         title="Watch",
         description="Limits that the watch holds the site against: age, logs, copies, drill, releases, disk, full_in, "
-        "runbooks.",
+        "metrics, runbooks.",
     )
     ping: SecretStr = Field(
         default=SecretStr(""),

@@ -16,6 +16,7 @@ from blocks import Site
 from deployments.report import ApplyReport
 from engine.config import SiteConfig
 from engine.watch import words
+from engine.watch.remember import SILENT
 from tasks.watch import LOOKED
 
 CRASHED = "backups: a run that went silent is marked crashed"
@@ -68,14 +69,14 @@ def _silence(client: SyncPrefectClient, site: SiteConfig) -> list[AutomationCore
         slug, _, name = str(each["block"]).partition("/")
         block = client.read_block_document_by_name(name, slug, include_secrets=False)
         resource = f"backup-flows.{site.site}.watch"
-        subject, body = words.silent(site.site, words.SILENT.total_seconds() / 60, site.watch.runbooks)
+        subject, body = words.silent(site.site, SILENT.total_seconds() / 60, site.watch.runbooks)
         found.append(
             AutomationCore(
                 name=f"{PREFIX.format(site.site)}{name}",
                 description="The watch did not look for 45 minutes: no worker is at work, or its runs fail.",
                 trigger=EventTrigger(
                     after={LOOKED, EXPECTED}, expect={LOOKED}, match={"prefect.resource.id": resource},
-                    posture=Posture.Proactive, threshold=1, within=words.SILENT,
+                    posture=Posture.Proactive, threshold=1, within=SILENT,
                 ),
                 actions=[
                     SendNotification(

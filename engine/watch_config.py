@@ -33,6 +33,9 @@ class WatchConfig(Model):
         description="An address outside that is asked after every watch without a critical finding whose messages all "
         "arrived: when that stays out, it tells somebody (a dead man's switch).",
     )
+    metrics: str = Field(
+        "", description="A file on the worker's machine that each look writes for Prometheus; empty: none."
+    )
     runbooks: str = Field(
         "docs/watch.md#", description="Where the runbooks are; the name of a finding's condition is put behind."
     )
@@ -59,6 +62,13 @@ class WatchConfig(Model):
         except ValueError as error:
             raise ValueError(f"watch.{info.field_name} {error}") from None
         return text
+
+    @field_validator("metrics")
+    @classmethod
+    def _is_absolute(cls, path: str) -> str:
+        if path and (not path.startswith("/") or path.endswith("/")):
+            raise ValueError("watch.metrics is no absolute path of a file, such as /var/lib/node_exporter/backups.prom")
+        return path
 
     @field_validator("ping")
     @classmethod

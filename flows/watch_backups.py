@@ -40,7 +40,7 @@ def _watch(site: str) -> State[None]:
     watched = watch.look(handle, runs.stand(site, since=watch.runs_seen(handle)), load_alerts(site))
     failed = alerts.tell(handle, watched.untold)
     said = [watched.look.sentence(), *failed]
-    said += [why for why in [watch.publish(handle, watched.look)] if why]
+    said += [why for why in (watch.publish(handle, watched.look), watch.write_metrics(handle, watched.look)) if why]
     # Where nobody can be told, the silence of this address tells that.
     if handle.config.watch.ping.get_secret_value() and watched.look.level is not Level.CRITICAL and not failed:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,13 +15,13 @@ from prefect.logging import get_run_logger
 
 from engine import names
 from engine.durations import in_words
-from engine.errors import Unreachable
+from engine.errors import BackupError, Unreachable
 from engine.watch import look as looking
-from engine.watch import words
+from engine.watch import metrics, words
 from engine.watch.findings import OF_RUNS, Finding, Level, Look, ordered
 from engine.watch.remember import Change, memory, recall
 from engine.watch_config import WatchConfig
-from tasks.base import SiteHandle, step
+from tasks.base import SiteHandle, reason, step
 from tasks.limited import within
 
 EVENT = "backup-flows.watch.{}"
@@ -140,6 +141,19 @@ def publish(site: SiteHandle, found: Look) -> str:
     except Exception as error:
         get_run_logger().error("the server did not take the table (%s)", type(error).__name__)
         return f"the server did not take the table ({type(error).__name__})"
+    return ""
+
+
+def write_metrics(site: SiteHandle, found: Look) -> str:
+    """The file for Prometheus, where the site wants one: gives why it could not be written, empty when it was."""
+    path = site.config.watch.metrics
+    if not path:
+        return ""
+    try:
+        metrics.write(Path(path), found, names.now())
+    except BackupError as error:
+        get_run_logger().error(str(error))
+        return reason(error)
     return ""
 
 

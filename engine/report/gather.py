@@ -106,10 +106,11 @@ def gather(site: Site, *, days: int = DAYS, weeks: int = WEEKS, now: datetime | 
         past = history(site, seen, since, trend, now)
         reached = reach(site)
     notes = list(found.problems)
-    watched = look(site, disk=recall(site.vault.state).disk, servers=False, now=now, known=found)
+    known = recall(site.vault.state)
+    watched = look(site, disk=known.disk, servers=False, now=now, known=found)
     drills: list[Mapping[str, Any]] = list(records(site.vault, [], seen, now)) if seen else []
     covered = coverage(site.config, found, now, past.tiers)
-    happened = incidents(site, seen, since, past, drills, reached, notes)
+    happened = incidents(site, seen, since, past, drills, reached, notes, known.over)
     critical = _critical(watched.findings, covered, found.unseen)
     return Report(
         site.name, now, since, trend, verdict(covered, critical, list(found.unseen)), covered,

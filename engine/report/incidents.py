@@ -1,4 +1,5 @@
-"""What went wrong in a period, as the vault's own records tell it: marks, records of drills, logs, missed backups."""
+"""What went wrong in a period, as the vault's own records tell it (marks, records of drills, logs, missed backups), and
+what the watch found that is over."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ from engine.report.words import moment
 from engine.site import Site
 from engine.vault_check import last
 from engine.vault_check.census import entry_at
+from engine.watch.remember import Over
 
-Kind = Literal["damage", "drill", "incomplete", "missed", "log gap"]
+Kind = Literal["damage", "drill", "incomplete", "missed", "log gap", "watch"]
+_IN_RECORDS = frozenset({"drill", "vault-damage", "backup-damage"})
+"""Findings of the watch that the vault's own records tell of, and better."""
 _FAILED_DRILL = "drill-failed"
 _MOST = 200
 """So many incidents are told one by one, the newest."""
@@ -55,14 +59,16 @@ def incidents(
     drills: Sequence[Mapping[str, Any]],
     reached: Sequence[Reach],
     notes: list[str],
+    over: Sequence[Over] = (),
 ) -> list[Incident]:
     """Everything since then, the newest first.
 
     Args:
         places: Those that could be asked.
         drills: The records of drills.
+        over: What the watch found, and is over.
     """
-    found = [*_of_drills(drills, since), *_of_backups(past, since), *_of_logs(reached)]
+    found = [*_of_drills(drills, since), *_of_backups(past, since), *_of_logs(reached), *_of_watch(over, since)]
     for place in places:
         try:
             found += _damage(site, place, since, notes)
@@ -155,6 +161,15 @@ def _of_backups(past: History, since: datetime) -> Iterator[Incident]:
     for target, tier, one, two in past.missed:
         said = f"no {tier} backup between {moment(one)} and {moment(two)}"
         yield Incident("missed", two, str(target), said, f"there is one of {moment(two)}")
+
+
+def _of_watch(over: Sequence[Over], since: datetime) -> Iterator[Incident]:
+    """Runs that failed or crashed, silences, and whatever else was over in the period; what still is wrong is told as
+    the watch finds it now."""
+    for each in over:
+        condition, _, about = each.id.partition("/")
+        if each.until >= since and condition not in _IN_RECORDS:
+            yield Incident("watch", each.since, about, f"{condition}: {each.said}", f"over on {moment(each.until)}")
 
 
 def _of_logs(reached: Sequence[Reach]) -> Iterator[Incident]:

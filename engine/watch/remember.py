@@ -1,5 +1,7 @@
 """What the last look found, so that a finding is told once when it comes and once when it is over; what is still to be
-told; and how the disk filled up.
+told; what is over, for the report; and how the disk filled up.
+
+Settings by environment, for tests: ``BACKUP_FLOWS_SILENT_SECONDS`` (2700).
 
 One small file in the vault's state directory; where that cannot be written, on a disk that is full, read-only or not
 mounted, one in the user's own (``${XDG_STATE_HOME:-~/.local/state}/backup-flows/watch``): just then nothing may be told
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import names
-from engine.watch.findings import Finding, Level, Look, Setback, ordered
+from engine.watch.findings import Finding, Level, Look, Setback, ordered, worst
 from engine.watch.judge import DiskUse
 from engine.whole import replace_file
 
@@ -30,6 +32,10 @@ _EVERY = timedelta(minutes=50)
 _MOST = 24 * 14
 """Of the disk one look an hour is kept, for two weeks."""
 
+SILENT = timedelta(seconds=float(os.environ.get("BACKUP_FLOWS_SILENT_SECONDS", "2700")))
+"""After so long without a look the watch was silent: three did not come."""
+_OVER_FOR, _OVER_MOST = timedelta(days=60), 500
+"""So long, and so many, what is over is remembered."""
 _UNKNOWN_FOR = timedelta(days=2)
 _PATIENCE = 60.0
 """Seconds that the lock is waited for: whoever holds it so long hangs, and must not silence the watch."""
@@ -47,11 +53,24 @@ class Standing:
     Attributes:
         since: When it was first seen, UTC.
         had: Every level that it has had since.
+        said: What was wrong.
     """
 
     level: Level
     since: datetime
     had: frozenset[Level]
+    said: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Over:
+    """A finding that is over: what was wrong, from when to when (UTC), and the worst that it was."""
+
+    id: str
+    level: Level
+    since: datetime
+    until: datetime
+    said: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,7 @@ class Memory:
         looked_at: When the last look was taken, UTC.
         runs_seen: Up to when the server was asked for runs that ended badly, UTC.
         runs_told: Which of these were told, the oldest first.
+        over: What is over, the oldest first; silences of the watch itself, too.
         untold: By address, what is to be told there and was not yet, the oldest first: subject and text. It is kept
             with what is remembered, so that a watch that dies before it has told leaves it to the next one.
     """
@@ -89,6 +109,7 @@ class Memory:
     untold: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     runs_seen: datetime | None = None
     runs_told: list[str] = field(default_factory=list)
+    over: list[Over] = field(default_factory=list)
 
     def hardened(self, look: Look, now: datetime) -> Look:
         """What could not be asked for two days is critical: nobody knows any more how it stands, and a word told once
@@ -115,7 +136,7 @@ class Memory:
                 changes.append(Change(turn, _with_more(finding, fresh), before.since, before.had))
             elif turn is not None:
                 had = (before.had if before else frozenset()) | {finding.level}
-                standing[finding.id] = Standing(finding.level, before.since if before else now, had)
+                standing[finding.id] = Standing(finding.level, before.since if before else now, had, finding.said)
                 changes.append(Change(turn, finding, standing[finding.id].since, had))
             elif before is not None:
                 standing[finding.id] = before
@@ -127,6 +148,7 @@ class Memory:
                 standing[each] = gone
             else:
                 changes.append(Change("resolved", _gone(each), gone.since, gone.had))
+        self._note_over(changes, now)
         self.raised, self.looked_at = standing, now
         if "run" not in look.unasked:
             self.runs_seen = now
@@ -135,12 +157,26 @@ class Memory:
             self.disk = [*self.disk, disk][-_MOST:]
         return changes
 
+    def _note_over(self, changes: list[Change], now: datetime) -> None:
+        """Before the look is taken in: what it ends, and the silence before it."""
+        ended = [_over(each, self.raised, now) for each in changes if each.turn in ("resolved", "passed")]
+        if self.looked_at is not None and now - self.looked_at > SILENT:
+            ended.append(Over("silence/watch", Level.CRITICAL, self.looked_at, now, "the watch did not look"))
+        kept = [each for each in [*self.over, *ended] if now - each.until <= _OVER_FOR]
+        self.over = kept[-_OVER_MOST:]
+
     def _fresh(self, finding: Finding) -> list[Setback]:
         """Of its setbacks those that were not told; from now on they are. The first look of all tells of none: what was
         before it is over, or a finding."""
         fresh = [each for each in finding.setbacks if each.key not in self.runs_told]
         self.runs_told = [*self.runs_told, *(each.key for each in fresh)][-_RUNS:]
         return fresh if self.runs_seen is not None else []
+
+
+def _over(change: Change, raised: dict[str, Standing], now: datetime) -> Over:
+    before, finding = raised.get(change.finding.id), change.finding
+    said = before.said if before is not None and before.said else finding.said
+    return Over(finding.id, worst(change.had), change.since, now, said)
 
 
 def _passed(finding: Finding, fresh: list[Setback]) -> Change:
@@ -237,17 +273,21 @@ def _read(path: Path) -> Memory:
     try:
         body = json.loads(path.read_bytes())
         raised = {
-            str(key): Standing(_level(word), names.noted_moment(since), frozenset(map(_level, had)))
-            for key, (word, since, had) in body["raised"].items()
+            str(key): Standing(_level(word), names.noted_moment(since), frozenset(map(_level, had)), "".join(said))
+            for key, (word, since, had, *said) in body["raised"].items()
         }
         disk = [DiskUse(names.noted_moment(at), int(used), int(total)) for at, used, total in body["disk"]]
         looked_at = names.noted_moment(body["looked_at"]) if body["looked_at"] else None
         untold = {str(to): [(str(subject), str(text)) for subject, text in each] for to, each in body["untold"].items()}
         runs_seen = names.noted_moment(body["runs_seen"]) if body.get("runs_seen") else looked_at
         runs_told = [str(each) for each in body.get("runs_told", [])]
+        over = [
+            Over(str(key), _level(word), names.noted_moment(since), names.noted_moment(until), str(said))
+            for key, word, since, until, said in body.get("over", [])
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return Memory()
-    return Memory(raised, disk, looked_at, untold, runs_seen, runs_told)
+    return Memory(raised, disk, looked_at, untold, runs_seen, runs_told, over)
 
 
 def _level(word: str) -> Level:
@@ -258,7 +298,7 @@ def _write(path: Path, known: Memory) -> bool:
     """Whole or not at all, and for its owner only, as messages stand in it; False where it could not be."""
     body = {
         "raised": {
-            key: [each.level.word, names.iso(each.since), sorted(level.word for level in each.had)]
+            key: [each.level.word, names.iso(each.since), sorted(level.word for level in each.had), each.said]
             for key, each in sorted(known.raised.items())
         },
         "disk": [[names.iso(each.at), each.used, each.total] for each in known.disk],
@@ -266,6 +306,9 @@ def _write(path: Path, known: Memory) -> bool:
         "untold": known.untold,
         "runs_seen": names.iso(known.runs_seen) if known.runs_seen else "",
         "runs_told": known.runs_told,
+        "over": [
+            [each.id, each.level.word, names.iso(each.since), names.iso(each.until), each.said] for each in known.over
+        ],
     }
     try:
         replace_file(path, json.dumps(body))

@@ -1,22 +1,18 @@
 """What changed since the last look, as a message to a person. Pure.
 
 It is read on a telephone at night: what, since when, what is safe, the command to type, and where it says more.
-Settings by environment, for tests: ``BACKUP_FLOWS_SILENT_SECONDS`` (2700).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from engine.durations import in_words
 from engine.watch.advice import advice
 from engine.watch.findings import Level, worst
-from engine.watch.remember import Change
+from engine.watch.remember import SILENT, Change
 
-SILENT = timedelta(seconds=float(os.environ.get("BACKUP_FLOWS_SILENT_SECONDS", "2700")))
-"""After so long without a look the watch was silent: three did not come."""
 _TOLD = 20
 _KEPT = 50
 """So many messages are kept for an address that does not answer; the oldest go."""

@@ -29,8 +29,9 @@ from engine.report.text import pictures, text
 from engine.site import Site
 from engine.status import status
 from engine.vault_check import Request, Share, verify_vault
-from engine.watch.findings import Level
+from engine.watch.findings import Finding, Level, Look
 from engine.watch.look import look
+from engine.watch.remember import memory
 from tests.functional.reported import DAY, HOUR, MINUTE, Past, document, drilled, opened
 from tests.functional.test_archives import made
 from tests.functional.vault_helpers import flip, replica
@@ -302,6 +303,21 @@ def test_damage_failed_drills_gaps_and_missed_nights_are_incidents_until_they_ar
         found = {each.kind: each for each in gather(site).incidents}
         assert found["damage"].over.startswith("found whole again") and "proved it" in found["drill"].over
         assert "drill" not in {each.kind for each in gather(site, now=NOW + 7 * DAY).incidents}
+
+
+def test_what_the_watch_found_and_is_over_is_an_incident_of_the_period(tmp_path: Path) -> None:
+    with opened(tmp_path / "vault", mysql={"databases": ["app"]}) as site:
+        made(site.vault, NOW - 3 * HOUR)
+        failed = Finding("run", "daily-full", Level.CRITICAL, "the last run of daily-full (owl) failed: no room")
+        drill = Finding("drill", "last", Level.CRITICAL, "the last drill failed")
+        with memory(site.vault.state) as known:
+            for days in (20, 3):
+                known.take_in(Look(site.name, [failed, drill]), NOW - days * DAY, None)
+                known.take_in(Look(site.name), NOW - days * DAY + HOUR / 4, None)
+        found = [each for each in gather(site).incidents if each.kind == "watch"]
+        assert [each.about for each in found] == ["daily-full", "watch"], "the drill is told by its record"
+        assert found[0].said == f"run: {failed.said}" and found[0].over.startswith("over on ")
+        assert found[0].at == NOW - 3 * DAY and found[1].said == "silence: the watch did not look"
 
 
 def test_what_the_verification_of_the_vault_healed_is_an_incident_that_is_over(

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.logging import disable_run_logger
 
 from deployments.cli.main import run as backups
 from engine import names, releases
@@ -36,6 +37,8 @@ from engine.vault_check import PlaceReport, Request, Share, last, verify_vault
 from engine.watch.findings import CONDITIONS, OF_RUNS, Level
 from engine.watch.look import look
 from engine.watch.remember import Memory, memory
+from tasks.base import SiteHandle
+from tasks.watch import write_metrics
 from tests.functional.postgres.shipping import drop_slots, site_config
 from tests.functional.test_archives import made
 from tests.functional.test_snapshots import taken
@@ -167,6 +170,19 @@ def test_logs_that_are_not_shipped_and_a_slot_that_is_gone_are_told_of(
         assert found(servers=False) == {"recovery-point": "ok"}
         server.stop()
         assert found() == {"recovery-point": "ok", "slot": "unknown"}
+
+
+def test_each_look_writes_the_metrics_where_the_site_wants_them_and_goes_on_where_it_cannot(tmp_path: Path) -> None:
+    file = tmp_path / "metrics" / "shop.prom"
+    config = SiteConfig.model_validate(document(tmp_path / "vault", metrics=str(file)))
+    with Site(config) as site:
+        site.vault.check()
+        found = look(site)
+    with disable_run_logger():
+        assert "metrics" in write_metrics(SiteHandle(config), found)
+        file.parent.mkdir()
+        assert write_metrics(SiteHandle(config), found) == ""
+    assert 'backup_flows_condition{site="shop",condition="backup-age",about="mysql/app"} 2' in file.read_text()
 
 
 def drilled(site: Site, at: datetime, verdict: Any, file: str, database: str = "app") -> None:

@@ -76,6 +76,7 @@ def test_the_most_exact_age_counts() -> None:
         ({"age": {"mysql@wal": "2h"}}, "names no tier of backups behind its @"),
         ({"verified": "often"}, "watch.verified is no span of time"),
         ({"disk": 100}, "less than or equal to 99"),
+        ({"metrics": "backups.prom"}, "watch.metrics is no absolute path of a file"),
     ],
 )
 def test_a_wrong_setting_is_refused_and_no_secret_is_shown(given: dict[str, object], says: str) -> None:
@@ -259,6 +260,35 @@ def test_runs_that_failed_between_two_looks_are_told_once_however_often_they_are
     (over,) = turns(Level.OK, "x", "y", "z")
     assert over == "resolved: a run of wal-ship; since the look before 1 more failed or crashed"
     assert turns(Level.OK, "x", "y", "z") == []
+
+
+def test_what_is_over_is_kept_for_two_months_with_what_was_wrong_and_silences_of_the_watch(tmp_path: Path) -> None:
+    with memory(tmp_path) as known:
+        known.take_in(looked(finding(Level.WARNING)), NOW, None)
+        known.take_in(looked(finding(Level.CRITICAL)), NOW + HOUR / 4, None)
+    with memory(tmp_path) as known:
+        known.take_in(looked(finding(Level.OK)), NOW + HOUR / 2, None)
+        known.take_in(ran(Level.OK, "a"), NOW + HOUR, None)
+        known.take_in(looked(), NOW + DAY, None)
+    told = [(each.id, each.level, each.since, each.until, each.said) for each in recall(tmp_path).over]
+    assert told[0] == (
+        "backup-age/mysql/app", Level.CRITICAL, NOW, NOW + HOUR / 2, "mysql/app is critical",
+    )  # fmt: skip
+    assert told[1][:2] == ("run/wal-ship", Level.WARNING) and "owl-a failed; it succeeded again" in told[1][4]
+    assert told[2] == ("silence/watch", Level.CRITICAL, NOW + HOUR, NOW + DAY, "the watch did not look")
+    assert len(told) == 3
+    for number in range(600):
+        known.take_in(ran(Level.OK, f"b{number}"), NOW + DAY, None)
+    assert len(known.over) == 500
+    known.take_in(looked(), NOW + 62 * DAY, None)
+    assert [each.id for each in known.over] == ["silence/watch"]
+
+
+def test_what_an_older_release_remembered_is_read(tmp_path: Path) -> None:
+    old = {"raised": {"disk/local": ["warning", NOW.isoformat(), ["warning"]]}, "disk": [], "untold": {}}
+    (tmp_path / "watch.json").write_text(json.dumps({**old, "looked_at": NOW.isoformat()}))
+    found = recall(tmp_path)
+    assert found.raised["disk/local"].level is Level.WARNING and found.runs_seen == NOW and found.over == []
 
 
 def test_a_watch_that_could_not_ask_the_server_asks_for_the_runs_of_that_time_later(tmp_path: Path) -> None:
