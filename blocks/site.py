@@ -61,7 +61,7 @@ class Site(Block):
     ping: SecretStr = Field(
         default=SecretStr(""),
         title="Dead man's switch",
-        description="An address outside that the watch asks while nothing is critical; when that stays out, it tells.",
+        description="An address outside that the watch asks while it can tell somebody; when that stays out, it tells.",
     )
 
     report: dict[str, Any] = Field(

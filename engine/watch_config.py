@@ -30,8 +30,8 @@ class WatchConfig(Model):
     full_in: str = Field("7d", description="When the disk will be full sooner than this, by its trend, is a warning.")
     ping: SecretStr = Field(
         default=SecretStr(""),
-        description="An address outside that is asked after every watch without a critical finding whose messages all "
-        "arrived: when that stays out, it tells somebody (a dead man's switch).",
+        description="An address outside that is asked after every watch that somebody could be told of: when that "
+        "stays out, it tells somebody (a dead man's switch).",
     )
     metrics: str = Field(
         "", description="A file on the worker's machine that each look writes for Prometheus; empty: none."

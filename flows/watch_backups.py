@@ -11,7 +11,7 @@ from prefect.states import Completed
 
 from blocks import load_alerts, load_site
 from engine.errors import BackupError
-from engine.watch.findings import Level
+from engine.watch.words import heard
 from flows.outcome import outcome
 from flows.parameters import SiteName
 from tasks import alerts, runs, watch
@@ -37,12 +37,14 @@ def watch_backups(site: SiteName) -> State[Any]:
 
 def _watch(site: str) -> State[None]:
     handle = SiteHandle(load_site(site))
-    watched = watch.look(handle, runs.stand(site, since=watch.runs_seen(handle)), load_alerts(site))
+    addresses = load_alerts(site)
+    watched = watch.look(handle, runs.stand(site, since=watch.runs_seen(handle)), addresses)
     failed = alerts.tell(handle, watched.untold)
-    said = [watched.look.sentence(), *failed]
+    said = [watched.look.sentence(), *failed.values()]
     said += [why for why in (watch.publish(handle, watched.look), watch.write_metrics(handle, watched.look)) if why]
-    # Where nobody can be told, the silence of this address tells that.
-    if handle.config.watch.ping.get_secret_value() and watched.look.level is not Level.CRITICAL and not failed:
+    # Where nobody can be told, the silence of this address tells that; else it says that somebody looks.
+    told = heard(watched.look.level, addresses, watched.untold, failed)
+    if handle.config.watch.ping.get_secret_value() and told:
         try:
             watch.ping(handle)
         except BackupError as error:

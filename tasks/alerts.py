@@ -107,17 +107,17 @@ def _answered(status: int) -> str:
     return f"it answers {status}" + ("; was it withdrawn at the service?" if status in (401, 403, 404, 410) else "")
 
 
-def tell(site: SiteHandle, untold: dict[str, list[Message]]) -> list[str]:
-    """Send each address what is for it, the oldest first; gives what could not be sent, in words, which the next watch
-    tries again. A failing address holds up neither another one nor the watch."""
-    failed: list[str] = []
+def tell(site: SiteHandle, untold: dict[str, list[Message]]) -> dict[str, str]:
+    """Send each address what is for it, the oldest first; gives, by address, why not all could be sent, which the next
+    watch tries again. A failing address holds up neither another one nor the watch."""
+    failed: dict[str, str] = {}
     for address, waiting in untold.items():
         for message in waiting:
             try:
                 send(address, *message)
             except BackupError as error:
                 get_run_logger().error("alert not sent: %s", error)
-                failed.append(reason(error))
+                failed[address] = reason(error)
                 break
             _told(site, address, message)
     return failed

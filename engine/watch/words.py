@@ -25,6 +25,25 @@ def concerns(change: Change, levels: Collection[str]) -> bool:
     return not had.isdisjoint(levels)
 
 
+def heard(
+    level: Level,
+    addresses: Sequence[tuple[str, Collection[str]]],
+    waiting: Collection[str],
+    failed: Collection[str],
+) -> bool:
+    """Could somebody be told of a look? Else the silence of the address outside has to tell it.
+
+    Args:
+        level: The worst that it found: what is critical must be heard where critical things are told, now or before.
+        addresses: Each with the levels that are told there.
+        waiting: Those for which there was something.
+        failed: Those of them that did not take all of it.
+    """
+    if level is Level.CRITICAL:
+        return any(address not in failed for address, levels in addresses if "critical" in levels)
+    return not waiting or any(address not in failed for address in waiting)
+
+
 def message(site: str, changes: Sequence[Change], now: datetime, runbooks: str) -> tuple[str, str]:
     """Subject and text about these changes, of which there is one at least."""
     over = [each for each in changes if each.turn == "resolved"]

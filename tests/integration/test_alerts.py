@@ -128,6 +128,30 @@ def hooks() -> Iterator[Hooks]:
     made.close()
 
 
+def test_the_address_outside_is_asked_after_each_look_that_somebody_could_be_told_of(
+    prefect: Installation, hooks: Hooks
+) -> None:
+    site = prefect.site("pinged")
+    site.env |= {"ITEST_OPS": hooks.url("ops"), "ITEST_PING": f"{hooks.base}/alive"}
+    for server in ("mysql", "postgres"):
+        del site.document[server]
+    site.document["config"] = {"paths": [str(site.file)]}
+    site.document["watch"] = {"ping": "${ITEST_PING}", "disk": 99}
+    site.document["alerts"] = [{"name": "ops", "url": "${ITEST_OPS}", "levels": ["critical"]}]
+    with Opened(site_file.load(_written(site), site.env)) as opened:
+        opened.vault.check()
+    _apply(prefect, site)
+    hooks.down = True
+    assert "did not take the message" in _watch(prefect, site) and hooks.pings == []
+    hooks.down = False
+    for looks in (1, 2):
+        assert "critical: " in _watch(prefect, site) and hooks.pings == ["/alive"] * looks
+    assert len(hooks.subjects("ops")) == 1, "it is told once, and is critical still"
+    del site.document["alerts"]
+    _apply(prefect, site)
+    assert "critical: " in _watch(prefect, site) and hooks.pings == ["/alive"] * 2
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 96 MiB of its own."""
@@ -200,7 +224,7 @@ def test_each_alert_is_told_once_to_its_route_and_once_more_when_it_is_over(
     for told in (hooks.turns("night"), hooks.turns("day")):
         assert all(turns.count("resolved") == 1 and turns[-1] == "resolved" for turns in told.values()), told
     assert hooks.turns("night")["run/hourly-db"] == ["told", "resolved"] == hooks.turns("day")["slot/postgres"]
-    assert hooks.pings == ["/alive"] * 2, "the address outside hears nothing while something is critical"
+    assert hooks.pings == ["/alive"] * 4, "the address outside hears nothing of the look that nobody could be told of"
 
     assert SECRET not in _everything_kept(its, site), "no secret stands in logs, artifacts, events or automations"
 

@@ -97,6 +97,6 @@ def test_what_is_wrong_is_told_once_and_once_more_when_it_is_over(
     assert "is_not_there" in hook.text("ops").split("CRITICAL run/manual-backup")[-1]
     assert prefect.run(f"manual-backup/{watched.name}", source="mysql").state == "COMPLETED"
     run = prefect.run(f"watch-backups/{watched.name}")
-    assert run.first_line.startswith("all is well") and hook.pings == ["/ping"], run.message
+    assert run.first_line.startswith("all is well") and hook.pings == ["/ping"] * 3, run.message
     assert hook.subjects("ops")[-1] == f"[resolved] {watched.name}: run/manual-backup"
     assert len(hook.subjects("ops")) == before + 2

@@ -328,6 +328,25 @@ def test_what_is_to_be_told_waits_by_address_and_goes_with_an_address_that_is_no
     assert len(untold["own/shop-alert-night"]) == 50 and len(untold["own/shop-alert-ops"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("level", "waiting", "failed", "told"),
+    [
+        (Level.OK, [], [], True),
+        (Level.WARNING, ["day"], ["day"], False),
+        (Level.WARNING, ["day", "night"], ["night"], True),
+        (Level.CRITICAL, [], [], True),
+        (Level.CRITICAL, ["day", "night"], ["night"], False),
+        (Level.CRITICAL, ["day", "night"], ["day"], True),
+    ],
+)
+def test_the_address_outside_hears_of_a_look_that_somebody_could_be_told_of(
+    level: Level, waiting: list[str], failed: list[str], told: bool
+) -> None:
+    assert words.heard(level, [("night", ["critical"]), ("day", ["warning"])], waiting, failed) is told
+    assert words.heard(level, [], [], []) is (level is not Level.CRITICAL)
+    assert words.heard(level, [("day", ["warning"])], [], []) is (level is not Level.CRITICAL)
+
+
 def test_a_message_says_what_since_when_what_is_safe_what_to_type_and_where_it_says_more() -> None:
     subject, text = words.message("shop", [change(Level.CRITICAL)], NOW, "https://wiki.invalid/backups#")
     assert subject == "[critical] shop: backup-age/mysql/app"
