@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from engine.restore_site.state import Done
 from engine.restore_site.work import Work
 from engine.scratch.boxed import engine_errors
 from engine.services import fate, find
+from engine.volumes.docker_engine import Volume
 
 _SETTLE_SECONDS = 180.0
 """How long a container may restart until it stays up: it may be waiting for another."""
@@ -82,11 +84,7 @@ def make(work: Work, source: str) -> Done:
             remedy="make them by hand (docker compose up --no-start SERVICE), and run this again",
         )
     counts = {"containers": len(record.containers), "networks": len(record.networks)}
-    if empty:
-        left.append(
-            f"these volumes are in no backup and were made empty: {', '.join(empty)} (that of a database server is "
-            "filled by restoring its databases)"
-        )
+    left += _told_of_volumes(record, empty)
     left += _bound(work, record)
     said = f"{_count(len(record.containers) - kept, 'container')} made as they were"
     return Done(f"{said}, {kept} stood there and were kept" if kept else said, counts, left=left)
@@ -133,6 +131,22 @@ def _make_volumes(work: Work, client: Any, record: Record) -> list[str]:
             work.state.record(work.key, empty=empty)
             recreate.make_volume(client, volume)
     return empty
+
+
+def _told_of_volumes(record: Record, made: list[str]) -> Iterator[str]:
+    """Volumes that were made and not filled: what stands elsewhere, such as on a share, is as it was found there."""
+    known = (Volume(str(each["Name"]), str(each.get("Driver") or "local"), "", options=each.get("Options") or {})
+             for each in record.volumes)  # fmt: skip
+    found = {each.name: each.stands for each in known if each.outlived}
+    empty = [each for each in made if each not in found]
+    if empty:
+        yield (
+            f"these volumes are in no backup and were made empty: {', '.join(empty)} (that of a database server is "
+            "filled by restoring its databases)"
+        )
+    shares = [f"{each} ({found[each]})" for each in made if each in found]
+    if shares:
+        yield f"these volumes were made with their options, and hold what stands there: {', '.join(shares)}"
 
 
 def _bound(work: Work, record: Record) -> list[str]:

@@ -53,10 +53,12 @@ def restore_volume(work: Work, piece: Piece) -> Done:
     request = VolumeRequest(target.database, target.source, manifest.file, work.request.location, real, exists)
     try:
         plan = plan_volume(work.site, request)
+        result = run_volume(work.site, plan, approved=True, progress=work.progress, tell=work.tell)
     except RestoreRefused as error:
+        if not error.remedy:
+            raise
         error.remedy += f". Then run this again: it is compared; where that cannot be, leave it out: --without {target}"
         raise
-    result = run_volume(work.site, plan, approved=True, progress=work.progress, tell=work.tell)
     left = [f"what volume {real} held is in volume {result.kept_as}"] if result.kept_as else []
     return Done(f"volume {real}: {manifest.holds}, each compared", counts, result.notes, left)
 

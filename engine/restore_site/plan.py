@@ -26,7 +26,7 @@ from engine.restore_site.state import State
 from engine.restore_site.work import Stage, Step
 from engine.scratch.boxed import engine_errors
 from engine.site import Site, open_source
-from engine.volumes.plan import engine_of
+from engine.volumes.plan import engine_of, recorded
 
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _TO_ITS_END = timedelta(hours=23, minutes=59, seconds=59)
@@ -373,8 +373,12 @@ def _living(site: Site, point: Point, state: State | None) -> Iterator[str]:
         engine = engine_of(site, volumes)
         for piece in point.of(volumes.name):
             real = str(piece.manifest.contents.get("volume") or piece.target.database)
-            if engine.get(real) is not None and not ours(f"volume {real}"):
+            if ours(f"volume {real}"):
+                continue
+            if engine.get(real) is not None:
                 yield f"volume {real}"
+            elif where := engine.left_standing(recorded(piece.manifest, real)):
+                yield f"volume {real}: {where}; nothing is written there unless it is empty"
     for target, piece in point.pieces.items():
         if piece.manifest.kind not in SERVERS or (state is not None and state.begun(str(target)) is not None):
             continue

@@ -23,6 +23,7 @@ _SOCKET = "unix:///var/run/docker.sock"
 _SECRET = re.compile(r"(?i)\b(pass(?:word|wd)?|secret|token|key|cred(?:entials)?)=[^,]*")
 _STORED = ("type", "o", "device")
 """Options of the local driver with which a volume's files stand somewhere else than in the engine's own directory."""
+_MEMORY = ("tmpfs", "ramfs")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Volume:
     def elsewhere(self) -> bool:
         """Do its files stand elsewhere, by its options: a bind, a network share, memory?"""
         return any(each in self.options for each in _STORED)
+
+    @property
+    def outlived(self) -> bool:
+        """May its files be there without it, so that a new volume made like it is not empty?"""
+        return self.driver != "local" or (self.elsewhere and self.options.get("type") not in _MEMORY)
+
+    @property
+    def stands(self) -> str:
+        """Where its files stand, in words, by its options or its driver."""
+        if self.driver != "local":
+            return f"with the driver {self.driver!r}"
+        told = [self.options[each] for each in ("type", "device") if self.options.get(each, "none") != "none"]
+        return " ".join(told) or "as its options say"
 
 
 class Engine:
@@ -124,6 +138,16 @@ class Engine:
             )
         return path, why
 
+    def left_standing(self, volume: Volume) -> str:
+        """What a volume that is not there would find in its place if it were made, in words; empty for nothing. What
+        cannot be looked at from here may be there."""
+        if not volume.outlived:
+            return ""
+        place, _ = self._place_of(volume)
+        if place is None:
+            return f"its files stand elsewhere ({volume.stands}), and may be there still"
+        return f"its files stand in {place}" if place.is_dir() and any(place.iterdir()) else ""
+
     def close(self) -> None:
         """Let go of the connection."""
         if self._client is not None:
@@ -131,6 +155,13 @@ class Engine:
             self._client = None
 
     def _path_of(self, volume: Volume) -> tuple[Path | None, str]:
+        place, why = self._place_of(volume)
+        if place is not None and not place.is_dir():
+            return None, f"{place} is not on this host"
+        return place, why
+
+    def _place_of(self, volume: Volume) -> tuple[Path | None, str]:
+        """The directory of a volume's files, whether or not it is there."""
         if self.config.read == "archive":
             return None, "the site file says read: archive"
         if os.geteuid() != 0:
@@ -145,8 +176,6 @@ class Engine:
             if "bind" not in volume.options.get("o", "").split(",") or not volume.options.get("device"):
                 return None, f"it is a mount of the type {volume.options.get('type') or '?'!r}"
             place = Path(volume.options["device"])
-        if not place.is_dir():
-            return None, f"{place} is not on this host"
         return place, ""
 
     def _tls(self) -> Any:

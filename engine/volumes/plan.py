@@ -314,6 +314,20 @@ def _copied_over(name: str) -> str:
     )
 
 
+def recorded(manifest: Manifest, name: str) -> Volume:
+    """The volume that was backed up, as a new one of that name would be."""
+    facts = manifest.contents
+    return Volume(name, str(facts.get("driver") or "local"), "", options=dict(facts.get("options") or {}))
+
+
+def by_hand(name: str) -> str:
+    """How a volume that no restore may make or fill by itself gets what is restored."""
+    return (
+        f"make it by hand with all of its options (docker volume create ... {name}); restore beside, into "
+        f"{name}_restored (--into); then {_copied_over(name)}"
+    )
+
+
 def _dress(manifest: Manifest, into: str, notes: list[str]) -> tuple[dict[str, str], dict[str, str], str]:
     """Labels, options and driver of a new volume. One beside another is not that one to compose, nor may it share
     its place."""
@@ -333,8 +347,7 @@ def _dress(manifest: Manifest, into: str, notes: list[str]) -> tuple[dict[str, s
         raise RestoreRefused(
             f"Volume {into!r} had a password among its options, which no manifest holds.",
             kept=_KEPT,
-            remedy=f"make it by hand with all of its options (docker volume create ... {into}); restore beside, into "
-            f"{into}_restored (--into); then {_copied_over(into)}",
+            remedy=by_hand(into),
         )
     return labels, options, driver
 

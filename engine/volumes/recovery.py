@@ -70,7 +70,8 @@ def _remove(engine: Engine, journal: Journal, step: dict[str, Any]) -> list[str]
     volume = engine.get(name)
     if volume is None:
         return []
-    if journal.reached("made") is None and not _is_empty(Path(volume.mountpoint)):
+    # a driver may remove data with a volume; the engine's own never does where that stands elsewhere
+    if journal.reached("made") is None and (volume.driver != "local" or not _is_empty(Path(volume.mountpoint))):
         return [f"volume {name} is left as it is: it may not be one that was being restored"]
     with engine_errors(f"Removing volume {name}"):
         try:

@@ -27,6 +27,7 @@ from engine.archive.place import Placer
 from engine.archive.read import members
 from engine.backup import locks
 from engine.catalog import Entry
+from engine.config_files.source import shown
 from engine.errors import BackupError, ConfirmationNeeded, DiskFull, IntegrityError, RestoreRefused
 from engine.fallback import first_whole
 from engine.journal import Journal
@@ -38,8 +39,8 @@ from engine.site import Site
 from engine.volumes import exchange, tree
 from engine.volumes.docker_engine import Volume
 from engine.volumes.helper import LOSSES, Helper
-from engine.volumes.plan import VolumePlan, engine_of, listing
-from engine.volumes.through_engine import compare_through, facts_of
+from engine.volumes.plan import VolumePlan, by_hand, engine_of, listing
+from engine.volumes.through_engine import compare_through, facts_of, first_in
 
 RESTORE = "volume-restore"
 """Kind of the journal that a restore keeps."""
@@ -114,9 +115,9 @@ class VolumeRestore:
         """Make the new volume and fill it, from the first copy that proves whole.
 
         Raises:
-            IntegrityError: No copy is whole. RestoreRefused: a volume of that name has appeared. DiskFull.
+            IntegrityError: No copy is whole. RestoreRefused: a volume of that name has appeared, or the new one is not
+                empty. DiskFull.
         """
-        volume = self._make()
 
         def fill(entry: Entry, manifest: Manifest) -> None:
             self.entry = entry
@@ -126,6 +127,7 @@ class VolumeRestore:
                 self._put_through(entry, manifest, volume)
 
         try:
+            volume = self._make()
             first_whole(self.plan.copies, fill, self.notes, before_next=lambda: self._clear(volume))
         except BackupError as error:
             device = self.plan.options.get("device", "")
@@ -197,16 +199,29 @@ class VolumeRestore:
             self.engine.client.volumes.create(name, driver=plan.driver, driver_opts=plan.options, labels=plan.labels)
         volume = self.engine.find(name)
         self._path, _ = self.engine.path_of(volume)
-        if self._path is not None and any(self._path.iterdir()):
-            raise RestoreRefused(
-                f"The new volume {name!r} is not empty: by its options its files stand in {self._path}.",
-                kept="nothing was written there",
-                remedy="restore into a volume of another name",
-            )
+        self._refuse_filled(volume)
         self.journal.record("made", name=name)
         if self._path is not None:
             self._refuse_full(self._path)
         return volume
+
+    def _refuse_filled(self, volume: Volume) -> None:
+        """A new volume whose files stand elsewhere holds what is there, such as a share that outlived the machine."""
+        first, where = "", f"in {self._path}"
+        if self._path is not None:
+            first = next((each.name for each in self._path.iterdir()), "")
+        elif volume.outlived:
+            where = f"elsewhere ({volume.stands})"
+            with Helper(self.engine.client, volume.name, self.journal) as reading:
+                first = first_in(reading)
+        if first:
+            raise RestoreRefused(
+                f"The new volume {volume.name!r} is not empty: by its options its files stand {where}, and "
+                f"{shown(first)} is there already.",
+                kept="nothing was written there",
+                remedy="see what is there; if it is only what a restore that broke off had put there, remove it and "
+                f"restore again. Else {by_hand(volume.name)}",
+            )
 
     def _refuse_full(self, path: Path) -> None:
         found = os.statvfs(path)

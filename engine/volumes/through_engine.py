@@ -11,6 +11,13 @@ from engine.errors import IntegrityError
 from engine.volumes.helper import Helper
 
 _MOST_NAMED = 5
+_OWN = "lost+found"
+"""What a new file system has by itself."""
+
+
+def first_in(reading: Helper) -> str:
+    """The first path that stands in a volume, read through the engine; empty where there is nothing."""
+    return next((member.path for member, _ in reading.read() if member.path not in (kinds.ROOT, _OWN)), "")
 
 
 def facts_of(members: Iterable[Member]) -> dict[str, bytes]:

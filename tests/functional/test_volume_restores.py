@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from deployments.cli.main import app
 from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused, ToolFailed, UnknownName
 from engine.restore_site.files import restore_volume
-from engine.restore_site.plan import SiteRequest
+from engine.restore_site.plan import SiteRequest, _living
 from engine.restore_site.points import Piece, Point
 from engine.restore_site.state import State
 from engine.restore_site.work import Work
@@ -107,6 +107,42 @@ def test_a_volume_with_a_password_among_its_options_comes_back_as_its_message_sa
         (disk / "a").write_text("of another time\n")
         with pytest.raises(RestoreRefused):
             restore_volume(work, point.pieces[target])
+
+
+def test_a_share_that_outlived_the_machine_is_not_overwritten(box: Box, tmp_path: Path) -> None:
+    """A mount that only the engine makes, as of a network share: of a directory, since no share can be had here."""
+    share = tmp_path / "share"
+    (share / "lost+found").mkdir(parents=True)
+    options = {"type": "none", "o": "rbind", "device": str(share)}
+    box.volume("share", driver="local", driver_opts=options)
+    (share / "a").write_text("of the backup\n")
+    made = box.back_up("share")
+    assert made.manifest.contents["read"] == "archive", "no path leads there"
+    name = box.real("share")
+    box.client.volumes.get(name).remove()
+    (share / "a").write_text("newer\n")
+    (share / "b").write_text("only here\n")
+    before = facts(share)
+    target = Target("volumes", "share")
+    with box.open() as site:
+        point = Point("20260301_020000-0000aaaa", made.entry.name.taken_at, {})
+        point.pieces[target] = Piece(target, [(made.entry, made.manifest)])
+        living = f"volume {name}: its files stand elsewhere ({share}), and may be there still"
+        assert [each.partition(";")[0] for each in _living(site, point, None)] == [living]
+        with pytest.raises(RestoreRefused, match=r"is not empty: .* stand elsewhere") as refused:
+            run(site, make_plan(site, VolumeRequest(volume="share", into=name)))
+        assert refused.value.kept == "nothing was written there" and "and a is there already" in refused.value.message
+        state = State.begin(site.vault.state, site="workbench", point=point.id, request={})
+        work = Work(site, SiteRequest(), point, state, key=str(target))
+        with pytest.raises(RestoreRefused, match="is not empty") as again:
+            restore_volume(work, point.pieces[target])
+        assert again.value.remedy.endswith(f"leave it out: --without {target}")
+    assert facts(share) == before and box.volumes() == set() and box.journals() == []
+    assert not box.client.containers.list(all=True, filters={"label": f"backup-flows.helper={name}"})
+    for each in ("a", "b"):
+        (share / each).unlink()
+    box.restore("share", into=name)
+    assert (share / "a").read_text() == "of the backup\n", "an empty one is filled"
 
 
 def test_by_default_a_new_volume_beside_whose_name_is_told(box: Box) -> None:
