@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import docker.errors
@@ -16,6 +17,7 @@ from engine.errors import IntegrityError, NotFound, WrongKey
 from engine.images import binds, record, saved
 from engine.images.look import look
 from engine.images.record import Image, Record
+from engine.images.registries import can_be_pulled, registry_has
 from engine.journal import Journal
 from engine.progress import Progress
 from engine.prune.contents import EXPIRED, claims_of
@@ -48,6 +50,7 @@ class ImagesSource:
         self._config = config
         self._vault = vault
         self._files = files
+        self._pullable: dict[str, bool] = {}
 
     def databases(self) -> list[str]:
         """One record, called like the source."""
@@ -70,10 +73,11 @@ class ImagesSource:
         """Store every image that is not in the vault yet, then the record that needs them. See
         ``engine.file_source.FileSource``."""
         found, missing = self._look()
-        for image in self._wanted(found):
+        wanted = self._wanted(found)
+        for image in wanted:
             if self._stored(image) is None:
                 self._store(image, progress)
-        found = replace(found, images=[replace(each, saved=self._is_wanted(each)) for each in found.images])
+        found = replace(found, images=[replace(each, saved=each in wanted) for each in found.images])
         parts.data().write(found.to_bytes())
         return Facts(
             server=self.engine.server(),
@@ -103,12 +107,18 @@ class ImagesSource:
         return [f"bound into a container from the host, and in no backup: {each}" for each in paths]
 
     def _wanted(self, found: Record) -> list[Image]:
-        return [each for each in found.images if self._is_wanted(each)]
+        """Those that no registry has, or all. One of which nothing is known is gone from the engine."""
+        known = [each for each in found.images if each.size > 0 or each.tags or each.digests]
+        return known if self._config.stored == "all" else [each for each in known if not self._can_be_pulled(each)]
 
-    def _is_wanted(self, image: Image) -> bool:
-        """Has no registry it, or is every one wanted? One of which nothing is known is gone from the engine."""
-        known = image.size > 0 or image.tags or image.digests
-        return bool(known) and (self._config.stored == "all" or not image.digests)
+    def _can_be_pulled(self, image: Image) -> bool:
+        """Asked once in a run: of what is stored and what the record says is stored, nothing may differ."""
+        if image.id not in self._pullable:
+            client = self.engine.client
+            with engine_errors("Asking the Docker engine how it stores images"):
+                info = client.info()
+            self._pullable[image.id] = can_be_pulled(image, info, partial(registry_has, client))
+        return self._pullable[image.id]
 
     def _stored(self, image: Image) -> Entry | None:
         """Where it stands in the local vault already. One that retention is about to remove does not count."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from docker.errors import ImageNotFound
 
@@ -18,6 +19,7 @@ from engine.drill.run import DrillRequest, drill
 from engine.errors import ConfigError, IntegrityError, ToolFailed, Unreachable
 from engine.images.load import bring_back, copies_of, needed, open_record
 from engine.images.recreate import make_container, make_network, start
+from engine.images.registries import registry_has
 from engine.site import Site, Target
 from tests.functional.config_machine import shell
 from tests.functional.volume_machine import OBEYS, Box
@@ -173,6 +175,41 @@ def test_an_image_of_a_registry_is_pulled_by_its_digest_whatever_its_name_leads_
     with _site(box) as site:
         with pytest.raises(ToolFailed, match=f"Pulling {told} failed"):
             bring_back(site, box.client, "images", image, notes)
+
+
+def test_with_containerds_store_the_registry_is_asked_and_what_it_has_not_is_stored(
+    box: Box, servers_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine here has the classic store: it says of itself what one with containerd's does, and the registry is a
+    real one."""
+    said = docker.DockerClient.info
+    status = [["driver-type", "io.containerd.snapshotter.v1"]]
+    monkeypatch.setattr(docker.DockerClient, "info", lambda self: {**said(self), "DriverStatus": status})
+    with registry(servers_directory / f"asked-{box.project}") as place:
+        repository = f"{place.address}/{box.project}/app"
+        tag = _pushed(box, repository, "first")
+        container = _run(box, "web", tag)
+        identity = str(container.attrs["Image"])
+        ((told,),) = [box.client.api.inspect_image(identity)["RepoDigests"]]
+        try:
+            assert registry_has(box.client, told)
+            assert not registry_has(box.client, f"{repository}@sha256:{'0' * 64}"), "it has another one"
+            with _site(box) as site:
+                assert backup_one(site, TARGET, tier="daily").manifest.contents["saved"] == []
+            place.blob(told.partition("@")[2]).unlink()
+            assert not registry_has(box.client, told), "it has it no more"
+            with _site(box) as site:
+                made = backup_one(site, TARGET, tier="daily")
+                assert made.manifest.contents["saved"] == [identity.partition(":")[2]]
+                (image,) = needed(open_record(site, made.entry, made.manifest))
+                container.remove(force=True)
+                _forget(box, identity)
+                assert bring_back(site, box.client, "images", image, []) == "loaded"
+        finally:
+            for each in box.client.containers.list(all=True, filters={"name": container.name}):
+                each.remove(force=True)
+            _forget(box, tag)
+    assert not registry_has(box.client, told), "nobody answers"
 
 
 def _pushed(box: Box, repository: str, content: str) -> str:

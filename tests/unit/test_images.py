@@ -15,7 +15,7 @@ import pytest
 from engine import names
 from engine.config import SiteConfig
 from engine.errors import IntegrityError
-from engine.images import record, saved
+from engine.images import record, registries, saved
 from engine.layout import layouts
 from engine.manifest import Cipher, Manifest, StoredFile
 from engine.retention.judge import Item, judge
@@ -219,3 +219,22 @@ def test_a_record_reads_back_as_it_was_and_its_manifest_names_no_secret() -> Non
     for broken in (b"{}", b"[1]", b"\xff", made.to_bytes().replace(b'"format": 1', b'"format": 2')):
         with pytest.raises(IntegrityError):
             record.read([broken], "it")
+
+
+def test_digests_speak_of_a_registry_only_where_the_store_gives_them_to_nothing_else() -> None:
+    """Drivers as the engines of Docker 20.10 and 29 tell them."""
+    classic = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]}
+    containerd = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+    built = record.Image("sha256:a1", ["app:1"], ["app@sha256:a1"], 7)
+    asked: list[str] = []
+
+    def has(reference: str) -> bool:
+        asked.append(reference)
+        return reference.startswith("registry.test/")
+
+    assert registries.can_be_pulled(built, classic, has) and asked == [], "pushed or pulled, as ever"
+    assert not registries.can_be_pulled(built, containerd, has) and asked == ["app@sha256:a1"]
+    pushed = record.Image("sha256:a1", ["app:1"], ["app@sha256:a1", "registry.test/app@sha256:a1"], 7)
+    assert registries.can_be_pulled(pushed, containerd, has)
+    for info in (classic, containerd, {"DriverStatus": None}):
+        assert not registries.can_be_pulled(record.Image("sha256:b2", ["app:2"]), info, has), "no digests at all"
