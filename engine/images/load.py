@@ -13,6 +13,7 @@ from engine.catalog import Entry
 from engine.cold.thaw import is_cold
 from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, UnknownName, WrongKey
 from engine.fallback import first_whole
+from engine.images import tags
 from engine.images.record import Image, Record, read
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
@@ -55,7 +56,8 @@ def bring_back(
     site: Site, client: Any, source: str, image: Image, notes: list[str], *, location: str = "auto",
     progress: Progress = silent,
 ) -> How:  # fmt: skip
-    """Have an image on an engine, under all names that it had.
+    """Have an image on an engine, under all names that it had, and these alone: of what they lead to before, see
+    ``tags.keep_beside``.
 
     Args:
         notes: Gets a line about each copy in the vault that is not usable.
@@ -73,10 +75,8 @@ def bring_back(
         else:
             _pull(client, image)
             how = "pulled"
-    with engine_errors(f"Naming image {image.shown}"):
-        for tag in image.tags:
-            repository, _, name = tag.rpartition(":")
-            client.api.tag(image.id, repository, name, force=True)
+    for tag in image.tags:
+        tags.name_it(client, image.id, tag)
     return how
 
 
@@ -92,7 +92,13 @@ def _load(
         if not _has(client, image.id):
             raise IntegrityError(f"{manifest.file} was loaded, and image {image.id[:19]} is not there.")
 
-    first_whole(copies, load, notes)
+    others = {str(tag) for _, manifest in copies for tag in manifest.contents.get("tags", ())} - set(image.tags)
+    before = tags.lead(client, others)  # names that it had when it was stored, and those of another now
+    try:
+        first_whole(copies, load, notes)
+    finally:
+        for tag, identity in before.items():
+            tags.name_it(client, identity, tag)
 
 
 def _pull(client: Any, image: Image) -> None:

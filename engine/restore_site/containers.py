@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from engine.config import N8nConfig, ServerConfig
 from engine.errors import BackupError, Cancelled, RestoreRefused, Thawing, ToolFailed, UnknownName
-from engine.images import binds, recreate
+from engine.images import binds, recreate, tags
 from engine.images.load import bring_back, needed
 from engine.images.record import Container, Record
 from engine.processes.place import docker_client
@@ -36,6 +36,9 @@ def restore_images(work: Work, piece: Piece) -> Done:
     counts: dict[str, int] = {}
     notes: list[str] = []
     failed: list[BackupError] = []
+    beside = (work.state.begun(work.key) or {}).get("beside", {}) | tags.keep_beside(client, list(needed(record)))
+    if beside:
+        work.state.record(work.key, beside=beside)
     for image in needed(record):
         work.tell(f"image {image.shown}")
         try:
@@ -55,7 +58,12 @@ def restore_images(work: Work, piece: Piece) -> Done:
             remedy="; ".join(dict.fromkeys(each.remedy for each in failed if each.remedy)),
         )
     said = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
-    return Done(f"{_count(sum(counts.values()), 'image')}: {said}", {"images": sum(counts.values())}, notes)
+    left = [
+        f"the name {tag} led to another image here, which is kept as {kept}; to have it lead there again: docker tag "
+        f"{kept} {tag}"
+        for tag, kept in sorted(beside.items())
+    ]
+    return Done(f"{_count(sum(counts.values()), 'image')}: {said}", {"images": sum(counts.values())}, notes, left)
 
 
 def make(work: Work, source: str) -> Done:

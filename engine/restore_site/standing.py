@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from engine.buckets.endpoint import Endpoint
-from engine.config import BucketsConfig, ConfigFilesConfig
+from engine.config import BucketsConfig, ConfigFilesConfig, ImagesConfig
 from engine.config_files.diff import EXTRA
 from engine.config_files.plan import ConfigRequest, make_plan
 from engine.errors import BackupError
-from engine.restore_site.points import Point
+from engine.fallback import first_whole
+from engine.images.load import needed, open_record
+from engine.images.source import engine_for
+from engine.images.tags import lead_elsewhere
+from engine.restore_site.points import Piece, Point
 from engine.restore_site.state import State
 from engine.site import Site
 
@@ -20,8 +25,12 @@ _SHOWN = 20
 
 
 def overwritten(site: Site, point: Point, state: State | None) -> Iterator[str]:
-    """A sentence for each bucket and each source of config files that is not gone. What cannot be asked yet, such as an
-    S3 server that this restore has to start first, is none that stands there."""
+    """A sentence for each bucket, each source of config files and each name of an image that is not gone. What cannot
+    be asked yet, such as an S3 server that this restore has to start first, is none that stands there.
+
+    Raises:
+        Unreachable: No Docker engine answers, and one is needed.
+    """
     for target, piece in point.pieces.items():
         if state is not None and state.begun(str(target)) is not None:
             continue
@@ -41,6 +50,8 @@ def overwritten(site: Site, point: Point, state: State | None) -> Iterator[str]:
                     f"of {target.source} there is already {shown}: what stands there otherwise is replaced, after "
                     f"a safety backup of them{_changes(site, target.source, piece.manifest.file)}"
                 )
+        elif isinstance(config, ImagesConfig):
+            yield from _moved(site, config, piece)
 
 
 def _changes(site: Site, source: str, file: str) -> str:
@@ -52,3 +63,21 @@ def _changes(site: Site, source: str, file: str) -> str:
             more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
             return f" ({found.counted()}{''.join(f'; {each}' for each in changes[:_SHOWN])}{more})"
     return ""
+
+
+def _moved(site: Site, config: ImagesConfig, piece: Piece) -> Iterator[str]:
+    """Names that lead to another image than recorded, and so are to be moved."""
+    try:
+        record, _ = first_whole(piece.copies, partial(open_record, site), [])
+    except BackupError as error:
+        yield (
+            f"which names of images lead elsewhere here is not known before {piece.manifest.file} can be read "
+            f"({error.message}); they are moved, and what they lead to is kept under other names"
+        )
+        return
+    with contextlib.closing(engine_for(config, site.name)) as engine:
+        for tag, identity in sorted(lead_elsewhere(engine.client, needed(record)).items()):
+            yield (
+                f"the name {tag} leads to another image here ({identity[:19]}) than recorded: it will lead to the "
+                f"recorded one, and the other is kept as {tag}_before_TIME"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import ImageNotFound
 
 from engine import names
 from engine.backup import backup_one
-from engine.errors import RestoreRefused
+from engine.errors import RestoreRefused, ToolFailed
 from engine.images import recreate
+from engine.images.load import bring_back
+from engine.restore_site import report
 from engine.restore_site.plan import SiteRequest, make_plan
-from engine.restore_site.run import SiteResult, run
+from engine.restore_site.run import MachineRestore, SiteResult, run
 from engine.site import Site
 from tests.functional.test_images import _site
 from tests.functional.volume_machine import OBEYS, Box
@@ -45,10 +49,10 @@ def box(dockerd: DockerEngine, tmp_path: Path) -> Iterator[Box]:
             made.client.images.remove(tag, force=True)
 
 
-def _run(box: Box, service: str = "app", **more: Any) -> Any:
+def _run(box: Box, service: str = "app", *, image: str = "", **more: Any) -> Any:
     labels = {"com.docker.compose.project": box.project, "com.docker.compose.service": service}
     return box.client.containers.run(
-        f"{box.project}/app:1", OBEYS, name=f"{box.project}-{service}-1", labels=labels, detach=True, **more
+        image or f"{box.project}/app:1", OBEYS, name=f"{box.project}-{service}-1", labels=labels, detach=True, **more
     )
 
 
@@ -181,6 +185,81 @@ def test_a_container_that_stands_there_is_told_from_the_restored_one(box: Box) -
         box.client.containers.run("backup-flows/busybox:1", OBEYS, name=names_of[1], labels=newer.labels, detach=True)
         living = make_plan(site, SiteRequest()).living
         assert f"container {names_of[1]} (running, of another image than recorded)" in living
+
+
+def test_an_image_whose_name_is_taken_back_is_kept_under_another_and_told(box: Box, named: list[str]) -> None:
+    latest = f"{box.project}/app:latest"
+    named.append(latest)
+    image = box.client.images.get(f"{box.project}/app:1")
+    image.tag(latest)
+    app = _run(box)
+    with _open(box) as site:
+        _back_up(site)
+        newer = _built(box, latest)
+        plan = make_plan(site, SiteRequest())
+        (told,) = [each for each in plan.lines() if latest in each]
+        assert f"{latest} leads to another image here ({newer[:19]}) than recorded" in told
+        done = run(site, plan, approved=True)
+        assert done.finished and box.client.images.get(latest).id == image.id, "as it was recorded"
+        (kept,) = box.client.images.get(newer).tags
+        named.append(kept)
+        (left,) = done.done["images/images"].left
+        assert kept.startswith(f"{latest}_before_20") and left.endswith(f": docker tag {kept} {latest}")
+        assert left in report.left(site.config, plan, done)
+        assert not [each for each in make_plan(site, SiteRequest()).lines() if latest in each], "it leads there now"
+        # broken off after one name was moved: the next run still tells of it
+        box.client.images.get(newer).tag(latest)
+        with MachineRestore(site, make_plan(site, SiteRequest())) as broken, pytest.MonkeyPatch.context() as patched:
+            patched.setattr("engine.restore_site.containers.bring_back", _moved_and_then(bring_back))
+            with pytest.raises(ToolFailed):
+                broken.do(broken.plan.steps[0])
+        assert box.client.images.get(latest).id == image.id
+        assert _restore(site).done["images/images"].left == [left] and box.client.images.get(newer).tags == [kept]
+    app.remove(force=True)
+
+
+def _moved_and_then(real: Any) -> Any:
+    def fails(*arguments: Any, **more: Any) -> Any:
+        real(*arguments, **more)
+        raise ToolFailed("The engine went away.")
+
+    return fails
+
+
+def test_a_name_that_an_image_had_only_when_it_was_stored_stays_where_it_leads(box: Box, named: list[str]) -> None:
+    first, second = f"{box.project}/other:first", f"{box.project}/other:second"
+    named += [first, second]
+    recorded = _built(box, first)
+    app = _run(box, image=first)
+    with _open(box) as site:
+        _back_up(site)
+        newer = _built(box, first, "three")
+        box.client.images.get(recorded).tag(second)
+        _back_up(site)
+        app.remove(force=True)
+        box.client.images.remove(second)
+        result = _restore(site).done["images/images"]
+        assert (result.said, result.left) == ("1 image: 1 loaded", [])
+        assert box.client.images.get(first).id == newer and box.client.images.get(second).id == recorded
+    box.client.containers.get(app.name).remove(force=True)
+
+
+@pytest.fixture
+def named(box: Box) -> Iterator[list[str]]:
+    """Further names of images, which go in the end."""
+    given: list[str] = []
+    yield given
+    for container in box.client.containers.list(all=True, filters={"name": box.project}):
+        container.remove(force=True)
+    for each in given:
+        with contextlib.suppress(ImageNotFound):
+            box.client.images.remove(each, force=True)
+
+
+def _built(box: Box, tag: str, version: str = "two") -> str:
+    """A newer image of that name; its id."""
+    newer = io.BytesIO(f"FROM {box.project}/app:1\nENV VERSION={version}\n".encode())
+    return str(box.client.images.build(fileobj=newer, tag=tag, rm=True)[0].id)
 
 
 def test_a_container_in_the_network_of_another_is_made_again(box: Box) -> None:
