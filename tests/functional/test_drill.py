@@ -387,7 +387,7 @@ def test_what_nobody_foresaw_keeps_no_other_backup_or_source_from_its_drill(
 
 
 def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_proven(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, servers_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = postgres_place.find_program
 
@@ -397,13 +397,12 @@ def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_pr
         return original(runner, name, *where)
 
     monkeypatch.setattr(postgres_place, "find_program", lacking)
-    tools = tmp_path / "bin"
-    tools.mkdir(mode=0o755)
+    tools = servers_directory / "without-checks"  # the server's user gets there
+    tools.mkdir()
+    tools.chmod(0o755)
     for each in Path("/usr/lib/postgresql/15/bin").iterdir():
         if each.name != "pg_amcheck":
             (tools / each.name).symlink_to(each)
-    for each in (tools, *tools.parents[:3]):
-        each.chmod(0o755)  # the server's user runs them
     server = machine.server(machine.postgres, machine.platform) | {"tools_path": str(tools)}
     with machine.open(postgres=server) as site:
         result = drill(site, DrillRequest(source="postgres"))
