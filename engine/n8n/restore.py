@@ -125,7 +125,7 @@ class N8nRestore:
         if self.plan.halted:
             self._journal = Journal.create(
                 self.site.journals, "n8n-restore", source=self.plan.into, database=self.plan.into,
-                halted=self.plan.halted, activate=bool(self.plan.activated),
+                halted=self.plan.halted, activate=self.plan.activated,
             )  # fmt: skip
         for what, items in (("credentials", self.plan.credentials.wanted), ("workflow", self.plan.workflows.wanted)):
             if items:

@@ -94,19 +94,22 @@ class N8nSource:
         )
 
     def recover(self, journal: Journal) -> list[str]:
-        """Make active again what a restore had overwritten, or was about to, when it died. Each import is one
-        transaction of n8n's, so that nothing else is ever half done.
+        """Make active again what a restore had overwritten, or was about to, when it died: what it was to make active
+        itself, and what is still as it was. Each import is one transaction of n8n's, so that nothing else is ever half
+        done.
 
         Raises:
             CredentialsRefused, MissingGrant, Unreachable: asking n8n; the journal stays.
         """
         halted, activate = journal.facts.get("halted") or {}, journal.facts.get("activate")
+        wanted = activate if isinstance(activate, list) else []  # earlier releases did not say which
         done = []
         for each in self.instance.pages("/workflows", "workflow:list") if halted else []:
             identity = str(each["id"])
             if identity not in halted or each.get("active"):
                 continue
-            if activate or version_of(each) == halted[identity]:  # else it came in as it was to come: inactive
+            # one that is neither came in as it was to come: inactive
+            if identity in wanted or version_of(each) == halted[identity]:
                 self.instance.activate(identity)
                 done.append(f"made workflow {each.get('name')!r} of {self.name} active again")
         journal.close()

@@ -28,7 +28,7 @@ from engine.journal import Journal
 from engine.n8n.instance import Instance
 from engine.n8n.parts import _derived
 from engine.n8n.plan import N8nRequest, make_plan
-from engine.n8n.restore import run
+from engine.n8n.restore import N8nRestore, run
 from engine.restore_site.plan import SiteRequest
 from engine.restore_site.points import Piece, Point
 from engine.restore_site.services import restore_n8n
@@ -291,11 +291,15 @@ def _refused_before_anything_is_imported(filled: Filled, folder: Path, monkeypat
 
 
 def test_what_a_dead_restore_left_inactive_is_active_after_the_next_sweep(filled: Filled, tmp_path: Path) -> None:
-    """Unless it had come in, as it was to be: inactive."""
+    """Unless it had come in, as it was to be: inactive, also where others are to be active."""
     caller, n8n = filled.ids["caller"], filled.n8n
+    others = [filled.ids["sub"]]
     version = n8n.api("GET", f"/workflows/{caller}")["versionId"]
     with site_of(tmp_path / "v", {"name": "n8n", **n8n.document}) as site:
-        for halted, activate, active in ((version, False, True), ("another", False, False), ("another", True, True)):
+        for halted, activate, active in (
+            (version, [], True), ("another", [], False), ("another", others, False), ("another", True, False),
+            (version, others, True), ("another", [*others, caller], True),
+        ):  # fmt: skip
             n8n.api("POST", f"/workflows/{caller}/deactivate")
             Journal.create(
                 site.journals, "n8n-restore", source="n8n", database="n8n", halted={caller: halted}, activate=activate
@@ -304,6 +308,34 @@ def test_what_a_dead_restore_left_inactive_is_active_after_the_next_sweep(filled
             assert swept.problems == [] and ("caller" in filled.active()) is active
             assert any("'caller' of n8n active again" in line for line in swept.done) is active
             assert site.sweep().done == []
+
+
+def test_a_restore_that_died_makes_nothing_active_that_was_not_when_it_was_backed_up(
+    filled: Filled, tmp_path: Path
+) -> None:
+    n8n, idle, sub = filled.n8n, filled.ids["idle"], filled.ids["sub"]
+    with site_of(tmp_path / "v", {"name": "n8n", **n8n.document}) as site:
+        backup.backup_one(site, TARGET, tier="daily")
+        assert filled.active() == {"sub", "caller"}
+        for each in (idle, sub):
+            found = n8n.api("GET", f"/workflows/{each}")
+            n8n.api("PUT", f"/workflows/{each}", {
+                "name": f"{found['name']} now", "nodes": found["nodes"], "connections": found["connections"],
+                "settings": {"executionOrder": "v1"},
+            })  # fmt: skip
+            n8n.api("POST", f"/workflows/{each}/activate")
+        assert {"idle now", "sub now"} <= filled.active()
+        plan = make_plan(site, N8nRequest(activate=True, safety_backup=False))
+        assert set(plan.halted) == {idle, sub} and idle not in plan.activated and sub in plan.activated
+        with pytest.raises(KeyboardInterrupt), N8nRestore(site, plan, approved=True) as work:
+            work.bring_in()
+            raise KeyboardInterrupt
+        assert not {"idle", "sub"} & filled.active(), "imported, and inactive"
+        swept = site.sweep()
+        assert swept.problems == [] and [line for line in swept.done if "active again" in line] == [
+            "made workflow 'sub' of n8n active again"
+        ]
+        assert filled.active() == {"sub", "caller"}
 
 
 @pytest.mark.soak(sample=False)
