@@ -10,7 +10,7 @@ from datetime import datetime
 from engine import manifest as manifests
 from engine import names
 from engine.codec import KeyRing
-from engine.errors import BackupError, IntegrityError, NotFound, UnknownName, WrongKey, nearest
+from engine.errors import BackupError, IntegrityError, NotFound, UnknownName, Unreadable, WrongKey, nearest
 from engine.layout import Layout, Pair, Place
 from engine.manifest import Manifest
 from engine.names import BackupName
@@ -125,7 +125,7 @@ class Catalog:
 
         Raises:
             IntegrityError: Damaged, altered, of another backup, or it belongs elsewhere.
-            WrongKey: The ring does not hold its key. NotFound: There is none.
+            WrongKey: The ring does not hold its key. NotFound: There is none. Unreadable.
         """
         return self.opened(entry)[1]
 
@@ -228,7 +228,7 @@ class Catalog:
                 manifest = self.load(entry)
             except NotFound:
                 return None
-            except (IntegrityError, WrongKey):
+            except (IntegrityError, WrongKey, Unreadable):
                 return replace(entry, source=None, tier=None)
             known = self._resolved[entry.key, entry.size, written] = (manifest.source, manifest.tier)
         return replace(entry, source=known[0], tier=known[1])

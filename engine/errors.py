@@ -23,6 +23,7 @@
       ToolFailed                    a client program exited non-zero or was killed retryable
       StoreError                    a store failed in a way that may pass          retryable
         NotFound                    a key is not in the store                      permanent
+        Unreadable                  one file cannot be read, the store answers     retryable
         StoreRefused                the store will never accept this request       permanent
           Retained                  an object lock keeps it from being deleted     permanent
           Cold                      in cold storage: it has to be thawed first     permanent
@@ -170,6 +171,11 @@ class NotFound(StoreError):
     """A key is not in the store."""
 
     retryable = False
+
+
+class Unreadable(StoreError):
+    """One file or object cannot be read (a bad sector, no permission), while the store it stands in answers: what is
+    wrong is that file, as if its bytes were damaged."""
 
 
 class StoreRefused(StoreError):

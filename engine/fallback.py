@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from engine.catalog import Entry
-from engine.errors import IntegrityError, NotFound
+from engine.errors import IntegrityError, NotFound, Unreadable
 from engine.manifest import Manifest
 
 T = TypeVar("T")
@@ -27,12 +27,12 @@ def first_whole(
         before_next: Clears away what ``use`` made of such a copy.
 
     Raises:
-        IntegrityError, NotFound: Of the last copy, when none is whole.
+        IntegrityError, NotFound, Unreadable: Of the last copy, when none is whole.
     """
     for index, (entry, manifest) in enumerate(copies):
         try:
             return use(entry, manifest), list(copies[index:])
-        except (IntegrityError, NotFound) as error:
+        except (IntegrityError, NotFound, Unreadable) as error:
             if index + 1 == len(copies):
                 raise
             notes.append(f"the copy in {entry.location} is not usable ({error.message}); used the next one")

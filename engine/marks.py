@@ -16,7 +16,7 @@ from typing import Any
 from engine import names
 from engine.catalog import Entry
 from engine.codec import KeyRing
-from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, WrongKey
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, Unreadable, WrongKey
 from engine.layout import MARKS, Layout
 from engine.signed import seal, unseal
 from engine.stores.base import Store
@@ -105,7 +105,7 @@ def judge(
             good.append(_open(store, layout, keys, entry, key))
         except NotFound:
             continue  # removed since
-        except (IntegrityError, WrongKey) as error:
+        except (IntegrityError, WrongKey, Unreadable) as error:
             bad.append((key, error))
     return sorted(good, key=lambda mark: str(mark["at"])), bad
 

@@ -20,7 +20,7 @@ from engine.catalog import Entry
 from engine.codec import check_stored
 from engine.config import MySQLConfig, PostgresConfig
 from engine.drill.told import Told, of_drills
-from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, OutsideWindow
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, OutsideWindow, Unreadable
 from engine.logs import LogFile
 from engine.manifest import Manifest
 from engine.moments import Moment, no_statements, right_before
@@ -256,7 +256,7 @@ def _proven(site: Site, plan: PastPlan, log: LogFile, progress: Progress) -> tup
     for entry, manifest in plan.found.copies(log):
         try:
             check_stored(site.vault.store(entry.location).read(entry.key), manifest.data)
-        except (IntegrityError, NotFound) as error:
+        except (IntegrityError, NotFound, Unreadable) as error:
             reasons.append(f"{entry.location}: {error.message}")
             continue
         progress("check logs", log.number - plan.plan.logs[0].number + 1, len(plan.plan.logs))
@@ -344,7 +344,7 @@ class Physical:
 def physical(
     site: Site, plan: PastPlan, proven: dict[str, tuple[Entry, Manifest]], progress: Progress = silent
 ) -> Physical:
-    """The base backup and log files of a plan, from places where they are whole. Raises IntegrityError, NotFound."""
+    """The base backup and log files of a plan, from places where they are whole. Raises as ``_whole_anchor``."""
     from engine.postgres.base_facts import base_facts, tablespace_role
     from engine.postgres.wal import lsn
     from engine.scratch.postgres_files import BaseBackup, WalFile
@@ -369,7 +369,7 @@ def physical(
 
 
 def _whole_anchor(site: Site, plan: PastPlan) -> tuple[Entry, Manifest]:
-    """The first copy of the full or base whose every part is whole."""
+    """The first copy of the full or base whose every part is whole. Raises IntegrityError, NotFound, Unreadable."""
     copies: Copies = plan.found.anchors[plan.plan.anchor.file]
     first: BackupError | None = None
     for entry, manifest in copies:
@@ -377,7 +377,7 @@ def _whole_anchor(site: Site, plan: PastPlan) -> tuple[Entry, Manifest]:
             for part in manifest.files:
                 check_stored(site.vault.store(entry.location).read(entry.beside(part.file)), part)
             return entry, manifest
-        except (IntegrityError, NotFound) as error:
+        except (IntegrityError, NotFound, Unreadable) as error:
             first = first or error
             plan.notes.append(f"the copy of {manifest.file} in {entry.location} is not usable: {error.message}")
     assert first is not None

@@ -7,10 +7,11 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
+from prefect.runtime import task_run
 
 from engine import names
 from engine.vault_check import Finding, Outcome, PlaceReport, Request, outcome_of, verify_place
-from tasks.base import SiteHandle, reason, step
+from tasks.base import RETRIES, SiteHandle, reason, step
 from tasks.progress import told
 from tasks.words import duration, plural, size
 
@@ -27,14 +28,17 @@ MOST_NAMED = 20
 
 @step(name="verify the vault", run_name="verify {location} of {site.name}")
 def verify(site: SiteHandle, location: str, request: Request) -> PlaceReport:
-    """Read back a share of one place, and heal what is damaged. What is wrong is in the report, not raised."""
+    """Read back a share of one place, and heal what is damaged. What is wrong is in the report, not raised.
+
+    A place that breaks off before anything was found is tried again; what was found is never dropped for that."""
     log = get_run_logger()
     with site.open() as opened, told(f"verify {location}") as progress:
         report = verify_place(opened, location, request, progress=progress)
     for each in report.findings:
         tell = log.error if each.open else log.warning if each.severity in ("damage", "stray") else log.info
         tell("%s", each)
-    if report.error is not None and report.error.retryable:
+    again = report.error is not None and report.error.retryable and not report.findings
+    if again and task_run.run_count <= RETRIES and report.error is not None:
         raise report.error
     log.info("%s", summary(report))
     return report

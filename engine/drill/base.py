@@ -34,6 +34,7 @@ from engine.errors import (
     RestoreRefused,
     ToolFailed,
     UnknownName,
+    Unreadable,
     WrongKey,
 )
 from engine.errors import in_words as foreseen
@@ -46,10 +47,10 @@ from engine.verify import was_removed
 Copies = list[tuple[Entry, Manifest]]
 Place = TypeVar("Place")
 
-_OF_BACKUPS = (IntegrityError, WrongKey, NotFound, RestoreRefused, ToolFailed, MissingGrant, UnknownName, LogGap,
-               OutsideWindow)  # fmt: skip
+_OF_BACKUPS = (IntegrityError, WrongKey, NotFound, Unreadable, RestoreRefused, ToolFailed, MissingGrant, UnknownName,
+               LogGap, OutsideWindow)  # fmt: skip
 """Raised while a backup is restored, these speak of the backup. Anything else speaks of the place or the store."""
-_UNREADABLE = (IntegrityError, WrongKey, NotFound)
+_UNREADABLE = (IntegrityError, WrongKey, NotFound, Unreadable)
 
 
 @dataclass

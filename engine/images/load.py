@@ -11,7 +11,7 @@ import docker.errors
 from engine import names
 from engine.catalog import Entry
 from engine.cold.thaw import is_cold
-from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, UnknownName, WrongKey
+from engine.errors import BackupError, IntegrityError, NotFound, ToolFailed, UnknownName, Unreadable, WrongKey
 from engine.fallback import first_whole
 from engine.images import tags
 from engine.images.record import Image, Record, read
@@ -42,7 +42,7 @@ def copies_of(site: Site, source: str, image: str, location: str = "auto") -> li
         catalog = site.vault.catalog(place)
         try:
             for entry in catalog.entries(source=source, database=image, tier=names.IMAGE):
-                with contextlib.suppress(IntegrityError, WrongKey, NotFound):
+                with contextlib.suppress(IntegrityError, WrongKey, NotFound, Unreadable):
                     if not found_broken(site, entry, []):
                         found.append((entry, catalog.load(entry)))
         except BackupError as error:

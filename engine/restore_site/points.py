@@ -13,7 +13,7 @@ from engine.backup import POINT
 from engine.catalog import Entry
 from engine.cold.classes import Coldness
 from engine.cold.thaw import is_cold
-from engine.errors import BackupError, IntegrityError, NotFound, RestoreRefused, UnknownName, WrongKey
+from engine.errors import BackupError, IntegrityError, NotFound, RestoreRefused, UnknownName, Unreadable, WrongKey
 from engine.manifest import Manifest
 from engine.site import Site, Target
 from engine.vault import LOCAL
@@ -196,7 +196,7 @@ def _entries(site: Site, place: str, trouble: list[BackupError]) -> Iterator[tup
                 continue
             try:
                 manifest = catalog.load(entry)
-            except (IntegrityError, WrongKey, NotFound) as error:
+            except (IntegrityError, WrongKey, NotFound, Unreadable) as error:
                 trouble.append(error)
                 continue
             if manifest.tier not in names.NEVER_LATEST and manifest.source in known:

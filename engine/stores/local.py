@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.cold.classes import Speed
-from engine.errors import NotFound, StoreRefused
+from engine.errors import NotFound, StoreRefused, Unreadable
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
-from engine.stores.local_errors import in_words, speaking_of
+from engine.stores.local_errors import in_words, reading, speaking_of
 from engine.stores.local_stage import LocalStage, durable_directory, publish, sweep_staging, sync_directory
 
 CHUNK = 1024 * 1024
@@ -77,7 +77,7 @@ class LocalStore:
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         path = self._path(key)
-        with speaking_of("read", path, self.root), self._open(path) as source:
+        with reading(path, self.root), self._open(path) as source:
             source.seek(start)
             left = length
             while left is None or left > 0:
@@ -90,7 +90,7 @@ class LocalStore:
     def get(self, key: str, limit: int = 64 * 1024 * 1024) -> bytes:
         data = b"".join(self.read(key, 0, limit + 1))
         if len(data) > limit:
-            raise StoreRefused(f"{self._path(key)} is larger than the {limit:,} bytes expected of it.")
+            raise Unreadable(f"{self._path(key)} is larger than the {limit:,} bytes expected of it.")
         return data
 
     def stat(self, key: str) -> ObjectInfo | None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import BackupError, DiskFull, NotFound, StoreError, StoreRefused
+from engine.errors import BackupError, DiskFull, NotFound, StoreError, StoreRefused, Unreadable
 
 _NO_LINKS = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_OF_ONE_FILE = {
+    errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ,  # bad sectors, as different disks tell them
+    errno.EUCLEAN, errno.EBADMSG, errno.ESTALE,  # damage of the file system
+    errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO,
+}  # fmt: skip
+"""What reading says of that very file. What else fails (too many open files, no memory) says nothing of it."""
 
 
 @contextmanager
@@ -20,6 +27,20 @@ def speaking_of(action: str, path: Path, root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise in_words(error, action, path, root) from error
+
+
+@contextmanager
+def reading(path: Path, root: Path) -> Iterator[None]:
+    """As ``speaking_of``, while one file is read: ``Unreadable`` where the root can be listed all the same."""
+    try:
+        yield
+    except OSError as error:
+        told = in_words(error, "read", path, root)
+        if error.errno in _OF_ONE_FILE:
+            with speaking_of("list", root, root), os.scandir(root) as entries:
+                next(entries, None)
+            raise Unreadable(told.message, remedy=told.remedy) from error
+        raise told from error
 
 
 def in_words(error: OSError, action: str, path: Path, root: Path) -> BackupError:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from engine.cold.classes import Coldness, Speed
 from engine.config import ObjectStoreConfig
-from engine.errors import IntegrityError, StoreError, StoreRefused
+from engine.errors import BackupError, IntegrityError, StoreError, StoreRefused, Unreadable
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
@@ -95,12 +95,12 @@ class S3Store:
         return self._standing(key, data)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        return read_object(self._bucket.client, self._place, check_key(key), start, length)
+        return self._read(check_key(key), start, length)
 
     def get(self, key: str, limit: int = 64 * 1024 * 1024) -> bytes:
         data = b"".join(self.read(key, 0, limit + 1))
         if len(data) > limit:
-            raise StoreRefused(f"{key} in {self._place} is larger than the {limit:,} bytes expected of it.")
+            raise Unreadable(f"{key} in {self._place} is larger than the {limit:,} bytes expected of it.")
         return data
 
     def stat(self, key: str) -> ObjectInfo | None:
@@ -175,6 +175,22 @@ class S3Store:
         raise StoreRefused(
             f"{key} in {self._place} already holds something else.", kept="what stands there; it was not touched."
         )
+
+    def _read(self, key: str, start: int, length: int | None) -> Iterator[bytes]:
+        try:
+            yield from read_object(self._bucket.client, self._place, key, start, length)
+        except StoreError as error:
+            if type(error) in (StoreError, StoreRefused) and self._answers(key):
+                raise Unreadable(error.message, kept=error.kept, remedy=error.remedy) from None
+            raise
+
+    def _answers(self, key: str) -> bool:
+        """Does the bucket answer anything else than this one object?"""
+        try:
+            next(self.list(key), None)
+        except BackupError:
+            return False
+        return True
 
     def _same(self, key: str, data: bytes) -> bool:
         return not data or self._bucket.range(key, 0, len(data)) == data

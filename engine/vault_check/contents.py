@@ -20,7 +20,7 @@ from engine.buckets import record
 from engine.buckets.contents import BAD, Contents
 from engine.buckets.disk_map import DiskMap
 from engine.catalog import Entry
-from engine.errors import BackupError, Cold, IntegrityError, NotFound, WrongKey
+from engine.errors import BackupError, Cold, IntegrityError, NotFound, Unreadable, WrongKey
 from engine.manifest import Manifest
 from engine.names import BackupName
 from engine.stopping import check as stop_if_asked
@@ -37,7 +37,7 @@ from engine.verdicts import CONTENT
 READ = "read"
 """Kind of the mark that says when which contents were read."""
 SLICES = tuple(f"{number:02x}" for number in range(256))
-_TROUBLE = (IntegrityError, NotFound, WrongKey)
+_TROUBLE = (IntegrityError, NotFound, Unreadable, WrongKey)
 
 
 @dataclass
@@ -166,7 +166,7 @@ def _read(work: Work, bucket: _Bucket, name: str, size: int, sha256: str) -> str
         return ""
     except NotFound:
         return "is missing"
-    except IntegrityError as error:
+    except (IntegrityError, Unreadable) as error:
         return why(error)
     if (count, digest.hexdigest()) != (size, sha256):
         return f"is damaged: {count:,} bytes, other than the list says"

@@ -9,7 +9,7 @@ from typing import Any
 from engine import marks, names
 from engine.catalog import Entry
 from engine.codec import check_stored
-from engine.errors import BackupError, Cold, IntegrityError, NotFound, WrongKey
+from engine.errors import BackupError, Cold, IntegrityError, NotFound, Unreadable, WrongKey
 from engine.manifest import Manifest, StoredFile
 from engine.spool import told
 from engine.vault import Vault
@@ -81,7 +81,7 @@ def look(work: Work, entry: Entry, known: Known | None = None) -> Look:
         seen.signed, seen.manifest = work.vault.catalog(work.location).opened(entry)
     except NotFound:
         raise
-    except (IntegrityError, WrongKey) as error:
+    except (IntegrityError, WrongKey, Unreadable) as error:
         seen.unread = error
         return seen
     for part in seen.manifest.files:
@@ -107,7 +107,7 @@ def part_wrong(work: Work, entry: Entry, part: StoredFile, cold: list[str]) -> s
         return "" if info.size == part.size else f"{part.file} has {info.size:,} bytes, not {part.size:,}"
     except NotFound:
         return f"{part.file} is missing"
-    except IntegrityError as error:
+    except (IntegrityError, Unreadable) as error:
         return why(error)
     return ""
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from engine import marks, names
 from engine.catalog import Entry
-from engine.errors import BackupError, Cold, IntegrityError, NotFound, Retained, StoreRefused
+from engine.errors import BackupError, Cold, IntegrityError, NotFound, Retained, StoreRefused, Unreadable
 from engine.layout import Layout
 from engine.manifest import Manifest, StoredFile
 from engine.prune.contents import CARRIED
@@ -49,7 +49,7 @@ def heal(work: Work, entry: Entry) -> str:
     for each in known:
         try:
             return _as(work, entry, each, [other for other in known if other.entry.location != work.location])
-        except (IntegrityError, NotFound, Cold) as error:
+        except (IntegrityError, NotFound, Unreadable, Cold) as error:
             reasons.append(why(error))
     told = "; ".join(dict.fromkeys(reasons))
     raise IntegrityError(f"no good copy is known{f': {told}' if told else ''}.")
@@ -110,7 +110,7 @@ def _fetched(work: Work, part: StoredFile, copies: list[_Known]) -> tuple[str, s
         try:
             read = partial(work.paced, work.vault.store(place), each.entry.beside(part.file))
             return beside(work.store, work.layout, read, part.size, part.sha256), place
-        except (IntegrityError, NotFound, Cold) as error:
+        except (IntegrityError, NotFound, Unreadable, Cold) as error:
             reasons.append(f"{place}: {why(error)}")
     raise IntegrityError(f"{part.file} stands whole nowhere else ({'; '.join(reasons) or 'there is no other copy'}).")
 
@@ -167,7 +167,7 @@ def is_that(store: Store, key: str, size: int, sha256: str) -> bool:
         for chunk in store.read(key):
             digest.update(chunk)
             count += len(chunk)
-    except NotFound:
+    except (NotFound, Unreadable):
         return False
     return (count, digest.hexdigest()) == (size, sha256)
 
@@ -217,7 +217,7 @@ def healing_folder(layout: Layout) -> str:
 def _stands(store: Store, key: str, data: bytes) -> bool:
     try:
         return store.get(key) == data
-    except NotFound:
+    except (NotFound, Unreadable):
         return False
 
 
@@ -231,6 +231,6 @@ def _carry_words(work: Work, source: Entry, target: Entry) -> None:
     known = {mark.kind for mark in marks.named(work.store, work.layout, target.key)}
     kinds = [group for group in CARRIED if not known & set(group)]
     vault = work.vault
-    with contextlib.suppress(IntegrityError):  # a forged mark there is found there
+    with contextlib.suppress(IntegrityError, Unreadable):  # a forged mark there is found there
         places = [(vault.store(each.location), vault.layout(each.location), each) for each in (source, target)]
         marks.carry(places[0], places[1], vault.keys, kinds)

@@ -11,7 +11,7 @@ from itertools import islice
 
 from engine import backup, marks, names
 from engine.catalog import Entry
-from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, WrongKey
+from engine.errors import BackupError, ConfigError, IntegrityError, NotFound, Unreadable, WrongKey
 from engine.prune.contents import BROKEN, CARRIED, COPIED, VERIFIED
 from engine.signed import unseal
 from engine.stopping import check as stop_if_asked
@@ -83,7 +83,8 @@ def treat(work: Work, seen: Look, *, expired: bool = False) -> None:
 
 
 def _treat_damage(work: Work, seen: Look, expired: bool) -> None:
-    kind, severity = ("forged" if seen.unread else "damaged"), ("unsure" if _key_missing(seen) else "damage")
+    forged = seen.unread is not None and not isinstance(seen.unread, Unreadable)
+    kind, severity = ("forged" if forged else "damaged"), ("unsure" if _is_unsure(work, seen) else "damage")
     found = work.find(kind, seen.entry.key, seen.problem(), severity)  # type: ignore[arg-type]
     if expired:
         found.severity, found.left = "note", "it has expired, and goes with the next prune"
@@ -229,7 +230,11 @@ def _holds(error: BackupError) -> bool:
     return isinstance(error, WrongKey) or "belongs to site" in error.message
 
 
-def _key_missing(seen: Look) -> bool:
+def _is_unsure(work: Work, seen: Look) -> bool:
+    """Can nobody tell whether it is damaged, or ours at all? In a folder that sites share, a manifest that cannot be
+    read may be another site's, unless marks of ours speak of it."""
+    if isinstance(seen.unread, Unreadable):
+        return "{site}" not in work.layout.template and not seen.words
     return isinstance(seen.unread, WrongKey)
 
 

@@ -22,6 +22,7 @@ from engine.point_in_time import plan_past
 from engine.restore_plan import RestoreRequest
 from engine.shipping import ship
 from engine.site import Site
+from tests.functional.bad_files import bad_sector
 from tests.servers import preloaded
 from tests.servers.databases import DatabaseServer
 
@@ -115,7 +116,8 @@ def test_every_second_between_the_full_and_the_last_shipping_can_be_had(shop: Sh
     assert len(told) == 1 and told[0]["ranges"]
 
 
-def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(shop: Shop) -> None:
+@pytest.mark.parametrize("damage", ["flipped", "unreadable"])
+def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(shop: Shop, damage: str) -> None:
     shop.add(1)
     shop.anchor()
     for number in (10, 20, 30):
@@ -125,10 +127,13 @@ def test_a_damaged_log_is_found_before_the_replay_and_a_safe_moment_is_offered(s
     tier = "binlogs" if shop.kind == "mysql" else "wal"
     logs = sorted(each for each in shop.vault.rglob("*.gz.enc") if f"/{tier}/" in str(each))
     middle = logs[-2]
-    data = bytearray(middle.read_bytes())
-    data[len(data) // 2] ^= 1
-    middle.chmod(0o600)
-    middle.write_bytes(data)
+    if damage == "flipped":
+        data = bytearray(middle.read_bytes())
+        data[len(data) // 2] ^= 1
+        middle.chmod(0o600)
+        middle.write_bytes(data)
+    else:
+        bad_sector(middle)
     before = {str(name) for (name,) in shop.server.sql(_LISTING[shop.kind])}
     told = shop.backups("restore", "--database", shop.database, "--to", "latest", code=5)
     error = told["error"]

@@ -19,6 +19,7 @@ from engine.recoverable import recoverable
 from engine.restore import RestoreRequest
 from engine.site import Site, Target
 from engine.status import status
+from tests.functional.bad_files import bad_sector
 from tests.servers import DatabaseServer, S3Server
 
 
@@ -120,10 +121,15 @@ def test_a_copy_with_a_damaged_companion_is_not_whole(
     assert error.value.remedy and mariadb.sql("SHOW DATABASES") == before
 
 
-def test_a_damaged_companion_sends_a_restore_to_the_replica(site: Site, target: Target) -> None:
+@pytest.mark.parametrize(("damage", "part"), [("flipped", 1), ("unreadable", 0), ("unreadable", 1)])
+def test_a_damaged_part_sends_a_restore_to_the_replica(site: Site, target: Target, damage: str, part: int) -> None:
     made = backup.backup_one(site, target, tier="daily")
     site.vault.replicate(made.entry, "s3")
-    flip(site, made.entry.beside(made.manifest.files[1].file))
+    key = made.entry.beside(made.manifest.files[part].file)
+    if damage == "flipped":
+        flip(site, key)
+    else:
+        bad_sector(site.vault.root / key)
     request = RestoreRequest(database=target.database, source=target.source, into=f"{target.database}_beside")
     done = restore.run(site, restore.make_plan(site, request))
     assert done.entry.location == "s3" and done.rows == 1000

@@ -1,4 +1,4 @@
-"""An S3 endpoint that compares SHA-256 checksums, as AWS does: a gate before moto, which does not."""
+"""A gate before an S3 endpoint: it compares SHA-256 checksums, as AWS does and moto does not; or it fails."""
 
 from __future__ import annotations
 
@@ -7,16 +7,40 @@ import contextlib
 import hashlib
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _REFUSAL = b"<Error><Code>BadDigest</Code><Message>The SHA256 you specified did not match</Message></Error>"
+_FAILURE = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+
+Asked = Callable[[str, str, Mapping[str, str], bytes], tuple[int, bytes] | None]
+"""By method, path, headers and body of a request: the status and body of the gate's own answer; None lets it pass."""
 
 
 @contextlib.contextmanager
 def digest_gate(endpoint: str) -> Iterator[str]:
     """The address of a gate before ``endpoint`` that answers 400 BadDigest to a body of another digest."""
+
+    def compare(method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes] | None:
+        expected = headers.get("x-amz-checksum-sha256")
+        other = expected and expected != base64.b64encode(hashlib.sha256(body).digest()).decode()
+        return (400, _REFUSAL) if other else None
+
+    with _gate(endpoint, compare) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def failing_gate(endpoint: str, fails: Callable[[str, str], bool]) -> Iterator[str]:
+    """The address of a gate before ``endpoint`` that answers 500 InternalError to what ``fails`` says, by method and
+    path."""
+    with _gate(endpoint, lambda method, path, *_: (500, _FAILURE) if fails(method, path) else None) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _gate(endpoint: str, asked: Asked) -> Iterator[str]:
     upstream = urlsplit(endpoint).netloc
 
     class Gate(BaseHTTPRequestHandler):
@@ -24,9 +48,9 @@ def digest_gate(endpoint: str) -> Iterator[str]:
 
         def _pass(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            expected = self.headers.get("x-amz-checksum-sha256")
-            if expected and expected != base64.b64encode(hashlib.sha256(body).digest()).decode():
-                return self._answer(400, {}, _REFUSAL)
+            own = asked(self.command, self.path, self.headers, body)
+            if own is not None:
+                return self._answer(own[0], {}, own[1])
             connection = http.client.HTTPConnection(upstream)
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
             connection.request(self.command, self.path, body, headers)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import DiskFull, IntegrityError, NotFound, StoreRefused
+from engine.errors import DiskFull, IntegrityError, NotFound, StoreRefused, Unreadable
 from engine.stores import LocalStore
+from tests.functional.bad_files import bad_sector
 from tests.functional.stores.suite import StoreSuite, noise
 
 
@@ -176,6 +177,29 @@ def test_a_pipe_is_not_an_object(store: LocalStore, root: Path) -> None:
     assert store.stat("pipe") is None
     with pytest.raises(NotFound):
         store.get("pipe")
+
+
+def test_a_file_that_cannot_be_read_is_told_apart_from_a_root_that_cannot(store: LocalStore, root: Path) -> None:
+    store.put("a.json", b"x")
+    store.put("b.json", b"y")
+    bad_sector(root / "a.json")
+    with pytest.raises(Unreadable, match="Input/output error"):
+        store.get("a.json")
+    assert store.get("b.json") == b"y"
+
+
+def test_a_process_without_room_for_another_open_file_says_nothing_of_a_file(store: LocalStore, root: Path) -> None:
+    store.put("a.json", b"x")
+    script = """
+        import resource
+        from engine.errors import StoreError
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        try:
+            store.get("a.json")
+        except StoreError as error:
+            print(type(error).__name__, error)
+    """
+    assert run_child(script, root).startswith("StoreError Could not read")
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
