@@ -16,6 +16,7 @@ from engine.vault_check.contents import check_contents
 from engine.vault_check.documents import check_documents
 from engine.vault_check.findings import PlaceReport
 from engine.vault_check.logs import check_logs
+from engine.vault_check.lost import check_lost
 from engine.vault_check.replicas import check_replica, check_unfinished
 from engine.vault_check.share import Share
 from engine.vault_check.suspects import settle_suspects
@@ -94,6 +95,7 @@ def _verify(work: Work) -> None:
     try:
         _count(work, census)
         settle_suspects(work, census)
+        check_lost(work, census)
         check_contents(work, census)  # before the lists that are verified to their end
         examine(work, census)
         check_documents(work)

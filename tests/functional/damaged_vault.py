@@ -245,6 +245,7 @@ class Vandal:
         self._contents = self._shuffled(lambda key: "/contents/" in key and key.endswith(".enc"))
         self._documents = self._shuffled(lambda key: "/site-file/" in key or "/drills/" in key)
         self._planted = 0
+        self._removed: set[str] = set()
 
     def _of_backup(self, key: str) -> bool:
         aside = {"marks", "contents", "site-file", "drills"}
@@ -290,6 +291,8 @@ class Vandal:
             ("two files are swapped", two("")),
             ("two manifests are swapped", two(".json")),
             ("half deleted", one(lambda place, key: self._gone(place, key, key, _companion(key)))),
+            ("all of it is gone here", lambda place: self._wholly(place) if place.name == "local" else None),
+            ("all of it is gone there", lambda place: self._wholly(place) if place.name == COPY else None),
             ("only marks are left", one(lambda place, key: self._gone(place, key, *_files(key)))),
             ("a bit of a mark", one(self._mark)),
             ("an orphan", lambda place: self._orphan(place, "app_20240101_0{:05}.sql.gz.enc")),
@@ -334,6 +337,22 @@ class Vandal:
         data[self.lots.randrange(len(data))] ^= 1 << self.lots.randrange(8)
         place.write(key, bytes(data))
         return [[about]]
+
+    def _wholly(self, place: Place) -> list[list[str]] | None:
+        """With its marks. Of the local root not the oldest of a series: nobody can know of it."""
+        found = [each for each in self._files if place.name != "local" or self._is_newer_than_another(each)]
+        if not found:
+            return None
+        key = found[-1]
+        self._files.remove(key)
+        self._removed.add(key)
+        marks = [each for each in place.listed() if each.startswith(_marks(key))]
+        return self._gone(place, key, *_files(key), *marks)
+
+    def _is_newer_than_another(self, key: str) -> bool:
+        series = key.rpartition("_")[0].rpartition("_")[0]
+        others = (each for each in self._all - self._removed if each.startswith(f"{series}_") and self._of_backup(each))
+        return any(each < key for each in others)
 
     def _cut(self, place: Place, about: str, key: str) -> list[list[str]]:
         data = place.read(key)
