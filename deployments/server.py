@@ -86,7 +86,7 @@ class LocalServer:
             "DO_NOT_TRACK": "1",
         }
 
-    def start(self, port: int = 4200, *, worker: bool = True, timeout: float = 90.0) -> LocalServer:
+    def start(self, port: int = 4200, *, worker: bool = True, timeout: float = 180.0) -> LocalServer:
         """Start what does not run yet, and wait until it answers.
 
         Args:

@@ -87,8 +87,8 @@ class WatchConfig(Model):
 
     @property
     def idle(self) -> timedelta:
-        """So often an idle server closes a log, that it stays within ``logs``: the next run of shipping and the next
-        look have a quarter of an hour, or half of a shorter limit."""
+        """So often a log is closed while a transaction is open and nothing else happens, that it stays within ``logs``:
+        the next run of shipping and the next look have a quarter of an hour, or half of a shorter limit."""
         limit = seconds_of(self.logs)
         return timedelta(seconds=min(3600.0, max(limit - 900, limit / 2)))
 

@@ -149,7 +149,7 @@ class _Run:
         session = self.source.session
         before = server.clock(session)
         covered = self.newest.log.covers_until if self.newest else None
-        recent = covered is not None and before - covered < min(IDLE_ROTATION, self.site.config.watch.idle)
+        recent = covered is not None and before - covered < IDLE_ROTATION
         if recent and not must:
             present = server.listed(session)[-1]
             if server.is_idle(session, present):

@@ -13,6 +13,8 @@ from engine.postgres.base_facts import BaseFacts
 from engine.postgres.slots import ServerState
 from engine.postgres.wal import Segment, lsn, named
 
+AT_LEAST_EVERY = timedelta(hours=1)
+"""A server that is idle gets a new segment this often, so that what is known of it does not hang on marks alone."""
 BASE_NEEDED = "take a base backup now: the WAL shipped from here on can only be replayed on one"
 
 
@@ -39,7 +41,7 @@ def must_switch(last: Last | None, server: ServerState, activity: str, now: date
     """Begin a new segment? Not when no transaction has begun or ended since the last one was closed.
 
     Args:
-        idle: A server that is idle gets one this often all the same, so that what is known of it moves on.
+        idle: Where nothing ended it is begun this often all the same.
     """
     if last is None or not follows(last, server) or not last.activity or last.log.covers_until is None:
         return True

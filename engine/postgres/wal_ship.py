@@ -194,7 +194,9 @@ class Shipping:
             # follows; where that is as it was when the segment was closed, it had ended by then.
             busy = _text(connection, _BUSY) != "0"
             activity = _text(connection, _ACTIVITY)
-            must = wal_plan.must_switch(last, server, activity, now, self.site.config.watch.idle)
+            # Of an idle server a mark says so; where a transaction is open nobody can say that it is.
+            every = self.site.config.watch.idle if busy else wal_plan.AT_LEAST_EVERY
+            must = wal_plan.must_switch(last, server, activity, now, every)
             if last is not None and newest is not None and not must:
                 end = server.position // server.segment_size * server.segment_size
                 known = [each for each in (last.log.covers_until, idle.said_of(self.site.vault, newest)) if each]

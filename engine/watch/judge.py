@@ -127,13 +127,13 @@ def log_shipping(source: str, newest: datetime | None, now: datetime, limits: Wa
     """How long ago a log of a server was last shipped, whatever can be made of it.
 
     Args:
-        newest: When the newest log was shipped.
+        newest: When the newest log was shipped, or a run of shipping last found nothing to ship.
     """
     limit = seconds_of(limits.logs)
     if newest is None:
         return Finding("log-shipping", source, Level.CRITICAL, f"no log of {source} has been shipped")
     age = (now - newest).total_seconds()
-    said = f"the newest log of {source} was shipped {in_words(max(age, 0))} ago{_ahead(age)}"
+    said = f"the logs of {source} were last shipped {in_words(max(age, 0))} ago{_ahead(age)}"
     return Finding("log-shipping", source, _judged(age, limit), said, age, "s", limit, 2 * limit)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ParamSpec
 
-from engine import names
+from engine import idle, names
 from engine.config import PostgresConfig
 from engine.drill.record import records
 from engine.errors import BackupError, ConfigError, IntegrityError, LockHeld, in_words
@@ -149,8 +149,9 @@ def _log_shipping(site: Site, source: str, now: datetime) -> Finding:
             refused = refused or error
             continue
         asked += 1
-        if first is not None and (newest is None or first.name.taken_at > newest):
-            newest = first.name.taken_at
+        if first is not None:
+            looked = idle.said_of(site.vault, first) or first.name.taken_at
+            newest = max(newest or looked, looked, first.name.taken_at)
     if not asked and refused is not None:
         raise refused
     return judge.log_shipping(source, newest, now, site.config.watch)

@@ -63,8 +63,14 @@ def test_a_capture_that_is_killed_while_its_writer_is_stopping_has_it_started_al
     box.document |= {"stop": ["jupyter"], "stop_seconds": 2}
 
     def die_soon() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        stop = Container.stop
+
+        def stopping(*args: Any, **kwargs: Any) -> Any:
+            signal.setitimer(signal.ITIMER_REAL, 0.7)
+            return stop(*args, **kwargs)
+
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        Container.stop = stopping
         box.back_up("notebooks")
 
     assert _dies(die_soon)

@@ -229,7 +229,7 @@ def installation(
     quick = {"BACKUP_FLOWS_RETRIES": "2", "BACKUP_FLOWS_RETRY_SECONDS": "0.2", "BACKUP_FLOWS_THAW_SECONDS": "1"}
     server = LocalServer(directory / "prefect", extra_env=quick)
     try:
-        server.start(0)
+        server.start(0, timeout=300)
         api = PrefectApi(f"{server.url}/api", server.auth)
         yield Installation(server, api, directory, mariadb, postgres, s3)
         api.close()

@@ -88,7 +88,7 @@ def test_a_wrong_setting_is_refused_and_no_secret_is_shown(given: dict[str, obje
 
 
 @pytest.mark.parametrize(("logs", "minutes"), [("75m", 60), ("3h", 60), ("30m", 15), ("15m", 7.5)])
-def test_an_idle_server_closes_logs_so_often_that_the_limit_of_logs_holds(logs: str, minutes: float) -> None:
+def test_behind_an_open_transaction_logs_are_closed_so_often_that_their_limit_holds(logs: str, minutes: float) -> None:
     assert limits(logs=logs).idle == timedelta(minutes=minutes)
 
 
