@@ -65,7 +65,10 @@ class Rights:
         return next((each.answer for each in self.rights if each.what == what), "unknown")
 
     def verdict(self) -> str:
-        """What a thief could do, in words."""
+        """What a thief could do, in words; and where locks cannot be kept up, that."""
+        return f"{self._danger()}{_SHORT if self.locked and self.of(LENGTHEN) == 'no' else ''}"
+
+    def _danger(self) -> str:
         over = [what for what in (LIFECYCLE, POLICY, VERSIONING) if self.of(what) == "yes"]
         if self.locked and self.compliance:
             return f"{_HIDES}, but not destroy it before its lock ends: {_BACK}."
@@ -99,6 +102,11 @@ WRITE, READ, LIST = "write a new object", "read an object", "list"
 OVERWRITE = "overwrite an object"
 DELETE, DELETE_VERSION = "delete an object", "delete a version for good"
 BYPASS = "lift a governance lock"
+LENGTHEN = "lengthen a lock"
+_SHORT = (
+    " This key may not lengthen a lock (s3:PutObjectRetention): bucket lists and records of containers that lean on "
+    "what is there already are refused and not copied, and a run with such a replica fails."
+)
 ABORT = "abort an upload"
 LIFECYCLE, POLICY, VERSIONING, LOCK_RULE = (
     "change the bucket's lifecycle", "change the bucket's policy", "suspend versioning", "change the bucket's lock",
@@ -150,11 +158,13 @@ class _Trial:
         add(Right(READ, self._may(lambda: self._client.get_object(**self._at, Key=self._key)), dangerous=False))
         add(Right(OVERWRITE, self._may(lambda: self._put(self._key)), why=self._shielded(found)))
         add(Right(ABORT, self._abort(), dangerous=False))
-        found.locked, bypass = self._lock()
+        found.locked, lengthen, bypass = self._lock()
         found.locked = found.locked and (bool(self._config.lock) or self._bucket.retained_until(self._key) is not None)
         found.compliance = self._config.lock == "compliance"
         add(Right(DELETE, self._may(lambda: self._delete(self._key)), why=self._shielded(found)))
         add(self._delete_version(found))
+        keeps_up = found.locked and bool(self._config.lock)
+        add(Right(LENGTHEN, lengthen, False) if keeps_up else Right(LENGTHEN, "unknown", False, "not needed: no lock"))
         add(Right(BYPASS, bypass) if found.locked else Right(BYPASS, "unknown", False, "nothing is locked there"))
         for each in (LIFECYCLE, POLICY, VERSIONING, LOCK_RULE) if self._settings else ():
             add(self._same_again(each, versioning))
@@ -164,18 +174,21 @@ class _Trial:
     def _shielded(found: Rights) -> str:
         return "the old version stays" if found.versioned else "nothing stays of it"
 
-    def _lock(self) -> tuple[bool, Answer]:
-        """Lock an object of our own for a minute, and try to take its version away."""
+    def _lock(self) -> tuple[bool, Answer, Answer]:
+        """Lock an object of our own for a minute; try to take its version away, to lengthen the lock, to lift it."""
         key = f"{self._key}-lock"
         until = datetime.now(UTC) + _LOCKED_FOR
         try:
             version = self._put(key, ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until)
         except boto.ClientError:
-            return False, "unknown"
+            return False, "unknown", "unknown"
         if not version or self._may(lambda: self._delete(key, version)) == "yes":
-            return False, "unknown"
+            return False, "unknown", "unknown"
+        longer: Any = {"Mode": "GOVERNANCE", "RetainUntilDate": until + timedelta(seconds=1)}
+        put = self._client.put_object_retention
+        lengthen = self._may(lambda: put(**self._at, Key=key, VersionId=version, Retention=longer))
         lifted = self._may(lambda: self._delete(key, version, BypassGovernanceRetention=True))
-        return True, lifted
+        return True, lengthen, lifted
 
     def _delete_version(self, found: Rights) -> Right:
         version = next((version for _, version in self._written if version), "")

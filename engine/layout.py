@@ -173,11 +173,15 @@ class Layout:
         rest = key.removeprefix(base + "/") if base else key
         return "/".join(part for part in (base, MARKS, rest) if part) + "."
 
+    @property
+    def contents_folder(self) -> str:
+        """Where the contents of all buckets of the site stand, with a slash at its end."""
+        return "/".join(part for part in (self.base, CONTENTS, self.site) if part) + "/"
+
     def contents_prefix(self, source: str, bucket: str) -> str:
         """Where the contents of a bucket's objects stand, of all its lists, with a slash at its end. The site is part
         of it even where the template does not name it: what no list of this site needs may go."""
-        parts = (self.base, CONTENTS, self.site, source, names.encode(bucket))
-        return "/".join(part for part in parts if part) + "/"
+        return f"{self.contents_folder}{source}/{names.encode(bucket)}/"
 
     def _pattern(self, source: str, tier: str) -> str:
         """The template with all but the date filled in."""

@@ -102,7 +102,8 @@ def sealed_bytes(keys: KeyRing, site: str, text: str, point: str) -> bytes:
 
 
 def copy_sealed(vault: Vault, replica: str) -> list[str]:
-    """Give a replica every sealed site file that it lacks; their keys there. Raises what the store does."""
+    """Give a replica every sealed site file that it lacks; their keys there. Where the replica locks, the newest is
+    locked for as long as backups of now are: it counts for them. Raises what the store does."""
     here, there = vault.layout(LOCAL), vault.layout(replica)
     store, target = vault.store(LOCAL), vault.store(replica)
     known = {each.point for each in listed(target, folder_of(there), vault.site)}
@@ -112,6 +113,10 @@ def copy_sealed(vault: Vault, replica: str) -> list[str]:
             key = key_of(there, each.point)
             target.put(key, store.get(each.key))
             done.append(key)
+    locks = vault.object_locks.get(replica)
+    newest = max((*known, *(found.point for each in done if (found := of_key(each)))), default="")
+    if locks is not None and newest:
+        target.retain(key_of(there, newest), locks.lasting(names.now()))
     return done
 
 

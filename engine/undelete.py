@@ -1,7 +1,9 @@
 """Backups that were deleted or overwritten in a versioned bucket stand again: after an attack, or a mistake.
 
 A manifest's version counts by its signature, its data's by size, and by digest where several have that size: what an
-attacker wrote over them is passed over. Every step copies an old version on top, so that nothing is lost by it.
+attacker wrote over them is passed over. With a bucket's list come the contents that it names, whenever they were
+deleted; sealed site files count by their signature. Every step copies an old version on top, so that nothing is lost by
+it.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ from datetime import datetime
 
 from engine import manifest as manifests
 from engine import names
+from engine.buckets import record
+from engine.buckets.hidden import List, bring_back_contents
 from engine.errors import BackupError, ConfigError, IntegrityError, WrongKey
 from engine.manifest import Manifest
 from engine.progress import Progress, silent
+from engine.sealed import Sealed, folder_of, of_key, open_sealed
 from engine.stores import S3Store
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_versions import Version, bring_back, never_versioned, read, versions
@@ -29,13 +34,20 @@ class Undeleted:
     Attributes:
         back: Backups (by the data's key) of which something stands again, or would.
         objects: How many objects that took.
+        contents: How many of these are contents that bucket lists name.
+        site_files: Keys of sealed site files that stand again, or would.
         lost: Backups whose manifest is there and whose data is not, in no version.
+        lacking: By list, how many of the contents that it names are there in no version; one that several lists name is
+            counted for the newest.
         failed: By key, why it could not be brought back.
     """
 
     back: list[str] = field(default_factory=list)
     objects: int = 0
+    contents: int = 0
+    site_files: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    lacking: dict[str, int] = field(default_factory=dict)
     failed: dict[str, BackupError] = field(default_factory=dict)
 
 
@@ -67,6 +79,9 @@ def undelete(
             work.restore(key)
         except BackupError as error:
             work.done.failed[key] = error
+    for restore in (work.restore_contents, work.restore_site_files):
+        progress(f"look at versions in {location}", len(work.done.back))
+        restore()
     return work.done
 
 
@@ -74,6 +89,7 @@ class _Work:
     def __init__(self, vault: Vault, location: str, bucket: Bucket, since: datetime | None, dry_run: bool) -> None:
         self.done = Undeleted()
         self._vault = vault
+        self._location = location
         self._layout = vault.layout(location)
         self._bucket = bucket
         self._since = since
@@ -82,11 +98,12 @@ class _Work:
         self._families: dict[str, list[list[Version]]] = {}
 
     def read_versions(self) -> None:
-        prefixes = [*self._layout.prefixes(), self._layout.marks_prefix("").rstrip(".")]
+        prefixes = [*self._layout.prefixes(), self._layout.marks_prefix("").rstrip("."), folder_of(self._layout)]
+        contents = self._layout.contents_folder
         seen: set[tuple[str, str]] = set()
         for prefix in dict.fromkeys(prefixes):
             for each in versions(self._bucket, prefix):
-                if (each.key, each.id) not in seen:
+                if (each.key, each.id) not in seen and not each.key.startswith(contents):  # these are too many
                     seen.add((each.key, each.id))
                     self._versions.setdefault(each.key, []).append(each)
         for known in self._versions.values():
@@ -106,8 +123,11 @@ class _Work:
 
     def _is_touched(self, data: str) -> bool:
         """Was any of its files deleted or overwritten, and late enough?"""
-        changed = [known[0] for known in self._families[_family(data)] if len(known) > 1 or known[0].deleted]
-        return any(self._since is None or each.written_at >= self._since for each in changed)
+        return any(self._is_changed(known) for known in self._families[_family(data)])
+
+    def _is_changed(self, known: list[Version]) -> bool:
+        changed = len(known) > 1 or known[0].deleted
+        return changed and (self._since is None or known[0].written_at >= self._since)
 
     def restore(self, data: str) -> None:
         """Manifest last, as when a backup is made."""
@@ -134,6 +154,64 @@ class _Work:
                 bring_back(self._bucket, each)
         self.done.back.append(data)
         self.done.objects += len(todo)
+
+    def restore_contents(self) -> None:
+        """What the lists name that stand now."""
+        lists: dict[tuple[str, str], list[List]] = {}
+        for key in self._versions:
+            data = key.removesuffix(names.MANIFEST_SUFFIX)
+            place = self._layout.place(data) if data != key else None
+            if place is None or not place.name.ext.startswith(f"{record.EXTENSION}.") or data in self.done.failed:
+                continue
+            if data not in self.done.back and self._versions[key][0].deleted:
+                continue
+            try:
+                self._take_list(data, lists)
+            except BackupError as error:
+                self.done.failed[data] = error
+        for (source, name), found in lists.items():
+            contents = self._vault.contents(self._location, source, name)
+            for data, came in bring_back_contents(self._bucket, contents, found, dry_run=self._dry_run):
+                self.done.contents += came.back
+                self.done.objects += came.back
+                if came.lost:
+                    self.done.lacking[data] = came.lost
+                if came.error is not None:
+                    self.done.failed[data] = came.error
+
+    def _take_list(self, data: str, lists: dict[tuple[str, str], list[List]]) -> None:
+        found = self._manifest(data)
+        whole = self._part(data, found[1].data.size, found[1].data.sha256) if found is not None else None
+        if found is not None and whole is not None:
+            manifest = found[1]
+            lists.setdefault((manifest.source, manifest.database), []).append(List(data, manifest, whole))
+
+    def restore_site_files(self) -> None:
+        """Of each sealed site file the newest version whose signature holds."""
+        for key in sorted(self._versions):
+            found, known = of_key(key), self._versions[key]
+            if found is None or found.site != self._vault.site or not self._is_changed(known):
+                continue
+            try:
+                right = self._opening(found, [each for each in known if not each.deleted])
+                if right is not None and not right.latest:
+                    if not self._dry_run:
+                        bring_back(self._bucket, right)
+                    self.done.site_files.append(key)
+                    self.done.objects += 1
+            except BackupError as error:
+                self.done.failed[key] = error
+
+    def _opening(self, found: Sealed, known: list[Version]) -> Version | None:
+        """Raises what the last one does, where none opens."""
+        for version in known:
+            try:
+                open_sealed(b"".join(read(self._bucket, version)), self._vault.keys, found)
+                return version
+            except (IntegrityError, WrongKey):
+                if version is known[-1]:
+                    raise
+        return None
 
     def _manifest(self, data: str) -> tuple[Version, Manifest] | None:
         """The newest version whose signature holds."""

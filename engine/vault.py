@@ -34,12 +34,13 @@ from engine.names import BackupName
 from engine.pacing import Pace, rate_of
 from engine.progress import Progress, silent
 from engine.removal import finish_abandoned
-from engine.retention.locks import locked_until
+from engine.retention.locks import ObjectLocks
 from engine.roots import absolute_root, check_root, make_private
 from engine.source import Facts
 from engine.spool import sweep_spools, verified_chunks
 from engine.stores import LocalStore, Store, Stored, open_store
 from engine.stores.local_errors import speaking_of
+from engine.stores.s3_bucket import unlocked
 from engine.sweeping import withdraw_abandoned
 from engine.vault_locks import VaultLocks
 from engine.writer import BackupWriter, Birth, Settings
@@ -64,6 +65,7 @@ class Vault(VaultLocks):
         state: ``<root>/.backup-flows/<site>``: locks, journals, spools; never listed, never replicated.
         paces: By replica, what keeps all that is sent there to its bandwidth; shared where several vaults of one run
             send there.
+        object_locks: By replica, of those that lock what is written there.
     """
 
     keys: KeyRing
@@ -82,6 +84,11 @@ class Vault(VaultLocks):
         self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
         self._replicas = {each.name: each for each in config.vault.replicas}
         self._policy = config.retention_in
+        self.object_locks = {
+            each.name: ObjectLocks(self._layouts[each.name], config.retention_in(each.name), each.lock_days)
+            for each in config.vault.replicas
+            if each.lock
+        }
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
         self.paces: dict[str, Pace] = {}
@@ -147,8 +154,7 @@ class Vault(VaultLocks):
                 raise UnknownName(
                     f"Site {self.site} has no location {location!r}.", remedy=nearest(location, self.locations())
                 )
-            config, layout = self._replicas[location], self._layouts[location]
-            until = partial(locked_until, layout=layout, policy=self._policy(location), days=config.lock_days)
+            config, until = self._replicas[location], self.object_locks.get(location, unlocked)
             self._stores[location] = open_store(config, until, root=self.root, state=f"{STATE}/{self.site}")
         return self._stores[location]
 
@@ -263,9 +269,11 @@ class Vault(VaultLocks):
             partial(self._say_of_copy, entry, replica),
         )
         from engine.buckets.copies import with_contents
+        from engine.images.leant_on import lock_images
 
         turn = self._turns.awaited(replica, entry.file, patience, progress)
         with turn, with_contents(self, entry, replica, progress):
+            lock_images(self, entry, replica)
             stored = copying.run()
         self._carry_words(entry, self._copy_of(entry, replica, stored))  # what was said while it was under way
         return stored

@@ -116,11 +116,12 @@ def undelete(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would stand again.")] = False,
 ) -> Outcome:
     """Have backups stand again that were deleted or overwritten in a versioned bucket: after an attack, or a mistake.
+    With them the contents that bucket lists name, saved images, and sealed site files.
 
     The version counts whose signature and bytes hold. Nothing is taken away by it. Without --since also what retention
     removed comes back, as far as the bucket still has it; the next prune removes it again.
 
-    Exit code 5 when the data of a manifest is not there in any version.
+    Exit code 5 when the data of a manifest, or a content that a list names, is not there in any version.
     """
     from engine.undelete import undelete as bring_back
 
@@ -130,8 +131,16 @@ def undelete(
     word = "would stand again" if dry_run else "stands again"
     for key in done.back:
         run.out.say(f"{key} {word}")
-    run.out.say(f"{len(done.back):,} backups, {done.objects:,} objects" + (", nothing was changed" if dry_run else ""))
+    for key in done.site_files:
+        run.out.say(f"{key} {word}")
+    counts = f"{len(done.back):,} backups, {done.contents:,} contents of buckets, {len(done.site_files):,} site files"
+    run.out.say(f"{counts}: {done.objects:,} objects" + (", nothing was changed" if dry_run else ""))
     errors = [run.refuse(error, about=f"{key}: ") for key, error in done.failed.items()]
     errors += [run.refuse(BackupError(f"The data of {key} is not there in any version.")) for key in done.lost]
-    code = exits.INTEGRITY if done.lost else exits.PARTIAL if errors else exits.OK
-    return Outcome({"back": done.back, "objects": done.objects, "lost": done.lost, "dry_run": dry_run}, code, errors)
+    errors += [
+        run.refuse(BackupError(f"{count:,} contents that {key} names are not there in any version."))
+        for key, count in done.lacking.items()
+    ]
+    code = exits.INTEGRITY if done.lost or done.lacking else exits.PARTIAL if errors else exits.OK
+    told = ("back", "objects", "contents", "site_files", "lost", "lacking")
+    return Outcome({name: getattr(done, name) for name in told} | {"dry_run": dry_run}, code, errors)

@@ -1,4 +1,5 @@
-"""Contents on their way to a replica: before the list that names them, and only those that are not there."""
+"""Contents on their way to a replica: before the list that names them, and only those that are not there. What is there
+is locked as long as the list."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine import stopping
+from engine import names, stopping
 from engine.buckets import record
 from engine.buckets.contents import WARM_BELOW, Contents
 from engine.buckets.disk_map import DiskMap
+from engine.buckets.locking import ContentLocks
 from engine.buckets.record import Content
 from engine.catalog import Entry
 from engine.errors import IntegrityError
+from engine.manifest import Manifest
 from engine.pacing import Pace
 from engine.progress import Progress
+from engine.retention.locks import Term
 
 if TYPE_CHECKING:
     from engine.vault import Vault
@@ -29,11 +33,15 @@ _IN_WINDOW = 32
 
 @contextlib.contextmanager
 def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) -> Iterator[None]:
-    """Before a bucket's list is copied, whatever it names is there; nothing takes it away until the list is too.
-    Of any other backup nothing is asked.
+    """Before a bucket's list is copied, whatever it names is there, and locked as long as the list will be; nothing
+    takes it away until the list is too. Of any other backup nothing is asked.
+
+    Args:
+        entry: Where it stands in the replica itself, its contents are only locked.
 
     Raises:
-        LockHeld: Another run copies there, or prunes. IntegrityError: a content here is damaged. And what stores raise.
+        LockHeld: Another run copies there, or prunes. IntegrityError: a content here is damaged. CredentialsRefused:
+            the key may not lengthen locks. And what stores raise.
     """
     if not record.is_list(entry):
         yield
@@ -42,54 +50,84 @@ def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) 
     with vault.filling(replica, manifest.source, manifest.database):
         here = vault.contents(entry.location, manifest.source, manifest.database)
         there = vault.contents(replica, manifest.source, manifest.database)
-        with there.present() as present, contextlib.closing(vault.read_part(entry, manifest)) as plain:
-            lacking = _lacking(record.records(plain, manifest.file), present)
-            step = f"copy contents of {manifest.database} to {replica}"
-            _copy_all(partial(_copy, here, there, vault.pace(replica)), lacking, step, progress)
+        with (
+            ContentLocks(there, _term(vault, manifest, replica), vault.state / "locked") as locks,
+            DiskMap() as present,
+            contextlib.closing(vault.read_part(entry, manifest)) as plain,
+        ):
+            present.update((each.name, each.state) for each in locks.looked(there.listing()))
+            copy = partial(_copy, here, there, vault.pace(replica), locks) if entry.location != replica else None
+            todo = _to_do(record.records(plain, manifest.file), present, locks, copy)
+            _do_all(todo, f"copy contents of {manifest.database} to {replica}", progress)
         yield
 
 
-def _lacking(records: Iterator[record.Record], present: DiskMap) -> Iterator[Content]:
-    """Each content that is not there whole, once."""
+def _term(vault: Vault, manifest: Manifest, replica: str) -> Term | None:
+    """For how long what a list names is locked there."""
+    locks = vault.object_locks.get(replica)
+    if locks is None:
+        return None
+    key = locks.layout.key(manifest.source, manifest.tier, manifest.taken_at, manifest.file)
+    return locks.term(key, names.now())
+
+
+def _to_do(
+    records: Iterator[record.Record], present: DiskMap, locks: ContentLocks, copy: Callable[[Content], int] | None
+) -> Iterator[Callable[[], int]]:
+    """What is to be done for each content that is not there whole, or not locked for long enough; once for each. Each
+    says how many bytes it sent."""
     for each in records:
         content = each.content
         state = present.get(content.stored)
-        if state != str(content.stored_size):
-            if state is not None and state != "bad":
-                raise IntegrityError(
-                    f"A content of the list has {state} bytes there, and {content.stored_size:,} here.",
-                    kept="both stand as they were",
-                    remedy="verify the copies there: backups verify --location; and find out what changes them",
-                )
-            present.put(content.stored, str(content.stored_size))
-            yield content
+        if state == str(content.stored_size):
+            if locks.is_short(content.stored):
+                yield partial(_lengthen, locks, content.stored)
+            continue
+        if copy is None:
+            continue
+        if state is not None and state != "bad":
+            raise IntegrityError(
+                f"A content of the list has {state} bytes there, and {content.stored_size:,} here.",
+                kept="both stand as they were",
+                remedy="verify the copies there: backups verify --location; and find out what changes them",
+            )
+        present.put(content.stored, str(content.stored_size))
+        locks.met(content.stored)
+        yield partial(copy, content)
 
 
-def _copy_all(copy: Callable[[Content], int], lacking: Iterator[Content], step: str, progress: Progress) -> None:
+def _do_all(todo: Iterator[Callable[[], int]], step: str, progress: Progress) -> None:
     done = 0
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="content") as pool:
         pending: set[Future[int]] = set()
         try:
-            for content in lacking:
-                pending.add(pool.submit(contextvars.copy_context().run, copy, content))
+            for each in todo:
+                pending.add(pool.submit(contextvars.copy_context().run, each))
                 if len(pending) >= _IN_WINDOW:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    done += sum(each.result() for each in finished)
+                    done += sum(one.result() for one in finished)
                     progress(step, done)
-            for each in pending:
-                done += each.result()
+            for one in pending:
+                done += one.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _copy(here: Contents, there: Contents, pace: Pace, content: Content) -> int:
-    """One content, as it is stored; replaced only where it was found damaged there. Its size."""
+def _lengthen(locks: ContentLocks, name: str) -> int:
+    stopping.check("the copy of a bucket's contents")
+    locks.lengthen(name)
+    return 0
+
+
+def _copy(here: Contents, there: Contents, pace: Pace, locks: ContentLocks, content: Content) -> int:
+    """One content, as it is stored, and locked; replaced only where it was found damaged there. Its size."""
     key = there.key(content.stored)
     digest, size = hashlib.sha256(), 0
     if there.store.stat(key) is not None:
         there.remove(content.stored)
-    with there.store.stage(key, warm=content.stored_size < WARM_BELOW) as staged:
+    until = locks.term.most if locks.term is not None else None
+    with there.store.stage(key, warm=content.stored_size < WARM_BELOW, until=until) as staged:
         for chunk in pace.of(here.store.read(here.key(content.stored))):
             stopping.check("the copy of a bucket's contents")
             digest.update(chunk)

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 _BATCH = 2000
 
@@ -14,15 +15,22 @@ class DiskMap:
     """Texts to texts. Safe to use from several threads. Gone when closed, or when the process ends.
 
     The file has no name, so that no crash leaves one behind.
+
+    Args:
+        path: Of a file that stays, in a directory that is there; one that is damaged is begun anew. Held by one at a
+            time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._guard = threading.Lock()
-        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._base.execute("PRAGMA journal_mode=OFF")
-        self._base.execute("PRAGMA synchronous=OFF")
-        self._base.execute("CREATE TABLE pairs (name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+        try:
+            self._base = _opened(path)
+        except sqlite3.DatabaseError:
+            if path is None:
+                raise
+            for each in (path, path.with_name(f"{path.name}-journal")):
+                each.unlink(missing_ok=True)
+            self._base = _opened(path)
 
     def __enter__(self) -> DiskMap:
         return self
@@ -67,6 +75,11 @@ class DiskMap:
         with self._guard:
             return int(self._base.execute("SELECT count(*) FROM pairs").fetchone()[0])
 
+    def drop_below(self, value: str) -> None:
+        """Forget all whose value sorts before this one."""
+        with self._guard:
+            self._base.execute("DELETE FROM pairs WHERE value < ?", (_bytes(value),))
+
     def items(self) -> Iterator[tuple[str, str]]:
         """All of them, by name; what is put in meanwhile may be among them."""
         query = "SELECT name, value FROM pairs WHERE name {} ? ORDER BY name LIMIT ?"
@@ -78,6 +91,22 @@ class DiskMap:
                 return
             yield from ((_text(name), _text(value)) for name, value in rows)
             last, how = rows[-1][0], ">"
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    base = sqlite3.connect(path or "", isolation_level=None, check_same_thread=False)
+    try:
+        base.execute("PRAGMA locking_mode=EXCLUSIVE")
+        base.execute("PRAGMA synchronous=OFF")
+        if path is None:
+            base.execute("PRAGMA journal_mode=OFF")
+        elif base.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("it was cut off while it was written")
+        base.execute("CREATE TABLE IF NOT EXISTS pairs (name BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+    except sqlite3.Error:
+        base.close()
+        raise
+    return base
 
 
 def _bytes(text: str) -> bytes:

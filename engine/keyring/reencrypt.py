@@ -19,6 +19,7 @@ from typing import Any
 
 from engine import backup, marks, names
 from engine.buckets.anew import Anew
+from engine.buckets.copies import with_contents
 from engine.buckets.record import DUMP_FORMAT
 from engine.catalog import Entry
 from engine.codec import Encoder
@@ -139,6 +140,9 @@ def _replace(site: Site, old: Old, progress: Progress) -> Replaced:
     with vault.lock(old.manifest.source, old.manifest.database):
         home = next(name for name in vault.locations() if name in {**old.places, **old.new})
         entry, manifest = old.new[home] if home in old.new else _written(vault, old, home, progress)
+        if home in vault.object_locks:
+            with with_contents(vault, entry, home, progress):  # a list's: they stand there, and are locked like it
+                pass
         if claims_of(vault, entry).claim != "good":
             backup.verify(site, entry, progress=progress, new=True)
         if home in old.places:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from engine.cold.classes import Coldness, Speed
+from engine.retention.locks import Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,12 @@ class Store(Protocol):
         """
         ...
 
-    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> StagedWrite:
+    def stage(
+        self, key: str, *, warm: bool = False, archive: bool = False, until: datetime | None = None
+    ) -> StagedWrite:
         """Begin a write of unknown length. ``warm`` ignores a configured cold storage class; ``archive`` takes the
-        one configured for archives."""
+        one configured for archives. ``until``: of its lock (UTC) where the key does not tell; ignored where nothing is
+        locked."""
         ...
 
     def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
@@ -162,6 +166,15 @@ class Store(Protocol):
 
     def retained_until(self, key: str) -> datetime | None:
         """Until when an object lock keeps this object (UTC; the end of time for a legal hold), or None."""
+        ...
+
+    def retain(self, key: str, term: Term) -> datetime | None:
+        """Have the lock of an object last: one that ends before ``term.least`` is made to end at ``term.most``; none is
+        ever shortened. Until when it lasts now (UTC); None where this place locks nothing.
+
+        Raises:
+            NotFound: No such object. CredentialsRefused: The key may not lengthen locks.
+        """
         ...
 
     def cold(self, key: str) -> Coldness | None:

@@ -45,7 +45,9 @@ class DiskStore(LocalStore):
         self.require()
         super().check()
 
-    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> LocalStage:
+    def stage(
+        self, key: str, *, warm: bool = False, archive: bool = False, until: datetime | None = None
+    ) -> LocalStage:
         self.require()
         return super().stage(key, warm=warm, archive=archive)
 

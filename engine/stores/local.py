@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.cold.classes import Speed
 from engine.errors import NotFound, StoreRefused, Unreadable
+from engine.retention.locks import Term
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.local_errors import in_words, reading, speaking_of
@@ -50,7 +51,9 @@ class LocalStore:
         with speaking_of("list", self.root, self.root), os.scandir(self.root) as entries:
             next(entries, None)
 
-    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> LocalStage:
+    def stage(
+        self, key: str, *, warm: bool = False, archive: bool = False, until: datetime | None = None
+    ) -> LocalStage:
         return self._stage(check_key(key))
 
     def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
@@ -125,6 +128,9 @@ class LocalStore:
             sync_directory(path.parent)
 
     def retained_until(self, key: str) -> datetime | None:
+        return None
+
+    def retain(self, key: str, term: Term) -> datetime | None:
         return None
 
     def cold(self, key: str) -> None:

@@ -14,6 +14,7 @@ from uuid import uuid4
 from engine.cold.classes import Coldness, Speed
 from engine.config import ObjectStoreConfig
 from engine.errors import BackupError, IntegrityError, StoreError, StoreRefused, Unreadable
+from engine.retention.locks import Term
 from engine.stores.base import ObjectInfo, Stored
 from engine.stores.keys import check_key, is_visible
 from engine.stores.multipart import PartSize, growing
@@ -77,8 +78,8 @@ class S3Store:
         """For probes and recovery of versions, which know S3."""
         return self._bucket
 
-    def stage(self, key: str, *, warm: bool = False, archive: bool = False) -> S3Stage:
-        return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm, archive=archive)
+    def stage(self, key: str, *, warm: bool = False, archive: bool = False, until: datetime | None = None) -> S3Stage:
+        return S3Stage(self._bucket, check_key(key), self._part_size, warm=warm, archive=archive, until=until)
 
     def duplicate(self, key: str, to: str, *, archive: bool = False) -> bool:
         return duplicate(self._bucket, check_key(key), check_key(to), self._copies, archive=archive)
@@ -129,6 +130,9 @@ class S3Store:
 
     def retained_until(self, key: str) -> datetime | None:
         return self._bucket.retained_until(check_key(key))
+
+    def retain(self, key: str, term: Term) -> datetime | None:
+        return self._bucket.retain(check_key(key), term) if self._bucket.locks else None
 
     def cold(self, key: str) -> Coldness | None:
         return self._bucket.cold(check_key(key))

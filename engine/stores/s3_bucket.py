@@ -15,6 +15,7 @@ from botocore import exceptions as boto
 from engine.cold.classes import Coldness, Speed, coldness_of
 from engine.config import ObjectStoreConfig
 from engine.errors import Cold, CredentialsRefused, Retained, StoreRefused
+from engine.retention.locks import Term
 from engine.stores.base import ObjectInfo
 from engine.stores.multipart import PartReader, digest_arguments
 from engine.stores.s3_client import make_client, place_of, sends_sha256, state_prefix
@@ -26,6 +27,7 @@ TOKEN = "backup-flows-write"
 """User metadata that tells whose write an object is, after an answer was lost."""
 
 _NO_COPY = {"NotImplemented", "501", "MethodNotAllowed", "405", "InvalidObjectState"}
+_FOR_GOOD = "COMPLIANCE"
 _UNABLE = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "MalformedPOSTRequest"}
 
 
@@ -95,8 +97,9 @@ class Bucket:
             self.client.list_objects_v2(Bucket=self.place.bucket, MaxKeys=1, Prefix=self.state + "/")
 
     def put(
-        self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool, archive: bool = False
-    ) -> None:
+        self, key: str, body: memoryview | bytes, token: str, stopped: Any, *, warm: bool, archive: bool = False,
+        until: datetime | None = None,
+    ) -> None:  # fmt: skip
         """Store one object whole. Raises StoreRefused when something stands there already."""
         digest = digest_arguments(body, sha256=self.sha256)
 
@@ -104,7 +107,7 @@ class Bucket:
             self.client.put_object(
                 **self._target(key),
                 **self._made(token, warm, archive),
-                **self._lock(key),
+                **self._lock(key, until),
                 **digest,
                 **condition,
                 Body=PartReader(memoryview(body), stopped),
@@ -113,11 +116,12 @@ class Bucket:
         self._if_absent(key, f"write {key}", send)
 
     def begin(
-        self, key: str, token: str, *, warm: bool, archive: bool = False, storage_class: str | None = None
-    ) -> str:
+        self, key: str, token: str, *, warm: bool, archive: bool = False, storage_class: str | None = None,
+        until: datetime | None = None,
+    ) -> str:  # fmt: skip
         """Begin a multipart upload, in a class of its own where one is named; its id."""
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self.sha256 else {}
-        made = {**self._made(token, warm, archive, storage_class), **self._lock(key), **algorithm}
+        made = {**self._made(token, warm, archive, storage_class), **self._lock(key, until), **algorithm}
         journal = self.under_way.begin(key)
         try:
             with speaking_of(f"begin the upload of {key}", self.place):
@@ -272,6 +276,33 @@ class Bucket:
         until = answer.get("ObjectLockRetainUntilDate")
         return until.astimezone(UTC) if until else None
 
+    @property
+    def locks(self) -> bool:
+        """Is what is written here locked, by the site's settings?"""
+        return bool(self._lock_mode)
+
+    def retain(self, key: str, term: Term) -> datetime:
+        """See ``Store.retain``. A lock that nobody can lift stays one."""
+        with speaking_of(f"look at {key}", self.place):
+            head = self.client.head_object(**self._target(key))
+        until: datetime | None = head.get("ObjectLockRetainUntilDate")
+        if until is not None and until >= term.least:
+            return until.astimezone(UTC)
+        mode = _FOR_GOOD if head.get("ObjectLockMode") == _FOR_GOOD else self._lock_mode
+        retention: Any = {"Mode": mode, "RetainUntilDate": term.most}
+        try:
+            self.client.put_object_retention(**self._target(key), Retention=retention)
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            if status_of(error) not in {401, 403}:
+                raise in_words(error, f"lengthen the lock of {key}", self.place) from None
+            raise CredentialsRefused(
+                f"Could not lengthen the lock of {key} in {self.place}: the key may not do this ({code_of(error)}).",
+                kept="what is there, with its locks; what needs this object longer was not copied there",
+                remedy=f"let access_key of replica {self.place.replica} do s3:PutObjectRetention and "
+                f"s3:GetObjectRetention on arn:aws:s3:::{self.place.bucket}/* (docs/locks.md)",
+            ) from None
+        return term.most
+
     def checks_sha256(self) -> bool:
         """Whether the endpoint really compares digests: it must refuse one that is wrong. Asked once.
 
@@ -332,10 +363,10 @@ class Bucket:
     def _from(self, key: str, version: str) -> Any:
         return {**self._target(key), **({"VersionId": version} if version else {})}
 
-    def _lock(self, key: str) -> Any:
+    def _lock(self, key: str, until: datetime | None = None) -> Any:
         """Arguments that lock an object, if it is to be; a lock that is over already is none."""
-        until = self._locked_until(key)
-        if until is None or until <= datetime.now(UTC):
+        until = until or self._locked_until(key)
+        if not self.locks or until is None or until <= datetime.now(UTC):
             return {}
         return {"ObjectLockMode": self._lock_mode, "ObjectLockRetainUntilDate": until}
 

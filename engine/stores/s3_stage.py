@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -25,12 +26,14 @@ class S3Stage:
     those on their way (``threads`` of the first size; larger ones go one at a time).
     """
 
-    def __init__(self, bucket: Bucket, key: str, part_size: PartSize, *, warm: bool, archive: bool = False) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, part_size: PartSize, *, warm: bool, archive: bool = False,
+        until: datetime | None = None,
+    ) -> None:  # fmt: skip
         self._bucket = bucket
         self._key = key
         self._part_size = part_size
-        self._warm = warm
-        self._archive = archive
+        self._made: Any = {"warm": warm, "archive": archive, "until": until}
         self._token = uuid4().hex
         self._digest = hashlib.sha256()
         self._sampler = Sampler()
@@ -115,7 +118,7 @@ class S3Stage:
 
     def _send_part(self) -> None:
         if not self._upload:
-            self._upload = self._bucket.begin(self._key, self._token, warm=self._warm, archive=self._archive)
+            self._upload = self._bucket.begin(self._key, self._token, **self._made)
         number = self._number
         if number > MOST_PARTS:
             raise StoreRefused(
@@ -148,7 +151,7 @@ class S3Stage:
     def _send_whole(self) -> None:
         body = self._take_part()
         try:
-            self._bucket.put(self._key, body, self._token, self._stopped, warm=self._warm, archive=self._archive)
+            self._bucket.put(self._key, body, self._token, self._stopped, **self._made)
         except (StoreError, Unreachable):
             if not self._is_ours():
                 raise

@@ -11,16 +11,30 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from engine import backup, names
+from engine import backup, names, sealed
 from engine.archiving import archive
+from engine.buckets.plan import BucketRequest, make_plan
+from engine.buckets.restore import run as restore
 from engine.cold.move import move_all
-from engine.credentials import BYPASS, DELETE, DELETE_VERSION, check
+from engine.credentials import BYPASS, DELETE, DELETE_VERSION, LENGTHEN, check
 from engine.endpoints import look
 from engine.errors import BackupError
+from engine.images.load import copies_of
 from engine.site import Site
 from engine.undelete import undelete
+from tests.functional.bucket_machine import holds, put
 from tests.functional.test_archives import NOW, config, dump, made
 from tests.functional.test_endpoints import attack
+from tests.functional.test_locked_contents import (
+    IMAGE,
+    OLD,
+    locked,
+    nearly_over,
+    recorded,
+    shop_of,
+    snapshot,
+    stored_image,
+)  # fmt: skip
 from tests.servers.docker import DockerEngine
 from tests.servers.s3 import S3Server
 
@@ -126,6 +140,46 @@ def test_locked_backups_survive_a_delete_of_everything_and_restore(
 
 
 @pytest.mark.soak(sample=False)
+def test_a_locked_list_restores_and_an_old_image_and_the_site_file_are_there_after_a_delete_of_everything(
+    tmp_path: Path, gateway: dict[str, S3Server], moto_s3: S3Server
+) -> None:
+    """The locks that contents and image were stored with are over when the attack comes."""
+    owner = gateway["owner"]
+    given = {**replica(owner, lock=True), "lock": "governance"}
+    bucket = moto_s3.new_bucket("media")
+    configured = shop_of(tmp_path / "v", moto_s3, bucket, given)
+    put(moto_s3, bucket, OLD)
+    point = names.recovery_point()
+    with Site(configured) as site:
+        snapshot(site, bucket)
+        stored_image(site, names.now() - 40 * DAY)
+        nearly_over(
+            owner.client(), given["bucket"], [*locked(site, "shop/contents/"), *locked(site, "shop/images/image/")]
+        )
+        snapshot(site, bucket)
+        recorded(site, names.now(), point)
+        sealed.seal_site(site.vault, "site: shop\n", point, "daily")
+        sealed.copy_sealed(site.vault, "copy")
+        begun = datetime.now(UTC) - timedelta(seconds=5)
+        time.sleep(3.5)
+        attack(owner.client(), given["bucket"])
+        forget_locally(site)
+    truth = holds(moto_s3, bucket)
+    with Site(configured) as site:
+        assert not list(site.vault.store("copy").list("shop/"))
+        done = undelete(site.vault, "copy", since=begun)
+        assert (len(done.back), done.contents, len(done.site_files)) == (4, 3, 1)
+        assert (done.lost, done.lacking, done.failed) == ([], {}, {})
+        result = restore(site, make_plan(site, BucketRequest(bucket=bucket, location="copy")))
+        assert holds(moto_s3, result.into) == truth
+        (stands,) = copies_of(site, "images", IMAGE)
+        assert b"".join(site.vault.read_part(*stands)) == b"all the layers of an image"
+        store = site.vault.store("copy")
+        found = sealed.choose(sealed.listed(store))
+        assert sealed.open_sealed(store.get(found.key), site.vault.keys, found).text == "site: shop\n"
+
+
+@pytest.mark.soak(sample=False)
 def test_a_promotion_is_copied_by_the_gateway_into_the_class_of_archives(
     tmp_path: Path, gateway: dict[str, S3Server]
 ) -> None:
@@ -203,7 +257,7 @@ def test_a_writer_without_deletes_is_told_apart_from_an_owner(tmp_path: Path, ga
         assert backup.verify(site, entry).checks
         rights = check(configured.vault.replicas[0], site.vault.layout("copy"), "mysql")
         assert (rights.of(DELETE), rights.of(DELETE_VERSION), rights.of(BYPASS)) == ("no", "no", "no")
-        assert "not destroy it before its lock ends" in rights.verdict()
+        assert "not destroy it before its lock ends" in rights.verdict() and rights.of(LENGTHEN) == "yes"
         owning = config(tmp_path, {**given, "lock": "governance"}).vault.replicas[0]
         rights = check(owning, site.vault.layout("copy"), "mysql")
         assert (rights.of(DELETE), rights.of(BYPASS), rights.locked) == ("yes", "yes", True)

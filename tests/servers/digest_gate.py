@@ -1,4 +1,5 @@
-"""A gate before an S3 endpoint: it compares SHA-256 checksums, as AWS does and moto does not; or it fails."""
+"""A gate before an S3 endpoint: it compares SHA-256 checksums and has rights that moto does not know, as AWS does; or it
+fails."""
 
 from __future__ import annotations
 
@@ -17,12 +18,20 @@ _FAILURE = b"<Error><Code>InternalError</Code><Message>We encountered an interna
 Asked = Callable[[str, str, Mapping[str, str], bytes], tuple[int, bytes] | None]
 """By method, path, headers and body of a request: the status and body of the gate's own answer; None lets it pass."""
 
+_DENIAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
 
 @contextlib.contextmanager
-def digest_gate(endpoint: str) -> Iterator[str]:
-    """The address of a gate before ``endpoint`` that answers 400 BadDigest to a body of another digest."""
+def digest_gate(endpoint: str, denies: str = "") -> Iterator[str]:
+    """The address of a gate before ``endpoint`` that answers 400 BadDigest to a body of another digest.
+
+    Args:
+        denies: A sub-resource, such as ``retention``, which the key may not put: 403 AccessDenied.
+    """
 
     def compare(method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes] | None:
+        if denies and method == "PUT" and denies in urlsplit(path).query.split("&"):
+            return 403, _DENIAL
         expected = headers.get("x-amz-checksum-sha256")
         other = expected and expected != base64.b64encode(hashlib.sha256(body).digest()).decode()
         return (400, _REFUSAL) if other else None
