@@ -1,5 +1,5 @@
-"""A gate before an S3 endpoint: it compares SHA-256 checksums and has rights that moto does not know, as AWS does; or it
-fails."""
+"""A gate before an S3 endpoint: it compares SHA-256 checksums, and has rights that moto does not know, as AWS does; or
+it fails."""
 
 from __future__ import annotations
 
