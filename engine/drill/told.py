@@ -24,9 +24,11 @@ Copies = Sequence[tuple["Entry", "Manifest"]]
 
 @dataclass(frozen=True)
 class Told:
-    """Attributes:
-    proven: When a drill last proved it, UTC; None where none did.
-    doubt: Its last drill, where that did not prove it.
+    """What drills say of it.
+
+    Attributes:
+        proven: When a drill last proved it, UTC; None where none did.
+        doubt: Its last drill, where that did not prove it.
     """
 
     proven: datetime | None = None
