@@ -108,7 +108,11 @@ def test_no_snapshot_leans_on_a_content_that_the_ring_does_not_open(shop: Machin
     made = one.back_up()
     assert (made.manifest.contents["copied"], made.manifest.key_ids) == (len(OBJECTS), {"k2"})
     backup.verify(one.site, made.entry)
-    assert prove(one.site.vault, "k2").opened[0].file == made.entry.file
+    if "main" in keys:  # another one than it was is told as long as something needs that
+        with pytest.raises(WrongKey, match="The key 'main' is another one than it was"):
+            prove(one.site.vault, "k2")
+    else:
+        assert prove(one.site.vault, "k2").opened[0].file == made.entry.file
 
 
 def days_ago(days: int, shop: Machine, monkeypatch: pytest.MonkeyPatch) -> BackupResult:
