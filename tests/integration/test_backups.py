@@ -69,7 +69,7 @@ def test_a_run_waits_for_another_that_works_on_the_same_database(prefect: Instal
     """Schedules meet: the night's full is not lost to an hourly backup that began first."""
     with Opened(site_file.load(site.file, site.env)) as opened, opened.vault.lock("mysql", site.shop):
         run_id = prefect.api.start(f"manual-backup/{site.name}", source="mysql")
-        until(lambda: any("Another run works on" in line["message"] for line in prefect.api.logs(run_id)), "the wait")
+        until(lambda: any("Another run works on" in line for line in prefect.api.logs(run_id)), "the wait")
         time.sleep(15)  # longer than its tries
         assert prefect.api.run(run_id).state == "RUNNING"
     run = prefect.api.wait(run_id)
