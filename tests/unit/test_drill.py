@@ -21,7 +21,8 @@ from engine.drill.junit import junit
 from engine.drill.past import draw
 from engine.drill.record import keep, proofs
 from engine.drill.rows import CopyRows, InsertRows, RowSet, split_rows
-from engine.drill.run import DrillRequest, _held_against, also_due
+from engine.drill.run import DrillRequest, also_due
+from engine.drill.targets import _rto
 from engine.drill.verdict import Check, DrillResult, PieceResult, SourceResult, worst
 from engine.durations import in_words, seconds_of
 from engine.errors import DiskFull, IntegrityError
@@ -224,11 +225,11 @@ def test_the_time_target_is_held_against_what_is_to_be_restored_and_names_the_re
     read = PieceResult("images", "images", only_read="every stored layer against its digest")
     read.checks.append(Check("content", "every layer's digest", "proven", "read"))
     made.sources.append(SourceResult("images", "images", pieces=[read]))
-    (target,) = _held_against(made, 3600)
+    (target,) = _rto("RTO", "everything", "1h", made.sources)
     assert target.said.startswith("4.0 s for everything but images/images (only read), the target is 1h")
     assert target.verdict == "proven"
     read.checks.append(Check("opens", "restore", "could not verify", "only read"))
-    (target,) = _held_against(made, 3600)
+    (target,) = _rto("RTO", "everything", "1h", made.sources)
     assert target.verdict == "could not verify" and "not everything could be restored" in target.said
 
 
