@@ -173,8 +173,10 @@ def test_after_re_encryption_and_prunes_nothing_needs_the_old_key_and_every_snap
 
 
 @pytest.mark.sampled
-def test_a_snapshot_with_a_damaged_content_keeps_its_old_keys_and_is_named(shop: Machine) -> None:
-    old = shop.back_up()
+def test_a_snapshot_with_a_damaged_content_keeps_its_old_keys_and_is_named(
+    shop: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = days_ago(1, shop, monkeypatch)  # of one second both would be the first to store it, and read it
     damaged = listed(shop, old)["b"].content.stored
     flip(shop.file_of(damaged), 50)
     two = ringed(shop, BOTH, "k2")
