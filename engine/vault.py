@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from engine import marks, names
 from engine.adopt import recognise
+from engine.births import Births
 from engine.catalog import Catalog, Entry
 from engine.codec import EXTENSIONS, KeyRing, decode
 from engine.cold.thaw import Thaw, require_readable
 from engine.config import SiteConfig
 from engine.copy_turns import PATIENCE, CopyTurns
 from engine.copying import Copying, is_lacking
-from engine.errors import BackupError, DiskFull, UnknownName, nearest
-from engine.journal import Journal, living
+from engine.errors import BackupError, UnknownName, nearest
+from engine.journal import Journal
 from engine.layout import Layout, layouts
 from engine.locks import waited_for
 from engine.manifest import Manifest
@@ -50,10 +50,6 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 STATE = ".backup-flows"
-GROWTH = 1.2
-"""A backup may be this much larger than the last one of its database."""
-COMPRESSION_GUESS = 4
-"""A first backup is expected to need this fraction of the server's own estimate."""
 UPLOADS_DIE_AFTER = timedelta(days=1)
 """An unfinished upload of which nothing on this machine speaks has no living writer when it is older than this."""
 
@@ -79,7 +75,6 @@ class Vault(VaultLocks):
         self.keys = KeyRing.from_config(config.vault.keys)
         self.root = absolute_root(config.vault.root)
         self.state = self.root / STATE / self.site
-        self._sources = [source.name for source in config.sources()]
         self._layouts = layouts(config)
         self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
         self._replicas = {each.name: each for each in config.vault.replicas}
@@ -91,6 +86,11 @@ class Vault(VaultLocks):
         }
         self._stores: dict[str, Store] = {LOCAL: LocalStore(self.root, self.state)}
         self._catalogs: dict[str, Catalog] = {}
+        sources = [source.name for source in config.sources()]
+        self._births = Births(
+            self.site, self.root, self.publishing, sources, self._layouts[LOCAL], partial(self.store, LOCAL),
+            self.catalog,
+        )  # fmt: skip
         self.paces: dict[str, Pace] = {}
         self._turns = CopyTurns(lambda name, what: self._held(name, what, stays=False))
 
@@ -194,8 +194,8 @@ class Vault(VaultLocks):
             DiskFull: Less room than the estimate (or the last such backup) needs, with figures.
             UnknownName: No such source or tier.
         """
-        self._known(source, tier)
-        self._refuse_without_room(source, database, estimated_bytes)
+        self._births.known(source, tier)
+        self._births.room_for(source, database, estimated_bytes)
         settings = self._settings
         return self._begin(
             source, kind, tier, database, ext + EXTENSIONS[settings.compression], names.now(), label, recovery_point
@@ -212,8 +212,8 @@ class Vault(VaultLocks):
         Raises:
             DiskFull: Less room than that. UnknownName: No such source or tier.
         """
-        self._known(source, tier)
-        self._require(estimated_bytes, f"The log {log} of {source}")
+        self._births.known(source, tier)
+        self._births.room(estimated_bytes, f"The log {log} of {source}")
         ext = EXTENSIONS[self._settings.compression].removeprefix(".")
         return self._begin(source, kind, tier, log, ext, names.now(), "", "", log=tier)
 
@@ -338,9 +338,9 @@ class Vault(VaultLocks):
         Raises:
             WrongKey: No key opens it. IntegrityError: It is damaged. DiskFull.
         """
-        self._known(source, tier)
+        self._births.known(source, tier)
         foreign = recognise(path, self.keys, iterations=iterations, key_id=key_id)
-        self._require(path.stat().st_size, f"Adopting {path}")
+        self._births.room(path.stat().st_size, f"Adopting {path}")
         parsed = names.parse_file(path.name)
         taken = parsed.taken_at if parsed else names.from_timestamp(path.stat().st_mtime)
         ext = {"pg_custom": "dump"}.get(facts.dump_format, facts.dump_format) + EXTENSIONS[foreign.compression]
@@ -399,43 +399,9 @@ class Vault(VaultLocks):
         until it is closed or its writer dies."""
         make_private(self.root, self.state)
         with speaking_of("write to", self.state, self.root), waited_for(self.state / "names.lock"):
-            name = self._free_name(source, wanted)
+            name = self._births.free_name(source, wanted)
             key = self._layouts[LOCAL].key(source, tier, name.taken_at, name.file)
             return name, key, Journal.create(self.publishing, "publish", source=source, stem=name.stem)
-
-    def _free_name(self, source: str, name: BackupName) -> BackupName:
-        """The name, or one with seconds added, that no backup of this source has, in any tier's folder:
-        tiers may share a folder here or on a replica."""
-        store = self._stores[LOCAL]
-        begun = {(facts.get("source"), facts.get("stem")) for facts in living(self.publishing, "publish")}
-        while (source, name.stem) in begun or any(
-            next(iter(store.list(f"{folder}/{name.stem}." if folder else f"{name.stem}.")), None)
-            for folder in self._layouts[LOCAL].folders(source, name.taken_at)
-        ):
-            name = replace(name, taken_at=name.taken_at + timedelta(seconds=1))
-        return name
-
-    def _refuse_without_room(self, source: str, database: str, estimated_bytes: int) -> None:
-        last = next(self.catalog(LOCAL).entries(source=source, database=database), None)
-        need = int(last.size * GROWTH) if last else estimated_bytes // COMPRESSION_GUESS
-        why = f"the last one has {last.size:,}" if last else f"the server holds about {estimated_bytes:,}"
-        self._require(need, f"A backup of {source}/{database} ({why})")
-
-    def _require(self, need: int, what: str) -> None:
-        free = self._stores[LOCAL].free_bytes()
-        if free is not None and free < need:
-            raise DiskFull(
-                f"{what} needs about {need:,} bytes in {self.root}; {free:,} are free.",
-                kept="nothing was begun; the backups there are untouched",
-                remedy=f"free {need - free:,} bytes on the file system of {self.root}: df -h {self.root}",
-            )
-
-    def _known(self, source: str, tier: str) -> None:
-        if source not in self._sources:
-            raise UnknownName(f"Site {self.site} has no source {source!r}.", remedy=nearest(source, self._sources))
-        tiers = list(self._layouts[LOCAL].tiers)
-        if tier not in tiers:
-            raise UnknownName(f"There is no tier {tier!r}.", remedy=nearest(tier, tiers))
 
 
 __all__ = ["BackupWriter", "Vault"]
