@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from math import inf
 from pathlib import Path
@@ -20,6 +21,8 @@ _WITH_PREFECT = [
     ROOT / "faults" / "test_random_kills.py",
 ]
 _ORDER = ("integration", "faults", "functional", "unit")
+# What runs a task by itself starts a Prefect server for it, which has 20 seconds otherwise.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 pytest_plugins = ["tests.servers.fixtures", "tests.soak"]
 # An example takes as long as the machine's other work lets it: time proves nothing here.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -237,6 +238,14 @@ def test_a_file_system_that_turns_read_only_later_is_noticed(small_disk: Path) -
         make(vault)
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that every user may look into; pytest closes its own whenever a session begins."""
+    with tempfile.TemporaryDirectory(prefix="bf-test-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 _AS_NOBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
@@ -254,11 +263,8 @@ except ConfigError as error:
 
 
 @pytest.mark.parametrize("made", ["root", "state"])
-def test_a_root_of_another_user_is_refused_by_name(tmp_path: Path, made: str) -> None:
-    for folder in [tmp_path, *tmp_path.parents]:
-        if folder.stat().st_mode & 0o055 != 0o055:  # pytest's own folders; how many depends on how it runs
-            folder.chmod(0o755)
-    root = tmp_path / "root"
+def test_a_root_of_another_user_is_refused_by_name(open_to_all: Path, made: str) -> None:
+    root = open_to_all / "root"
     root.mkdir(mode=0o755)
     if made == "state":
         root.chmod(0o777)
