@@ -151,6 +151,7 @@ def without_table(kind: str, data: bytes) -> bytes:
 ENDLESS = {"mysql": "SELECT count(*) FROM keyless, (SELECT SLEEP(600)) AS endless", "postgres": "SELECT pg_sleep(600)"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_what_is_missing_or_changed_is_named_whether_in_the_dump_or_in_the_copy(
     machine: Machine, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -249,6 +250,7 @@ def test_one_changed_file_is_named_and_a_missed_target_fails_what_is_otherwise_p
         assert scratch_left(site) == []
 
 
+@pytest.mark.sampled
 def test_where_no_scratch_server_can_be_had_nothing_is_proven_and_the_rest_is(machine: Machine) -> None:
     gone = {"container": "not-there", "docker_host": f"unix://{machine.root}/no.sock"}
     settings = {
@@ -288,6 +290,7 @@ def test_where_there_is_no_room_nothing_is_restored_and_the_drill_says_how_much_
         assert [mark["kind"] for mark in site.vault.marks(entry)] == before, "nothing was learnt of the backup"
 
 
+@pytest.mark.sampled
 def test_the_database_postgres_is_looked_at_like_any_other_when_the_server_is_recovered(
     postgres15: DatabaseServer, tmp_path: Path
 ) -> None:
@@ -311,6 +314,7 @@ def test_the_database_postgres_is_looked_at_like_any_other_when_the_server_is_re
         postgres15.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '_own_'")
 
 
+@pytest.mark.sampled
 def test_a_recovered_database_without_a_table_is_not_proven_where_its_backups_have_some(
     postgres15: DatabaseServer, tmp_path: Path
 ) -> None:
@@ -355,6 +359,7 @@ def test_a_query_is_stopped_by_the_server_also_where_it_may_take_less_than_half_
             ask(source, name, f"SELECT count(*) FROM {endless}", 0.4)
 
 
+@pytest.mark.sampled
 def test_what_nobody_foresaw_keeps_no_other_backup_or_source_from_its_drill(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +389,7 @@ def test_what_nobody_foresaw_keeps_no_other_backup_or_source_from_its_drill(
             site.vault.store("local").delete(key)
 
 
+@pytest.mark.sampled
 def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_proven(
     machine: Machine, servers_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +416,7 @@ def test_where_a_check_of_the_engine_itself_is_not_installed_the_drill_is_not_pr
         assert all("it was not run: " in said and "(next: install postgresql" in said for said in told.values()), told
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["mysql", "postgres"])
 def test_a_source_whose_logs_never_came_is_not_proven_unless_it_is_to_have_none(
     machine: Machine, kind: str, tmp_path: Path

@@ -69,6 +69,7 @@ def latest(shop: Shop, site: Site, location: str = "auto") -> datetime:
     return max(each.latest for each in recoverable(site, shop.kind, shop.database, location=location).windows)
 
 
+@pytest.mark.sampled
 def test_a_moment_of_an_idle_hour_comes_back_and_a_commit_after_it_is_not_in_it(shop: Shop) -> None:
     with shop.site() as site:
         ship(site, shop.kind)
@@ -93,6 +94,7 @@ def test_a_moment_of_an_idle_hour_comes_back_and_a_commit_after_it_is_not_in_it(
         assert error["class"] == "OutsideWindow"
 
 
+@pytest.mark.sampled
 def test_one_word_a_source_and_place_however_often_it_is_said_and_none_once_a_log_has_come(shop: Shop) -> None:
     with shop.site() as site:
         ship(site, shop.kind)
@@ -117,6 +119,7 @@ def test_one_word_a_source_and_place_however_often_it_is_said_and_none_once_a_lo
         assert said(shop, site) == said(shop, site, "copy") == {}
 
 
+@pytest.mark.sampled
 def test_a_word_that_was_altered_counts_for_nothing(shop: Shop) -> None:
     with shop.site() as site:
         ship(site, shop.kind)

@@ -310,6 +310,7 @@ def test_what_a_dead_restore_left_inactive_is_active_after_the_next_sweep(filled
             assert site.sweep().done == []
 
 
+@pytest.mark.sampled
 def test_a_restore_that_died_makes_nothing_active_that_was_not_when_it_was_backed_up(
     filled: Filled, tmp_path: Path
 ) -> None:
@@ -355,6 +356,7 @@ def test_another_n8n_gets_everything_inactive(filled: Filled, tmp_path: Path) ->
         assert SECRET not in str(there)
 
 
+@pytest.mark.sampled
 def test_keys_and_scopes_that_do_not_do_are_told_in_words(filled: Filled, tmp_path: Path) -> None:
     given = {"name": "n8n", **filled.n8n.document}
     with site_of(tmp_path / "v", {**given, "api_key": filled.n8n.new_api_key(["tag:list"])}) as site:

@@ -43,6 +43,7 @@ print(json.dumps([[each.id, each.level.word, each.said] for each in found]))
 """
 
 
+@pytest.mark.sampled
 def test_a_run_that_hangs_and_one_that_nobody_takes_are_findings(prefect: Installation, site: Site) -> None:
     def findings(minutes: int) -> dict[str, list[str]]:
         done = prefect.command("-c", ASKED, site.name, str(minutes))
@@ -128,6 +129,7 @@ def hooks() -> Iterator[Hooks]:
     made.close()
 
 
+@pytest.mark.sampled
 def test_the_address_outside_is_asked_after_each_look_that_somebody_could_be_told_of(
     prefect: Installation, hooks: Hooks
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.integration.installation import KEY, Installation, Site, until
 
 SCHEDULED = True
@@ -54,6 +56,7 @@ def test_the_deployments_have_schedules_limits_tags_and_no_secrets(prefect: Inst
         assert secret not in json.dumps([hourly, daily, manual])
 
 
+@pytest.mark.sampled
 def test_edits_in_the_ui_stay_without_force_and_secrets_are_only_named(prefect: Installation, site: Site) -> None:
     call = prefect.api.call
     document = call("GET", f"/block_types/slug/mysql-server/block_documents/name/{site.name}-mysql")
@@ -99,6 +102,7 @@ def _runs(prefect: Installation, deployment: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.sampled
 def test_shipping_is_planned_every_five_minutes_and_a_planned_run_is_made(prefect: Installation, site: Site) -> None:
     """A schedule is worth nothing until a run comes of it."""
     deployment = prefect.api.call("GET", f"/deployments/name/binlog-ship/{site.name}")["id"]

@@ -65,6 +65,7 @@ def test_watch_on_the_command_line_ends_with_0_or_1(prefect: Installation, site:
     assert unknown in run["state"]["message"].splitlines()[0] and site.shop in run["state"]["message"]
 
 
+@pytest.mark.sampled
 def test_a_run_waits_for_another_that_works_on_the_same_database(prefect: Installation, site: Site) -> None:
     """Schedules meet: the night's full is not lost to an hourly backup that began first."""
     with Opened(site_file.load(site.file, site.env)) as opened, opened.vault.lock("mysql", site.shop):
@@ -77,6 +78,7 @@ def test_a_run_waits_for_another_that_works_on_the_same_database(prefect: Instal
     assert f"process {os.getpid()} on " in "\n".join(prefect.log(run))
 
 
+@pytest.mark.sampled
 def test_an_unknown_site_fails_in_words(prefect: Installation, site: Site) -> None:
     run = prefect.run(f"manual-backup/{site.name}", site="not-a-site")
     assert run.state == "FAILED" and run.first_line == "There is no site called 'not-a-site'."
@@ -103,6 +105,7 @@ def _failed_tasks(prefect: Installation, run: Run) -> list[dict[str, Any]]:
     )
 
 
+@pytest.mark.sampled
 def test_a_dead_bucket_costs_no_dump_and_the_next_run_catches_up(prefect: Installation, site: Site) -> None:
     before = set(site.files(".json"))
     _edit(prefect, f"object-store/{site.name}-s3", endpoint_url="http://127.0.0.1:9")
@@ -124,6 +127,7 @@ def test_a_dead_bucket_costs_no_dump_and_the_next_run_catches_up(prefect: Instal
     assert len(copied) == len(site.files(".json"))
 
 
+@pytest.mark.sampled
 def test_a_wrong_password_fails_at_once_in_words_costs_only_its_own_server_and_is_rotated_without_deploying_again(
     prefect: Installation, site: Site
 ) -> None:
@@ -141,6 +145,7 @@ def test_a_wrong_password_fails_at_once_in_words_costs_only_its_own_server_and_i
     assert run.state == "COMPLETED", run.message
 
 
+@pytest.mark.sampled
 def test_a_wrong_s3_secret_fails_at_once_in_words(prefect: Installation, site: Site) -> None:
     _edit(prefect, f"object-store/{site.name}-s3", secret_key="FAKE-wrong-secret-of-s3-0123456789")
     run = prefect.run(f"daily-full/{site.name}")

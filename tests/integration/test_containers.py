@@ -70,6 +70,7 @@ def _orders(server: DatabaseServer, database: str) -> list[tuple[str | None, ...
     return server.sql("SELECT * FROM orders ORDER BY id", database)
 
 
+@pytest.mark.sampled
 def test_the_container_is_as_poor_as_a_real_one(server: DatabaseServer) -> None:
     import docker
 
@@ -88,6 +89,7 @@ def test_each_backup_flow_works(prefect: Installation, boxed: Site, flow: str) -
     assert "2 databases backed up and verified" in run.first_line
 
 
+@pytest.mark.sampled
 def test_a_lost_table_comes_back_in_place_with_its_trigger(
     prefect: Installation, boxed: Site, server: DatabaseServer
 ) -> None:

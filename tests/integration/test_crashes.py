@@ -52,6 +52,7 @@ def _others(prefect: Installation, site: Site) -> list[tuple[str | None, ...]]:
     )
 
 
+@pytest.mark.sampled
 def test_a_killed_flow_is_crashed_and_the_next_run_leaves_nothing_behind(prefect: Installation, site: Site) -> None:
     before = site.files(".json")
     with _dump_that_waits(prefect, site):
@@ -68,6 +69,7 @@ def test_a_killed_flow_is_crashed_and_the_next_run_leaves_nothing_behind(prefect
     assert until(lambda: _others(prefect, site) == [], "the killed dump's session to end")
 
 
+@pytest.mark.sampled
 def test_a_cancelled_flow_stops_its_tools_and_leaves_nothing(prefect: Installation, site: Site) -> None:
     before = site.files(".json")
     with _dump_that_waits(prefect, site):
@@ -80,6 +82,7 @@ def test_a_cancelled_flow_stops_its_tools_and_leaves_nothing(prefect: Installati
     assert site.files(".json") == before and site.staged() == []
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 def test_a_run_whose_machine_died_is_marked_crashed_and_a_new_worker_goes_on(prefect: Installation, site: Site) -> None:
     before = len(site.files(".json"))

@@ -77,6 +77,7 @@ def test_a_daily_full_backs_up_databases_files_and_volumes_in_one_recovery_point
     assert points.pop() in prefect.markdown(run.id, f"{site.name}-last-backup")
 
 
+@pytest.mark.sampled
 def test_a_missing_path_fails_the_run_by_name_and_costs_nothing_else(
     prefect: Installation, machine: tuple[Site, Path]
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_missing_path_fails_the_run_by_name_and_costs_nothing_else(
     assert len(site.files(".json")) == before + 5
 
 
+@pytest.mark.sampled
 def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_content(
     prefect: Installation, machine: tuple[Site, Path]
 ) -> None:
@@ -119,6 +121,7 @@ def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_con
     assert SECRET not in shown and "FAKE-other-secret-2" not in shown
 
 
+@pytest.mark.sampled
 def test_a_volume_is_replaced_after_an_approval_that_names_who_is_stopped(
     prefect: Installation, machine: tuple[Site, Path], box: Box
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_cancelled_run_stops_every_source_that_is_at_work(prefect: Installatio
     assert site.staged() == []
 
 
+@pytest.mark.sampled
 def test_what_is_gone_comes_back_from_the_bucket_after_one_approval(
     prefect: Installation, machine: tuple[Site, Path], box: Box
 ) -> None:

@@ -71,6 +71,7 @@ def _ship(prefect: Installation, site: Site, source: str) -> None:
     assert "can be restored up to" in run.first_line
 
 
+@pytest.mark.sampled
 def test_a_dropped_table_comes_back_as_it_was_the_second_before(
     prefect: Installation, site: Site, story: tuple[str, Story]
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(prefect: Installation, si
     assert prefect.postgres.sql("SELECT datname FROM pg_database ORDER BY 1") == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", ["mysql", "postgres"])
 def test_dropped_data_comes_back_in_place_with_confirm(prefect: Installation, site: Site, source: str) -> None:
     database = site.shop if source == "mysql" else site.platform
@@ -64,6 +65,7 @@ def test_dropped_data_comes_back_in_place_with_confirm(prefect: Installation, si
         assert "safety backup" in text and "_before_" in text
 
 
+@pytest.mark.sampled
 def test_a_replacement_waits_for_approval_that_shows_what_is_replaced_by_what(
     prefect: Installation, site: Site
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_restore_that_cannot_be_says_why_in_its_first_line(
     assert run.state == "FAILED" and words in run.first_line, run.message
 
 
+@pytest.mark.sampled
 def test_from_the_bucket_alone_the_same_restore_works(prefect: Installation, site: Site) -> None:
     before = _readings(prefect, site.platform)
     run = prefect.run(f"restore-database/{site.name}", source="postgres", database=site.platform, location="s3")

@@ -23,7 +23,7 @@ from engine.retention.policy import Policy, parse, refusals
 from tests.soak import SEED, trials
 from tests.unit.retention_kit import DAY, HOUR, NOW, Books, History, Shape, grow
 
-HISTORIES = trials(1_000, 10_000)
+HISTORIES = trials(400, 10_000)
 AGES = {
     "hourly": timedelta(hours=24),
     "daily": timedelta(days=30),
