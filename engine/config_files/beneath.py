@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove(tree: Path) -> None:
+    """Remove a directory of ours with all in it, also where directories in it were restored as read-only."""
+    for folder, folders, _ in os.walk(tree):
+        for each in folders:
+            path = os.path.join(folder, each)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(tree)
 
 
 def _inside(handle: int, part: str, path: Path) -> int:

@@ -15,7 +15,7 @@ from engine.archive import member as kinds
 from engine.archive.member import Member, of_stat
 from engine.archive.place import Placer
 from engine.archive.write import attributes_of
-from engine.config_files.beneath import opened, sync
+from engine.config_files.beneath import opened, remove, sync
 from engine.config_files.diff import Change, difference
 from engine.config_files.places import Changed, by_file_system, hidden, place_for
 from engine.config_files.plan import ConfigPlan
@@ -130,7 +130,7 @@ class Beside:
     def _clear(self, place: _Place) -> None:
         """An empty ``new/`` and ``files/`` with the directories that lead to each place."""
         for folder in (NEW, OLD):
-            shutil.rmtree(place.path / folder, ignore_errors=True)
+            remove(place.path / folder)
             (place.path / folder).mkdir(mode=0o700)
             for member in place.changed.moved:
                 (place.path / folder / member.path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -21,6 +21,7 @@ from engine.config_files.diff import Difference, difference
 from engine.config_files.places import by_file_system
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
+from engine.config_files.words import speaking
 from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
@@ -169,7 +170,8 @@ def make_plan(site: Site, request: ConfigRequest) -> ConfigPlan:
     if into == PLACE:
         found = difference(members, PLACE, roots, manifest.contents.get("exclude", []))
         _refuse_blocked(found)
-        by_file_system(found)
+        with speaking("looking at what stands there"):
+            by_file_system(found)
     if os.geteuid() != 0 and any(each.uid != os.geteuid() for each in members):
         notes.append("this is not run as root: files will belong to the user who runs it")
     return ConfigPlan(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
-from engine.config_files.beneath import sync
+from engine.config_files.beneath import remove, sync
 from engine.config_files.source import shown
-from engine.config_files.swap import BEFORE, NEW, OLD, Swap, back, forward
+from engine.config_files.swap import NEW, OLD, Swap, back, forward
+from engine.config_files.walk import BEFORE
 from engine.config_files.words import in_words
 from engine.errors import BackupError, DiskFull, ToolFailed
 from engine.journal import Journal
@@ -49,11 +49,11 @@ def finish(journal: Journal) -> list[Path]:
     for place, kept_as in _places(journal):
         if not place.is_dir():
             continue
-        _remove(place / NEW)
+        remove(place / NEW)
         if _keeps(place):
             kept.append(_rename(place, kept_as))
         else:
-            _remove(place)
+            remove(place)
     return kept
 
 
@@ -69,7 +69,7 @@ def end(journal: Journal) -> list[str]:
     if step is None:
         for place, _ in _places(journal):
             if place.is_dir():
-                _remove(place)
+                remove(place)
                 done.append(shown(f"removed {place}: a restore that was not finished; nothing had been put in place"))
     elif journal.reached("undone") is not None:
         done += _take_away(journal)
@@ -122,14 +122,14 @@ def _take_away(journal: Journal) -> list[str]:
     for place, kept_as in _places(journal):
         if not place.is_dir():
             continue
-        _remove(place / NEW)
+        remove(place / NEW)
         for folder, _, _ in os.walk(place / OLD, topdown=False):
             with contextlib.suppress(OSError):  # not empty
                 os.rmdir(folder)
         if (place / OLD).is_dir():
             told.append(shown(f"what could not be put back is kept in {_rename(place, kept_as)}"))
         else:
-            _remove(place)
+            remove(place)
     return told
 
 
@@ -159,14 +159,3 @@ def _rename(place: Path, kept_as: Path) -> Path:
     os.rename(place, free)
     sync(free.parent)
     return free
-
-
-def _remove(tree: Path) -> None:
-    """All of a directory of ours, also of directories in it that are restored as read-only."""
-    for folder, folders, _ in os.walk(tree):
-        for each in folders:
-            path = os.path.join(folder, each)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(tree)

@@ -19,8 +19,9 @@ from typing import Any
 from engine.archive.member import Member, read_listing
 from engine.archive.place import Placer
 from engine.config_files.beneath import opened, same, status
+from engine.config_files.walk import BEFORE
 
-NEW, OLD, BEFORE = "new", "files", "before.jsonl"
+NEW, OLD = "new", "files"
 _ROOT = Path("/")
 
 

@@ -255,6 +255,15 @@ def test_without_root_the_content_comes_back_and_what_cannot_be_given_back_is_to
     there = tmp_path / "mine" / str(machine.root).lstrip("/")
     assert (there / "etc/nginx/odd/script").stat().st_mode & 0o7777 == 0o750, "no setuid of somebody else"
     assert (there / "opt/app/.env").read_text().endswith(f"{SECRET}\n")
+    conf = machine.root / "etc/nginx/nginx.conf"
+    conf.write_text("worker_processes 9;\n")
+    done = subprocess.run(
+        [*_AS_NOBODY, sys.executable, str(script)], env=env | {"INTO": "/"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert conf.read_text() == "worker_processes 2;\n" and "only by root" in done.stdout
+    (kept,) = (machine.vault / "restored").iterdir()
+    assert (kept / f"files{conf}").read_text() == "worker_processes 9;\n"
 
 
 # Nobody, but for reading: where this interpreter stands may be root's own.
@@ -270,5 +279,5 @@ from engine.site import Site
 body = json.loads(os.environ["SITE"])
 body["vault"]["keys"]["keys"] = {"main": os.environ["KEY"]}
 with Site(SiteConfig.model_validate(body)) as site:
-    print(json.dumps(run(site, make_plan(site, ConfigRequest(into=os.environ["INTO"]))).notes))
+    print(json.dumps(run(site, make_plan(site, ConfigRequest(into=os.environ["INTO"])), approved=True).notes))
 """
