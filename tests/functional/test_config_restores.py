@@ -279,5 +279,6 @@ from engine.site import Site
 body = json.loads(os.environ["SITE"])
 body["vault"]["keys"]["keys"] = {"main": os.environ["KEY"]}
 with Site(SiteConfig.model_validate(body)) as site:
-    print(json.dumps(run(site, make_plan(site, ConfigRequest(into=os.environ["INTO"], safety_backup=False)), approved=True).notes))
+    plan = make_plan(site, ConfigRequest(into=os.environ["INTO"], safety_backup=False))
+    print(json.dumps(run(site, plan, approved=True).notes))
 """
