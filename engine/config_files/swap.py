@@ -163,8 +163,12 @@ def _sync(moves: Iterable[Move]) -> None:
 def _three(place: Path, path: str) -> Iterator[tuple[int, int, int, str]]:
     """The open directories where a path stands, waits and is kept, and its name in them."""
     folder, _, name = path.rpartition("/")
-    with opened(_ROOT, folder) as here, opened(place / NEW, folder) as new, opened(place / OLD, folder) as old:
-        yield here, new, old, name
+    try:
+        with opened(_ROOT, folder) as here, opened(place / NEW, folder) as new, opened(place / OLD, folder) as old:
+            yield here, new, old, name
+    except OSError as error:  # which names the last part alone
+        error.filename, error.filename2 = f"/{path}", None
+        raise
 
 
 def _path(text: str) -> str:

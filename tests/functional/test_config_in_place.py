@@ -130,7 +130,7 @@ def test_what_somebody_writes_meanwhile_is_kept_too_and_what_stands_in_the_way_i
     before = digests(machine.root)
     with machine.open() as site:
         plan = make_plan(site, ConfigRequest(into="/", safety_backup=False))
-        with pytest.raises(RestoreRefused, match="nginx.conf"), ConfigRestore(site, plan) as work:
+        with pytest.raises(RestoreRefused, match=f"failed at {conf}"), ConfigRestore(site, plan) as work:
             work.put()
             conf.unlink()
             conf.mkdir()
