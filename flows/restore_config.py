@@ -120,6 +120,8 @@ def _carry_out(site: SiteHandle, plan: ConfigPlan) -> ConfigResult:
         if plan.in_place:
             restore_files.safety_backup(work)
         restore_files.put(work)
+        if plan.in_place:
+            restore_files.swap(work)
         restore_files.compare(work)
         progress.finish()
         return work.result()

@@ -1,4 +1,4 @@
-"""Tasks of a restore of config files: plan, safety backup, put, compare. And what it shows a person, as Markdown."""
+"""Tasks of a restore of config files: plan, safety backup, put, swap, compare. And what a person is shown of it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,17 @@ def safety_backup(work: ConfigRestore) -> Entry | None:
 
 @step(name="put", run_name="put {work.plan.manifest.file} into {work.plan.into}", retries=0)
 def put(work: ConfigRestore) -> None:
-    """Write the files: each whole old or whole new at any moment."""
+    """Write the files: into their directory, or beside what stands in their place."""
     work.put()
     get_run_logger().info("put %s from %s into %s", work.entry.file, work.entry.location, shown(work.plan.into))
+
+
+@step(name="swap", run_name="put {work.plan.target} in place of what stands there", retries=0)
+def swap(work: ConfigRestore) -> list[str]:
+    """Put what was written beside in place, and keep what stood there."""
+    kept = work.swap()
+    get_run_logger().info("what was replaced is kept in %s", shown(", ".join(kept)) or "no directory: nothing was")
+    return kept
 
 
 @step(name="compare", run_name="compare {work.plan.into} with the listing")
@@ -83,6 +91,10 @@ def result_text(plan: ConfigPlan, result: ConfigResult) -> str:
     ]
     if result.safety is not None:
         lines.append(f"- safety backup: `{result.safety.file}`")
+    for kept, back in zip(result.kept, result.how_back, strict=True):
+        lines.append(
+            f"- what was replaced is kept in `{shown(kept)}` until you remove it; back by hand: `{shown(back)}`"
+        )
     return "\n".join([*lines, *[f"- {note}" for note in result.notes], "", *_changes(plan)])
 
 

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         app,
         "restore-config",
         waits=True,
-        stopped="every file is whole: as it was, or as restored; half-written ones beside them go with: backups sweep",
+        stopped="all files are as they were, or all as restored, after the next run or: backups sweep",
         example="""
         backups restore-config -f workbench
         backups restore-config -f workbench --paths /etc/nginx --into /root/nginx --backup 'before 2025-01-16T02:00:00Z'
@@ -63,7 +63,8 @@ def restore_config(
     """Restore config files into a directory; or, confirmed, back to where they were.
 
     Before files are put back, what would be added and changed is shown by name and by kind of change, never their
-    content. Files that are not in the backup stay. Owners are given back when this is run as root.
+    content. All of it is put in place, or nothing; what it replaces is kept. Files that are not in the backup stay.
+    Owners are given back when this is run as root.
     """
     from engine.config_files.plan import ConfigRequest, check_confirmation, make_plan
     from engine.config_files.restore import run as restore_now
@@ -88,6 +89,8 @@ def _show(run: Run, result: ConfigResult) -> None:
     )
     if result.safety is not None:
         run.out.say(f"Safety backup of what was replaced: {result.safety.file}")
+    for kept, back in zip(result.kept, result.how_back, strict=True):
+        run.out.say(f"What was replaced is kept in {kept} until you remove it; back by hand: {back}")
 
 
 def _facts(result: ConfigResult) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def _facts(result: ConfigResult) -> dict[str, Any]:
         "altered": result.altered,
         "equal": result.equal,
         "safety_backup": result.safety.file if result.safety else None,
+        "kept": result.kept,
         "notes": result.notes,
         "seconds": round(result.seconds, 3),
     }

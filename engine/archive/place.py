@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.archive import member as kinds
@@ -26,29 +26,22 @@ _OURS = ("user.", "system.posix_acl_", "security.capability")
 """Extended attributes that are taken away where the backup has none; a new file may inherit an ACL."""
 
 
-def is_left_over(name: str, token: str) -> bool:
-    """Is this the name of a file that a restore with this token was writing?"""
-    return name.startswith(f"{_PREFIX}{token}-")
-
-
 class Placer:
     """Writes members, in the archive's order.
 
     Args:
         base: Everything is put below this directory, which is there.
-        token: Marks files that are being written, for ``is_left_over``.
-        entering: Told of a directory (absolute) before the first file is written in it.
+        token: Marks files that are being written.
         durable: Every file is on disk before it gets its name; else whoever uses this sees to that at the end.
 
     Attributes:
         notes: What could not be given back, such as owners when not root.
     """
 
-    def __init__(self, base: Path, token: str, entering: Callable[[str], None], *, durable: bool = True) -> None:
+    def __init__(self, base: Path, token: str, *, durable: bool = True) -> None:
         self._base = base
         self._durable = durable
         self._token = token
-        self._entering = entering
         self._entered: set[str] = set()
         self._directories: list[tuple[Member, bool]] = []
         self._at: tuple[str, int] | None = None
@@ -84,9 +77,7 @@ class Placer:
         """
         parent, name = self._parent(member.path)
         folder = member.path.rpartition("/")[0]
-        if folder not in self._entered:
-            self._entering(os.path.join(self._base, folder))
-            self._entered.add(folder)
+        self._entered.add(folder)
         beside = f"{_PREFIX}{self._token}-{secrets.token_hex(4)}"
         try:
             self._write(member, content, parent, beside)

@@ -85,7 +85,7 @@ class TreeWriter:
                 self._file(path, name, shown, found)
             else:
                 target = os.readlink(path) if kind == kinds.LINK else ""
-                self._put(of_stat(name, kind, found, target=target, xattrs=_xattrs(path), above=above))
+                self._put(of_stat(name, kind, found, target=target, xattrs=attributes_of(path), above=above))
         except OSError as error:
             self.totals.incomplete.append(f"{shown}: {trouble(error)}")
 
@@ -160,7 +160,7 @@ class TreeWriter:
             content = content[: before.st_size]
             self._changed(shown)
         digest = hashlib.sha256(content).hexdigest()
-        made = of_stat(name, kinds.FILE, before, size=len(content), sha256=digest, xattrs=_xattrs(handle))
+        made = of_stat(name, kinds.FILE, before, size=len(content), sha256=digest, xattrs=attributes_of(handle))
         self._data.write(header(made) + content + padding(made.size))
         self._list(made)
 
@@ -168,7 +168,7 @@ class TreeWriter:
         before, settled = _settled(handle)
         size = before.st_size
         segments = _segments(handle, size) if self._holes else None
-        made = of_stat(name, kinds.FILE, before, size=size, xattrs=_xattrs(handle), sparse=segments is not None)
+        made = of_stat(name, kinds.FILE, before, size=size, xattrs=attributes_of(handle), sparse=segments is not None)
         self._data.write(header(made, segments))
         digest = hashlib.sha256()
         at, whole = 0, True
@@ -314,7 +314,8 @@ def _read_whole(handle: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _xattrs(what: str | int) -> dict[str, bytes]:
+def attributes_of(what: str | int) -> dict[str, bytes]:
+    """Every extended attribute of a path (of a link itself) or an open file that can be read, by name."""
     follow = {} if isinstance(what, int) else {"follow_symlinks": False}
     found = {}
     with contextlib.suppress(OSError):  # a file system without them

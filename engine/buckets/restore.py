@@ -28,10 +28,11 @@ from engine.backup import capture, locks, verify
 from engine.buckets import tagless, unset
 from engine.buckets.disk_map import DiskMap
 from engine.buckets.endpoint import Endpoint
+from engine.buckets.guard import Guard
 from engine.buckets.lost import Lost
 from engine.buckets.plan import BucketPlan, destination, selected, untouched_before
 from engine.buckets.put import WHOLE, Putter, Unhad
-from engine.buckets.record import Record
+from engine.buckets.record import Record, records
 from engine.buckets.source import BucketsSource
 from engine.buckets.standing import Standing
 from engine.catalog import Entry
@@ -89,6 +90,7 @@ class BucketRestore:
         target = plan.target
         places = [site.vault.contents(entry.location, target.source, target.database) for entry, _ in plan.copies]
         own = self._same_server()
+        self._guard = Guard(self.there, plan.request.under)
         self._putter = Putter(self.there, places, plan.request.under, whole=whole, parts=parts, own=own)
         self._exit = contextlib.ExitStack()
 
@@ -99,6 +101,7 @@ class BucketRestore:
     def __exit__(self, *exc: object) -> None:
         self._exit.close()
         self.lost.close()
+        self._guard.close()
 
     def safety_backup(self) -> Entry | None:
         """A snapshot of the bucket whose objects are overwritten, proven. None when none is.
@@ -131,6 +134,8 @@ class BucketRestore:
                 kept="nothing was changed",
                 remedy="make these objects readable, or go on without it: --no-safety-backup",
             )
+        with contextlib.closing(self.site.vault.read_part(entry, manifest)) as plain:
+            self._guard.take(records(plain, manifest.file))
         self.safety = entry
         return entry
 
@@ -138,9 +143,12 @@ class BucketRestore:
         """Write what is not there as it was. What no place has unharmed is left out and noted in ``lost``.
 
         Raises:
-            RestoreRefused: Something stands there now that did not when the plan was made.
+            RestoreRefused: Something stands there now that did not when the plan was made, or was written after the
+                safety snapshot.
         """
-        if self.plan.makes and not self.there.exists():
+        makes = self.plan.makes and not self.there.exists()
+        guarded = self.plan.request.safety_backup and not makes
+        if makes:
             if self.plan.settings:
                 unset.remember(self.site.vault, self.there)
             self.there.create()
@@ -161,7 +169,7 @@ class BucketRestore:
                         continue
                     if how == "differing" and not self._approved:
                         raise self._appeared(each.key)
-                    waiting.append((each, pool.submit(self._putter.put, each)))
+                    waiting.append((each, pool.submit(self._put, each, guarded)))
                     self._written, self._bytes = self._written + 1, self._bytes + each.size
                     while len(waiting) > _IN_WINDOW or (waiting and waiting[0][1].done()):
                         self._settle(*waiting.popleft())
@@ -233,6 +241,11 @@ class BucketRestore:
             self.plan.into, self.plan.where, self.plan.copies[0][0], self._written, self._same, self._bytes,
             self.safety, self.notes, time.monotonic() - self._begun,
         )  # fmt: skip
+
+    def _put(self, each: Record, guarded: bool) -> None:
+        if guarded:
+            self._guard.check(each)
+        self._putter.put(each)
 
     def _same_server(self) -> bool:
         """Is it put where it came from?"""

@@ -18,8 +18,10 @@ from engine.archive.member import Member, check_member, read_listing
 from engine.catalog import Entry
 from engine.config import BucketsConfig, ConfigFilesConfig, VolumesConfig
 from engine.config_files.diff import Difference, difference
+from engine.config_files.places import by_file_system
 from engine.config_files.source import shown
 from engine.config_files.walk import inside
+from engine.config_files.words import speaking
 from engine.drill.told import Told, of_drills
 from engine.errors import (
     ConfigError,
@@ -114,6 +116,10 @@ class ConfigPlan:
                 lines.append(f"  and {len(self.difference.changes) - _SHOWN:,} more")
             if self.request.safety_backup:
                 lines.append("First a safety backup of what stands there is taken.")
+            lines.append(
+                "All of it is written beside and compared; then it takes the place of what stands there, which is kept "
+                f"in a directory {self.target.source}_before_TIME."
+            )
             lines.append("What is only here stays as it is.")
         return lines + [f"Note: {note}" for note in self.notes]
 
@@ -146,7 +152,8 @@ def make_plan(site: Site, request: ConfigRequest) -> ConfigPlan:
 
     Raises:
         UnknownName: No such source, backup, location or path in it. ConfigError: a path that is not absolute.
-        RestoreRefused: The directory is not empty, or something is in the way. IntegrityError, WrongKey.
+        RestoreRefused: The directory is not empty, something is in the way, or a file system takes no changes.
+        IntegrityError, WrongKey.
     """
     config = find_source(site, request.source)
     target = Target(config.name, config.databases[0])
@@ -163,6 +170,8 @@ def make_plan(site: Site, request: ConfigRequest) -> ConfigPlan:
     if into == PLACE:
         found = difference(members, PLACE, roots, manifest.contents.get("exclude", []))
         _refuse_blocked(found)
+        with speaking("looking at what stands there"):
+            by_file_system(found)
     if os.geteuid() != 0 and any(each.uid != os.geteuid() for each in members):
         notes.append("this is not run as root: files will belong to the user who runs it")
     return ConfigPlan(

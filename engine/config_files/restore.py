@@ -1,14 +1,15 @@
-"""The steps of a restore of config files: safety backup, put, compare.
+"""The steps of a restore of config files: safety backup, put, swap, compare.
 
     plan = make_plan(site, ConfigRequest(into="/"))
     with ConfigRestore(site, plan) as work:
         work.safety_backup()
         work.put()
+        work.swap()
         work.compare()
 
-Into a directory: everything is written beside it and renamed at the end, so that it is there whole or not at all.
-In place: every file is whole old or whole new at any moment; a journal tells the next run what half-written files a
-dead one left.
+Everything is written beside and compared with the signed listing first. Into a directory: it is renamed at the end, so
+that it is there whole or not at all. In place: each file is renamed over the one that stands there, which is kept under
+another name. A journal has whatever interrupts this end with all files as restored, or all as they were.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +31,13 @@ from engine.archive.place import Placer
 from engine.archive.read import members
 from engine.backup import capture, locks, verify
 from engine.catalog import Entry
+from engine.config_files.beside import Beside, wrong_ones
 from engine.config_files.diff import Difference, difference
 from engine.config_files.plan import ConfigPlan, members_by_archive_name
+from engine.config_files.recovery import carry_out, finish
 from engine.config_files.source import RESTORE, ConfigFilesSource, shown
-from engine.errors import ConfirmationNeeded, IntegrityError, RestoreRefused
+from engine.config_files.swap import OLD
+from engine.errors import BackupError, ConfirmationNeeded, IntegrityError, RestoreRefused
 from engine.fallback import first_whole
 from engine.journal import Journal
 from engine.manifest import Manifest
@@ -46,6 +51,7 @@ class ConfigResult:
 
     Attributes:
         written: How many members were put in place; altered: how many only got mode, owner or time back.
+        kept: Directories that hold what was replaced, one for each file system.
     """
 
     into: str
@@ -54,8 +60,14 @@ class ConfigResult:
     altered: int
     equal: int
     safety: Entry | None
+    kept: list[str]
     notes: list[str]
     seconds: float
+
+    @property
+    def how_back(self) -> list[str]:
+        """How what was replaced is put back by hand: a command for each directory."""
+        return [f"cp -a --remove-destination {shlex.quote(each)}/{OLD}/. /" for each in self.kept]
 
 
 class ConfigRestore:
@@ -74,6 +86,8 @@ class ConfigRestore:
         self._staging: Path | None = None
         if not plan.in_place:
             self._staging = self._base.with_name(f".{self._base.name[:200]}.{self._token}")
+        self._beside: Beside | None = None
+        self._kept: list[str] = []
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> ConfigRestore:
@@ -95,7 +109,7 @@ class ConfigRestore:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
             self.notes += self.site.any_source(self.plan.target.source).recover(self.journal)
-        except OSError:
+        except (BackupError, OSError):
             self.journal.release()  # the next run's sweep ends it
             if kind is None:
                 raise
@@ -134,12 +148,30 @@ class ConfigRestore:
         return entry
 
     def put(self) -> None:
-        """Write what is to be restored, from the first copy that proves whole.
+        """Write what is to be restored, from the first copy that proves whole: into its directory, or for a restore in
+        place beside what stands there, of which nothing is touched.
 
         Raises:
             IntegrityError: No copy is whole. RestoreRefused: something is in the way. DiskFull.
         """
+        if self.plan.in_place:
+            self._beside = Beside(self.plan, self.site.vault.root, self._token, self.journal)
+            self._beside.make()
         first_whole(self.plan.copies, self._put_from, self.notes)
+
+    def swap(self) -> list[str]:
+        """For a restore in place: put what was written beside in the place of what stands there. Says in which
+        directories that is kept.
+
+        Raises:
+            RestoreRefused, DiskFull: A file cannot be put; all are as they were. ToolFailed: nor could that be had.
+        """
+        if self._beside is not None:
+            swap = self._beside.swap()
+            self.journal.record("swap", **swap.as_dict())
+            self.notes += carry_out(self.journal, swap)
+            self._kept = [str(each) for each in finish(self.journal)]
+        return self._kept
 
     def compare(self) -> Difference:
         """Look at what stands there now.
@@ -150,13 +182,12 @@ class ConfigRestore:
         plan = self.plan
         base = str(self._base)
         found = difference(plan.members, base, [], [])
-        owners_given = os.geteuid() == 0
-        wrong = [each for each in found.changes if owners_given or not _by_owner(each.what)]
+        wrong = wrong_ones(found.changes)
         if wrong or found.blocked:
             told = [shown(str(each)) for each in wrong[:5]] + [shown(each) for each in found.blocked[:5]]
             raise IntegrityError(
                 f"What was restored into {shown(plan.into)} is not what the backup holds: {'; '.join(told)}.",
-                kept="what was replaced is in the safety backup" if self.safety else "",
+                kept=f"what was replaced is in {', '.join(self._kept)}" if self._kept else "",
                 remedy="see whether something else writes there, and run the restore again",
             )
         return found
@@ -167,45 +198,49 @@ class ConfigRestore:
         written = len(found.whole) if found else len(self.plan.members)
         return ConfigResult(
             self.plan.into, self.entry, written, len(found.dress) if found else 0, found.same if found else 0,
-            self.safety, self.notes, time.monotonic() - self._begun,
+            self.safety, self._kept, self.notes, time.monotonic() - self._begun,
         )  # fmt: skip
 
     def _put_from(self, entry: Entry, manifest: Manifest) -> None:
         self.entry = entry
-        found = self.plan.difference
-        whole = found.whole if found else {each.path: each for each in self.plan.members}
-        base = self._base
-        if self._staging is not None:
-            base = self._new_staging(self._staging)
-        placer = Placer(base, self._token, self._entering)
+        if self._beside is not None:
+            self._beside.fill(lambda wanted, put: self._contents(entry, manifest, wanted, put))
+            self.notes += self._beside.notes
+        elif self._staging is not None:
+            self._put_into(entry, manifest, self._new_staging(self._staging))
+            self._base.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.rename(self._staging, self._base)
+
+    def _put_into(self, entry: Entry, manifest: Manifest, base: Path) -> None:
+        placer = Placer(base, self._token)
         try:
             for member in self.plan.members:  # every directory first: what is in it needs it
-                if member.type == kinds.DIRECTORY and (member.path in whole or found is None):
+                if member.type == kinds.DIRECTORY:
                     placer.directory(member)
-            if any(member.type != kinds.DIRECTORY for member in whole.values()):
-                self._put_files(entry, manifest, whole, placer)
-            for member in found.dress.values() if found else ():
-                placer.touch(member)
+            others = {each.path: each for each in self.plan.members if each.type != kinds.DIRECTORY}
+            if others:
+                self._contents(entry, manifest, others, placer.put)
             placer.finish()
         finally:
             placer.close()
-        if self._staging is not None:
-            self._base.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.rename(self._staging, self._base)
         self.notes += placer.notes
 
-    def _put_files(self, entry: Entry, manifest: Manifest, whole: dict[str, Member], placer: Placer) -> None:
-        """Everything but directories. What a file is comes from the signed listing, only its content from the tar."""
-        waiting = dict(members_by_archive_name(self.plan, whole))
+    def _contents(
+        self, entry: Entry, manifest: Manifest, wanted: dict[str, Member],
+        put: Callable[[Member, Iterable[bytes]], None],
+    ) -> None:  # fmt: skip
+        """Hand members over that are no directories. What one is comes from the signed listing, only its content from
+        the tar."""
+        waiting = dict(members_by_archive_name(self.plan, wanted))
         chunks = self.site.vault.read_part(entry, manifest, "data", self._progress)
         with contextlib.closing(chunks):
             for info, content in members(chunks, manifest.file):
                 member = waiting.pop(info.name, None)
-                if member is not None and member.type != kinds.DIRECTORY:
-                    placer.put(member, content)
+                if member is not None:
+                    put(member, content)
             for _ in chunks:  # the digest of what was decrypted is known at its end
                 pass
-        if any(member.type != kinds.DIRECTORY for member in waiting.values()):
+        if waiting:
             raise IntegrityError(f"{manifest.file} lacks {next(iter(waiting))!r}, which its listing names.")
 
     def _new_staging(self, staging: Path) -> Path:
@@ -214,10 +249,6 @@ class ConfigRestore:
             shutil.rmtree(staging)
         staging.mkdir(mode=0o700)
         return staging
-
-    def _entering(self, folder: str) -> None:
-        if self._staging is None:
-            self.journal.record("directory", path=os.fsencode(folder).hex())
 
 
 def run(
@@ -244,10 +275,8 @@ def run(
             tell(f"safety backup {work.safety.file if work.safety else ''}")
         tell(f"restoring {plan.manifest.file} into {shown(plan.into)}")
         work.put()
+        if plan.in_place:
+            tell("putting it in place of what stands there")
+            work.swap()
         work.compare()
         return work.result()
-
-
-def _by_owner(what: tuple[str, ...]) -> bool:
-    """Does only what root alone can give differ?"""
-    return all(each.startswith(("owner ", "mode ", "attributes")) for each in what)

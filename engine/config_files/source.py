@@ -11,7 +11,6 @@ import stat
 from pathlib import Path
 
 from engine.archive import DUMP_FORMAT, LISTING, TreeWriter
-from engine.archive.place import is_left_over
 from engine.config import ConfigFilesConfig
 from engine.config_files.walk import Walk
 from engine.errors import ConfigError
@@ -91,19 +90,20 @@ class ConfigFilesSource:
         )
 
     def recover(self, journal: Journal) -> list[str]:
-        """Remove the half-written files of a restore that died: every file is whole, old or new."""
-        facts = journal.facts
-        token = str(facts.get("token", ""))
+        """End a restore that died: what is restored in place stands all as it was, or all as restored.
+
+        Raises:
+            ToolFailed: Neither could be had; the journal stays.
+        """
+        from engine.config_files.recovery import end
+
         done = []
-        staging = Path(os.fsdecode(bytes.fromhex(facts.get("staging", ""))))
+        token = str(journal.facts.get("token", ""))
+        staging = Path(os.fsdecode(bytes.fromhex(journal.facts.get("staging", ""))))
         if token and token in staging.name and staging.is_dir():
             shutil.rmtree(staging)
             done.append(f"{staging}: a restore of {self.name} that was not finished")
-        for step in journal.steps:
-            if step["step"] == "directory" and token:
-                done += _clear(os.fsdecode(bytes.fromhex(step["path"])), token)
-        journal.close()
-        return done
+        return done + end(journal)
 
     def lock(self, database: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -126,17 +126,6 @@ class ConfigFilesSource:
 def server() -> Server:
     """This host, as a manifest names what was backed up."""
     return Server(flavour=platform.system().lower(), version=platform.release(), uuid="")
-
-
-def _clear(folder: str, token: str) -> list[str]:
-    """Remove what a dead restore left in a directory, without following links."""
-    done = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if is_left_over(entry.name, token):
-                os.unlink(entry.path)
-                done.append(shown(f"{entry.path}: a file that was being restored"))
-    return done
 
 
 def _at_most(lines: list[str]) -> list[str]:

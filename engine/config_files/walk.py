@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import names
 from engine.archive.write import trouble
 
+BEFORE = "before.jsonl"
+"""In a directory where a restore in place keeps what it replaced: owners, modes and times of before."""
 _MOST_LINKS = 40
 
 
@@ -75,6 +78,9 @@ class Walk:
                 continue
             if path in self._spare:
                 self.notes.append(f"{path} is left out: the backups themselves stand there")
+                continue
+            if names.BESIDE.search(path) and os.path.isfile(os.path.join(path, BEFORE)):
+                self.notes.append(f"{path} is left out: a restore keeps there what it replaced")
                 continue
             yield Found(path)
             waiting += reversed(self._inside(path))

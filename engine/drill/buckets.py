@@ -84,7 +84,10 @@ class BucketsDrill(SourceDrill[ScratchBuckets | None]):
             there.create()
         contents = manifest.contents
         plan = BucketPlan(
-            BucketRequest(piece.database, self.source, manifest.file, entry.location, into=there.bucket, under=under),
+            BucketRequest(
+                piece.database, self.source, manifest.file, entry.location, into=there.bucket, under=under,
+                safety_backup=False,
+            ),
             Target(self.source, piece.database), [(entry, manifest)], there.bucket, str(there.place), makes=False,
             objects=int(contents["objects"]), bytes=int(contents["bytes"]), settings=not under,
         )  # fmt: skip

@@ -32,6 +32,7 @@ def restore_config(work: Work, piece: Piece) -> Done:
     notes = [*result.notes]
     if result.safety:
         notes.append(f"what stood there is in the safety backup {result.safety.file}")
+    left += [f"what stood there is kept in {each} until you remove it" for each in result.kept]
     said = f"{result.written:,} written, {result.altered:,} altered, {result.equal:,} were equal: {manifest.holds}"
     counts = {what: int(manifest.contents.get(what, 0)) for what in ("files", "directories", "links")}
     return Done(said, counts, notes, left)

@@ -233,7 +233,7 @@ class VolumeRestore:
             )
 
     def _put_files(self, entry: Entry, manifest: Manifest, base: Path) -> None:
-        placer = Placer(base, secrets.token_hex(8), lambda folder: None, durable=False)
+        placer = Placer(base, secrets.token_hex(8), durable=False)
         try:
             for member in self._wanted(entry, manifest):
                 if member.type == kinds.DIRECTORY:
@@ -304,7 +304,7 @@ class VolumeRestore:
         """The directories that what was asked for stands in, where production lacks them."""
         if not self.plan.chosen.above:
             return
-        placer = Placer(production, secrets.token_hex(8), lambda folder: None)
+        placer = Placer(production, secrets.token_hex(8))
         try:
             for path in sorted(self.plan.chosen.above, key=lambda each: each.count("/")):
                 if path != kinds.ROOT:

@@ -119,6 +119,42 @@ def test_nothing_living_is_overwritten_unless_confirmed_and_a_snapshot_is_taken_
     assert planned(shop).manifest.file != done.safety.file
 
 
+def test_what_is_written_after_the_safety_snapshot_is_never_overwritten(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {"a": b"old a", "b": b"old b", "c": b"old c"})
+    shop.back_up()
+    client = shop.server.client()
+    client.put_object(Bucket=shop.bucket, Key="a", Body=b"broken")
+    client.delete_object(Bucket=shop.bucket, Key="b")
+    plan = planned(shop, into=shop.bucket)
+    for key in ("a", "b"):  # otherwise than the snapshot and the safety snapshot have it; there at all
+        with BucketRestore(shop.site, plan, approved=True) as work:
+            assert work.safety_backup() is not None
+            client.put_object(Bucket=shop.bucket, Key=key, Body=b"of a customer, just now")
+            with pytest.raises(RestoreRefused, match=f"^{key} in .* was written while this restore ran") as told:
+                work.put()
+        assert "run it again" in told.value.remedy
+        assert holds(shop.server, shop.bucket)[key][0] == b"of a customer, just now"
+        done = run(shop.site, planned(shop, into=shop.bucket), approved=True)
+        assert holds(shop.server, shop.bucket)[key][0] == f"old {key}".encode() and done.safety is not None
+        saved = run(shop.site, planned(shop, backup=done.safety.file, objects=(key,), into=f"{shop.bucket}-{key}"))
+        assert holds(shop.server, saved.into)[key][0] == b"of a customer, just now"
+
+
+def test_an_approval_given_beforehand_overwrites_nothing_that_no_snapshot_has(shop: Machine) -> None:
+    put(shop.server, shop.bucket, {"a": b"old a"})
+    shop.back_up()
+    client = shop.server.client()
+    client.delete_object(Bucket=shop.bucket, Key="a")
+    plan = planned(shop, into=shop.bucket)
+    assert plan.differing == 0
+    client.put_object(Bucket=shop.bucket, Key="a", Body=b"uploaded meanwhile")
+    with pytest.raises(RestoreRefused, match="no safety snapshot has it"):
+        run(shop.site, plan, approved=True)
+    assert client.get_object(Bucket=shop.bucket, Key="a")["Body"].read() == b"uploaded meanwhile"
+    run(shop.site, planned(shop, into=shop.bucket, safety_backup=False), approved=True)
+    assert client.get_object(Bucket=shop.bucket, Key="a")["Body"].read() == b"old a"
+
+
 def test_a_lost_bucket_is_made_again_with_its_settings_from_a_replica_alone(shop: Machine) -> None:
     client = shop.server.client()
     client.put_bucket_versioning(Bucket=shop.bucket, VersioningConfiguration={"Status": "Enabled"})

@@ -117,7 +117,8 @@ def test_files_are_put_back_after_an_approval_that_shows_what_changes_and_no_con
     assert (root / ".env").stat().st_mode & 0o777 == 0o600
     assert (root / "nginx/app.conf").read_text() == "listen 80;\n"
     shown = "\n".join([*prefect.log(run), json.dumps(prefect.api.artifacts(run_id))])
-    assert "safety backup: `config_" in prefect.markdown(run_id, f"{site.name}-restore-config")
+    result = prefect.markdown(run_id, f"{site.name}-restore-config")
+    assert "safety backup: `config_" in result and "- what was replaced is kept in `" in result
     assert SECRET not in shown and "FAKE-other-secret-2" not in shown
 
 
