@@ -15,6 +15,7 @@ from engine import names
 from engine.cold.classes import COLD_CLASSES
 from engine.errors import BackupError, Cold, CredentialsRefused
 from engine.store_config import ObjectStoreConfig
+from engine.stores.lease_object import bare
 from engine.stores.multipart import digest_arguments
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_errors import code_of, in_words, status_of
@@ -177,13 +178,21 @@ class _Probing:
         return self._is_refused(IfNoneMatch="*")
 
     def conditional_replace(self) -> Known:
-        """A put that names what stands there must be taken, and one that names what stood there before refused."""
+        """A put that names what stands there must be taken, and one that names what stood there before refused; with
+        quotes, as the ETag is told, else without."""
         try:
             before = self._put(self._key, _BODY + b"2")
-            self._put(self._key, _BODY + b"3", IfMatch=before)
         except boto.ClientError as error:
             return _cannot(error)
-        return self._is_refused(IfMatch=before)
+        for named in (before, bare(before)):
+            try:
+                self._put(self._key, _BODY + b"3", IfMatch=named)
+            except boto.ClientError as error:
+                if status_of(error) != 412:
+                    return _cannot(error)
+            else:
+                return self._is_refused(IfMatch=named)
+        return "no"
 
     def _is_refused(self, **condition: Any) -> Known:
         try:

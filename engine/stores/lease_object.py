@@ -54,6 +54,7 @@ class LeaseObject:
         self._client: Any = make_client(config, 2, read_seconds=_READ_SECONDS, attempts=_ATTEMPTS)
         self._at = {"Bucket": config.bucket, "Key": self.key}
         encryption = config.server_side_encryption
+        self._bare = False
         self._made: dict[str, str] = {"ServerSideEncryption": encryption} if encryption else {}
 
     def create(self, body: bytes) -> str | None:
@@ -63,7 +64,14 @@ class LeaseObject:
     def replace(self, body: bytes, etag: str) -> str | None:
         """Write it in place of what has this ETag; the new one, or None where that does not stand there any more.
         Raises what the endpoint does."""
-        return self._put(body, IfMatch=etag)
+        written = self._put(body, IfMatch=bare(etag) if self._bare else etag)
+        if written is not None or self._bare:
+            return written
+        seen = self.look()
+        if seen is None or seen.etag != etag:
+            return None
+        self._bare = True  # it was refused though it stands there
+        return self._put(body, IfMatch=bare(etag))
 
     def look(self) -> Seen | None:
         """What stands there, or None. Raises what the endpoint does."""
@@ -77,9 +85,10 @@ class LeaseObject:
         return Seen(body, str(answer["ETag"]), _age(answer["LastModified"], told))
 
     def delete(self, etag: str) -> bool:
-        """Remove what has this ETag. False where the key or the endpoint does not let that be done."""
+        """Remove what has this ETag; some endpoints remove whatever stands there. False where the key or the endpoint
+        does not let that be done. Raises what the endpoint does."""
         try:
-            self._client.delete_object(**self._at, IfMatch=etag)
+            self._client.delete_object(**self._at, IfMatch=bare(etag) if self._bare else etag)
         except (boto.ClientError, boto.BotoCoreError) as error:
             if status_of(error) in {404, 409, 412}:
                 return True  # it is not ours any more
@@ -100,6 +109,11 @@ class LeaseObject:
         return str(answer["ETag"])
 
 
+def bare(etag: str) -> str:
+    """Without its quotes: some endpoints know an ETag only so."""
+    return etag.strip('"')
+
+
 def _age(written: datetime, told: str) -> float:
     """Seconds; 0 where the store does not tell the time: then nothing ever gets old."""
     try:
@@ -108,4 +122,4 @@ def _age(written: datetime, told: str) -> float:
         return 0.0
 
 
-__all__ = ["LeaseObject", "Seen"]
+__all__ = ["LeaseObject", "Seen", "bare"]

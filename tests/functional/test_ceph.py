@@ -270,16 +270,8 @@ def test_a_writer_without_deletes_is_told_apart_from_an_owner(tmp_path: Path, ga
 
 
 @pytest.mark.soak(sample=False)
-def test_of_many_that_want_a_lease_at_once_one_has_it_also_in_a_bucket_that_locks_everything(
-    gateway: dict[str, S3Server],
-) -> None:
-    owner = gateway["owner"]
-    given = replica(owner, lock=True)
-    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
-    owner.client().put_object_lock_configuration(
-        Bucket=given["bucket"], ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
-    )
-    asked = ObjectStoreConfig(**given)
+def test_of_many_that_want_a_lease_at_once_one_has_it(gateway: dict[str, S3Server]) -> None:
+    asked = ObjectStoreConfig(**replica(gateway["owner"]))
     assert probe_conditions(asked) == ("yes", "yes")
     for deletes in (True, False):
         for _ in range(10):
@@ -299,6 +291,7 @@ def test_of_many_that_want_a_lease_at_once_one_has_it_also_in_a_bucket_that_lock
     with pytest.raises(LeaseLost):
         dead.check("a test")
     dead.release()
+    assert LeaseObject(asked, "shop", "x").look() is not None, "it is not the dead one's any more"
     heir.check("a test")
     heir.release()
 
@@ -309,3 +302,16 @@ def _taken(lease: Lease) -> Lease | None:
     except LockHeld:
         return None
     return lease
+
+
+@pytest.mark.soak(sample=False)
+def test_its_versioned_buckets_do_not_heed_conditions_and_that_is_found_out(
+    tmp_path: Path, gateway: dict[str, S3Server]
+) -> None:
+    given = replica(gateway["owner"], lock=True)
+    found = look(config(tmp_path, given)).found["copy"]
+    with Site(config(tmp_path, given)) as site:
+        site.vault.check()
+        with site.vault.pruning(), site.vault.pruning_in("copy") as hold:
+            hold.check("nothing")
+    assert (found.conditional_put, found.leases) == ("no", "no")
