@@ -27,6 +27,7 @@ _SLACK = 2.0
 """Seconds that a lease is left to its holder beyond its term: the store tells its times in whole seconds."""
 _LONGEST = 3600.0
 """Whatever a lease says of its term."""
+_LONGEST_WORD = 256
 _SPARE = 4
 """The last so-maniest part of the term is no time to begin anything in: what was begun is to end within it."""
 _AGAIN = 12
@@ -165,7 +166,7 @@ class Lease(Hold):
                 f"Another run works on {self._what}: {_who(record)}.",
                 kept="nothing was begun",
                 remedy=f"wait for it; if it is dead, its lease runs out by itself in {left:.0f} seconds at most "
-                f"(there: ps -fp {record.get('pid', 'PID')})",
+                f"(there: ps -fp {pid if isinstance(pid := record.get('pid'), int) else 'PID'})",
             )
 
     def _body(self, *, free: bool = False) -> bytes:
@@ -187,13 +188,14 @@ def _record(seen: Seen | None) -> dict[str, Any]:
     """What a lease says; nothing where it cannot be read."""
     try:
         found = json.loads(seen.body) if seen is not None else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _who(record: dict[str, Any]) -> str:
-    if not all(isinstance(record.get(name), str | int) for name in ("pid", "host", "since")):
+    told = [str(record.get(name, "")) for name in ("pid", "host", "since")]
+    if not all(0 < len(each) < _LONGEST_WORD and each.isprintable() for each in told):
         return "its holder has not said who it is"
     return f"process {record['pid']} on {record['host']} has held it since {record['since']}"
 
