@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine import marks, names
@@ -14,6 +14,7 @@ from engine.catalog import Catalog, Entry
 from engine.errors import BackupError, IntegrityError, NotFound
 from engine.journal import Journal
 from engine.layout import Layout
+from engine.leases import Hold
 from engine.manifest import Manifest, StoredFile
 from engine.pacing import Pace
 from engine.progress import Progress
@@ -38,6 +39,7 @@ class Copying:
         pace: How fast it may be sent.
         say: Writes down what is known of the copy, before its manifest makes a backup of it: a copy that dies in
             between is none, and the next one says it anew.
+        hold: What keeps there what the backup leans on: looked at before the manifest makes a backup of it.
     """
 
     entry: Entry
@@ -49,6 +51,7 @@ class Copying:
     progress: Progress
     pace: Pace
     say: Callable[[Stored], None] = lambda stored: None
+    hold: Hold = field(default_factory=Hold)
 
     def run(self) -> Stored:
         """Copy what is not there yet; gives the data file as it stands in the target.
@@ -80,6 +83,7 @@ class Copying:
                 else:
                     done = self._copied_there(manifest, target, part) or self._upload(manifest, target, part)
             self.say(done)
+            self.hold.check(f"{manifest.file} was made a backup of {self.target.name}")
             self.target.put(key + names.MANIFEST_SUFFIX, signed)
             journal.close()
             return done

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from engine import names
-from engine.config import SiteConfig
+from engine.config import ObjectStoreConfig, SiteConfig
 from engine.errors import BackupError, ConfigError
-from engine.stores.abilities import Abilities, probe, unmet
+from engine.stores.abilities import Abilities, Known, both, probe, probe_conditions, unmet
+from engine.stores.s3_client import place_of
 from engine.whole import replace_file
 
 FILE = "endpoints.json"
+_APART: dict[Known, str] = {
+    "yes": "keeps hosts apart",
+    "no": "does not keep hosts apart",
+    "unknown": "not known whether it keeps hosts apart",
+}
 
 
 @dataclass
@@ -59,10 +65,30 @@ def look(config: SiteConfig) -> Endpoints:
 
 def remember(state: Path, found: dict[str, Abilities]) -> None:
     """Note what was found in the vault's state directory; where that cannot be written, it is merely not shown."""
-    known = {**remembered(state), **{name: each.as_dict() for name, each in found.items()}}
+    _note(state, {name: each.as_dict() for name, each in found.items()})
+
+
+def keeps_leases(state: Path, config: ObjectStoreConfig) -> Known:
+    """Can a replica's endpoint keep the runs of several hosts apart? As it was noted; where it was not, or of another
+    bucket, just this is tried and noted. Raises what ``probe`` does."""
+    noted, place = remembered(state).get(config.name, {}), str(place_of(config))
+    names_of = ("conditional_put", "conditional_replace")
+    if noted.get("place") != place:
+        noted = {"at": names.iso(names.now()), "place": place}
+    if any(noted.get(name) not in ("yes", "no") for name in names_of):
+        noted |= dict(zip(names_of, probe_conditions(config), strict=True))
+        _note(state, {config.name: noted})
+    return _apart(noted)
+
+
+def _apart(noted: dict[str, Any]) -> Known:
+    return both(noted.get("conditional_put", "unknown"), noted.get("conditional_replace", "unknown"))
+
+
+def _note(state: Path, found: dict[str, dict[str, Any]]) -> None:
     with contextlib.suppress(OSError):
         if state.is_dir():
-            replace_file(state / FILE, json.dumps(known, indent=1, sort_keys=True))
+            replace_file(state / FILE, json.dumps({**remembered(state), **found}, indent=1, sort_keys=True))
 
 
 def remembered(state: Path) -> dict[str, dict[str, Any]]:
@@ -94,9 +120,11 @@ def in_short(noted: dict[str, Any]) -> str:
     }
     can = [word for name, word in words.items() if noted.get(name) == "yes"]
     cannot = [f"not: {name}" for name, answer in dict(noted.get("classes", {})).items() if answer != "yes"]
-    keyed = "its key may delete" if noted.get("deletes") == "yes" else "its key may not delete"
+    told = [_APART[_apart(noted)]] if "conditional_replace" in noted else []
+    if "deletes" in noted:
+        told.append("its key may delete" if noted["deletes"] == "yes" else "its key may not delete")
     at = names.noted_moment(noted["at"])
-    return f"{', '.join([*can, *cannot, keyed])}; asked {at:%Y-%m-%d}"
+    return f"{', '.join([*can, *cannot, *told])}; asked {at:%Y-%m-%d}"
 
 
-__all__ = ["Endpoints", "in_short", "look", "remember", "remembered"]
+__all__ = ["Endpoints", "in_short", "keeps_leases", "look", "remember", "remembered"]

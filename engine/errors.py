@@ -19,6 +19,7 @@
       OutsideWindow                 no logs reach that moment                      permanent
       DiskFull                      not enough room                                permanent
       LockHeld                      another run works on the same thing            retryable
+      LeaseLost                     what kept other hosts away could not be kept   retryable
       Unreachable                   no answer: down, refused, cut, timed out       retryable
       ToolFailed                    a client program exited non-zero or was killed retryable
       StoreError                    a store failed in a way that may pass          retryable
@@ -147,6 +148,12 @@ class CopyUnderWay(LockHeld):
     """Another run makes this very copy, and tells how it ends; a retry would only wait for it again."""
 
     retryable = False
+
+
+class LeaseLost(BackupError):
+    """The lease that kept the runs of other hosts away ran out or was taken over: the work stopped."""
+
+    retryable = True
 
 
 class Unreachable(BackupError):

@@ -42,6 +42,7 @@ from engine.stores import LocalStore, Store, Stored, open_store
 from engine.stores.local_errors import speaking_of
 from engine.stores.s3_bucket import unlocked
 from engine.sweeping import withdraw_abandoned
+from engine.vault_leases import Leases
 from engine.vault_locks import VaultLocks
 from engine.writer import BackupWriter, Birth, Settings
 
@@ -78,6 +79,7 @@ class Vault(VaultLocks):
         self._layouts = layouts(config)
         self._settings = Settings(config.vault.compression, config.vault.compression_level, config.vault.iterations)
         self._replicas = {each.name: each for each in config.vault.replicas}
+        self.leases = Leases(self.site, self.state, self._replicas)
         self._policy = config.retention_in
         self.object_locks = {
             each.name: ObjectLocks(self._layouts[each.name], config.retention_in(each.name), each.lock_days)
@@ -253,27 +255,28 @@ class Vault(VaultLocks):
 
         Raises:
             IntegrityError: Our copy is damaged, or another file stands there. CopyUnderWay: another run is still at
-                it. And what the store raises.
+                it. LockHeld, LeaseLost: as ``with_contents`` says. And what the store raises.
         """
         target = self.store(replica)
         make_private(self.root, self.state)
-        copying = Copying(
-            entry,
-            self.catalog(entry.location),
-            self.store(entry.location),
-            target,
-            self._layouts[replica],
-            self.publishing,
-            progress,
-            self.pace(replica),
-            partial(self._say_of_copy, entry, replica),
-        )
         from engine.buckets.copies import with_contents
         from engine.images.leant_on import lock_images
 
         turn = self._turns.awaited(replica, entry.file, patience, progress)
-        with turn, with_contents(self, entry, replica, progress):
+        with turn, with_contents(self, entry, replica, progress) as hold:
             lock_images(self, entry, replica)
+            copying = Copying(
+                entry,
+                self.catalog(entry.location),
+                self.store(entry.location),
+                target,
+                self._layouts[replica],
+                self.publishing,
+                progress,
+                self.pace(replica),
+                partial(self._say_of_copy, entry, replica),
+                hold,
+            )
             stored = copying.run()
         self._carry_words(entry, self._copy_of(entry, replica, stored))  # what was said while it was under way
         return stored

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from engine import names
+from engine.leases import Hold
 from engine.locks import held, waited_for
 from engine.roots import make_private
 from engine.stores.local_errors import speaking_of
+from engine.vault_leases import Leases
 
 
 class VaultLocks:
     """Locks below a vault's state directory. All but ``speaking`` are had at once or not: LockHeld names who has one,
-    and since when."""
+    and since when. What runs of several hosts may do to one bucket takes a lease there as well.
+
+    Attributes:
+        leases: Those in the replicas.
+    """
 
     site: str
     root: Path
     state: Path
+    leases: Leases
 
     def lock(self, source: str, database: str) -> AbstractContextManager[None]:
         """One run at a time per source and database."""
@@ -32,17 +40,26 @@ class VaultLocks:
         return self._held("re-encryption", f"the re-encryption of {self.site}")
 
     def pruning(self) -> AbstractContextManager[None]:
-        """One prune at a time."""
+        """One prune of this host at a time."""
         return self._held("prune", f"the pruning of {self.site}")
+
+    def pruning_in(self, location: str) -> AbstractContextManager[Hold]:
+        """Held within ``pruning``: one prune of a place at a time, whichever host it is of."""
+        return self.leases.held(location, "prune", f"the pruning of {self.site} in {location}")
 
     def verifying(self, location: str) -> AbstractContextManager[None]:
         """One verification of a place at a time. It holds up nothing else."""
         return self._held(f"verification@{location}", f"the verification of {self.site} in {location}")
 
-    def filling(self, location: str, source: str, bucket: str) -> AbstractContextManager[None]:
-        """Kept while contents are copied to a place, or taken from there."""
-        name = f"{source}.{names.encode(bucket)}@{location}.contents"
-        return self._held(name, f"the contents of {source}/{bucket} in {location}")
+    @contextmanager
+    def filling(self, location: str, source: str, bucket: str) -> Iterator[Hold]:
+        """Kept while contents are copied to a place, or taken from there, whichever host does it."""
+        name, what = f"{source}.{names.encode(bucket)}", f"the contents of {source}/{bucket} in {location}"
+        with (
+            self._held(f"{name}@{location}.contents", what),
+            self.leases.held(location, f"{name}.contents", what) as hold,
+        ):
+            yield hold
 
     def speaking(self) -> AbstractContextManager[None]:
         """Held for a moment by whoever says something of a backup, and by whoever removes one from the last look at

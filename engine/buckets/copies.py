@@ -19,6 +19,7 @@ from engine.buckets.locking import ContentLocks
 from engine.buckets.record import Content
 from engine.catalog import Entry
 from engine.errors import IntegrityError
+from engine.leases import Hold
 from engine.manifest import Manifest
 from engine.pacing import Pace
 from engine.progress import Progress
@@ -32,22 +33,25 @@ _IN_WINDOW = 32
 
 
 @contextlib.contextmanager
-def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) -> Iterator[None]:
+def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) -> Iterator[Hold]:
     """Before a bucket's list is copied, whatever it names is there, and locked as long as the list will be; nothing
     takes it away until the list is too. Of any other backup nothing is asked.
 
     Args:
         entry: Where it stands in the replica itself, its contents are only locked.
 
+    Returns:
+        What keeps them there: to be looked at right before the list is published.
+
     Raises:
-        LockHeld: Another run copies there, or prunes. IntegrityError: a content here is damaged. CredentialsRefused:
-            the key may not lengthen locks. And what stores raise.
+        LockHeld: Another run copies there, or prunes. LeaseLost: one of another host may. IntegrityError: a content
+            here is damaged. CredentialsRefused: the key may not lengthen locks. And what stores raise.
     """
     if not record.is_list(entry):
-        yield
+        yield Hold()
         return
     manifest = vault.catalog(entry.location).load(entry)
-    with vault.filling(replica, manifest.source, manifest.database):
+    with vault.filling(replica, manifest.source, manifest.database) as hold:
         here = vault.contents(entry.location, manifest.source, manifest.database)
         there = vault.contents(replica, manifest.source, manifest.database)
         with (
@@ -56,10 +60,10 @@ def with_contents(vault: Vault, entry: Entry, replica: str, progress: Progress) 
             contextlib.closing(vault.read_part(entry, manifest)) as plain,
         ):
             present.update((each.name, each.state) for each in locks.looked(there.listing()))
-            copy = partial(_copy, here, there, vault.pace(replica), locks) if entry.location != replica else None
+            copy = partial(_copy, here, there, vault.pace(replica), locks, hold) if entry.location != replica else None
             todo = _to_do(record.records(plain, manifest.file), present, locks, copy)
             _do_all(todo, f"copy contents of {manifest.database} to {replica}", progress)
-        yield
+        yield hold
 
 
 def _term(vault: Vault, manifest: Manifest, replica: str) -> Term | None:
@@ -120,10 +124,11 @@ def _lengthen(locks: ContentLocks, name: str) -> int:
     return 0
 
 
-def _copy(here: Contents, there: Contents, pace: Pace, locks: ContentLocks, content: Content) -> int:
+def _copy(here: Contents, there: Contents, pace: Pace, locks: ContentLocks, hold: Hold, content: Content) -> int:
     """One content, as it is stored, and locked; replaced only where it was found damaged there. Its size."""
     key = there.key(content.stored)
     digest, size = hashlib.sha256(), 0
+    hold.check("another content was copied")
     if there.store.stat(key) is not None:
         there.remove(content.stored)
     until = locks.term.most if locks.term is not None else None

@@ -17,6 +17,7 @@ from engine.buckets.contents import Contents
 from engine.buckets.disk_map import DiskMap
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
+from engine.leases import Hold
 from engine.manifest import Manifest
 from engine.vault import LOCAL, Vault
 
@@ -53,8 +54,8 @@ def sweep_contents(vault: Vault, location: str, source: str, bucket: str, *, now
     try:
         with ExitStack() as held:
             held.enter_context(vault.lock(source, bucket))
-            held.enter_context(vault.filling(location, source, bucket))
-            _sweep(vault, found, now or names.now())
+            hold = held.enter_context(vault.filling(location, source, bucket))
+            _sweep(vault, found, hold, now or names.now())
     except LockHeld as error:
         found.problem = f"nothing was removed: {error.message.rstrip('.')}"
     except BackupError as error:
@@ -62,7 +63,7 @@ def sweep_contents(vault: Vault, location: str, source: str, bucket: str, *, now
     return found
 
 
-def _sweep(vault: Vault, found: Swept, now: datetime) -> None:
+def _sweep(vault: Vault, found: Swept, hold: Hold, now: datetime) -> None:
     contents = vault.contents(found.location, found.source, found.bucket)
     with DiskMap() as needed:
         entries = list(vault.catalog(found.location).entries(source=found.source, database=found.bucket))
@@ -76,9 +77,10 @@ def _sweep(vault: Vault, found: Swept, now: datetime) -> None:
                 continue
             read.add(manifest.data.sha256)
             _take(vault, entry, manifest, needed)
-        _remove(contents, found, needed, now)
+        _remove(contents, found, needed, hold, now)
     for key, seconds in contents.strays():
         if seconds > AGE.total_seconds():
+            hold.check("what was never written to its end was removed")
             contents.store.delete(key)
 
 
@@ -98,11 +100,12 @@ def _take(vault: Vault, entry: Entry, manifest: Manifest, needed: DiskMap) -> No
                 raise
 
 
-def _remove(contents: Contents, found: Swept, needed: DiskMap, now: datetime) -> None:
+def _remove(contents: Contents, found: Swept, needed: DiskMap, hold: Hold, now: datetime) -> None:
     for each in contents.listing():
         if each.name in needed or now - each.modified < AGE:
             found.kept += 1
             continue
+        hold.check("a content that no list names was removed")
         try:
             contents.remove(each.name)
         except Retained as error:

@@ -28,6 +28,7 @@ from engine.errors import BackupError, Cancelled, DiskFull, IntegrityError
 from engine.journal import Journal
 from engine.keyring.todo import Old, bytes_of, look, total
 from engine.keyring.uses import Known
+from engine.leases import Hold
 from engine.manifest import Manifest, Origin, StoredFile, sign
 from engine.names import BackupName
 from engine.pins import standing
@@ -174,7 +175,7 @@ def _written(vault: Vault, old: Old, home: str, progress: Progress) -> Known:
     target = Entry(home, key, names.parse_file(name.file) or name, source, tier, 0)
     try:
         with contextlib.ExitStack() as staged_parts:
-            anew = _anew(vault, home, old.manifest, staged_parts, progress)
+            anew, hold = _anew(vault, home, old.manifest, staged_parts, progress)
             parts = [
                 _encoded(vault, old, home, part, target, store, staged_parts, anew, progress)
                 for part in old.manifest.files
@@ -184,6 +185,7 @@ def _written(vault: Vault, old: Old, home: str, progress: Progress) -> Known:
             begin_publishing(journal, home, key, [(target.beside(part.file), part) for _, part in parts])
             for staged, part in reversed(parts):  # companions, then data
                 _commit(staged, part)
+            hold.check(f"{name.file} was made a backup of {home}")
             store.put(target.manifest_key, sign(manifest, vault.keys))
         journal.close()
     except Exception:
@@ -248,12 +250,15 @@ def _commit(staged: StagedWrite, part: StoredFile) -> None:
         raise IntegrityError(f"{part.file}: the store holds other bytes than were written to it.")
 
 
-def _anew(vault: Vault, home: str, old: Manifest, held: contextlib.ExitStack, progress: Progress) -> Anew | None:
-    """Of a bucket's list, what writes its contents anew, too; nothing else fills or sweeps these meanwhile."""
+def _anew(
+    vault: Vault, home: str, old: Manifest, held: contextlib.ExitStack, progress: Progress
+) -> tuple[Anew | None, Hold]:
+    """Of a bucket's list, what writes its contents anew, too; and what keeps anything else from filling or sweeping
+    these meanwhile."""
     if old.dump_format != DUMP_FORMAT:
-        return None
-    held.enter_context(vault.filling(home, old.source, old.database))
-    return Anew(vault, home, old, progress)
+        return None, Hold()
+    hold = held.enter_context(vault.filling(home, old.source, old.database))
+    return Anew(vault, home, old, progress), hold
 
 
 def _described(old: Manifest, file: str, parts: list[StoredFile], contents: dict[str, Any]) -> Manifest:

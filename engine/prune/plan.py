@@ -90,7 +90,7 @@ def look(
     if location != ALL:
         site.vault.store(location)
     plans: list[PlacePlan] = []
-    for name in _places(site) if location == ALL else [location]:
+    for name in places(site, location):
         try:
             held = contents(site.vault, name)
             plans.append(PlacePlan(name, now or names.now(), contents=held))
@@ -114,8 +114,11 @@ def look(
     return plans
 
 
-def _places(site: Site) -> list[str]:
-    """Every place but those whose key may not delete: these are pruned by their name, with a key that may."""
+def places(site: Site, location: str = ALL) -> list[str]:
+    """The one that is named; else every place but those whose key may not delete: these are pruned by their name, with
+    a key that may."""
+    if location != ALL:
+        return [location]
     kept = {replica.name for replica in site.config.vault.replicas if not replica.deletes}
     return [name for name in site.vault.locations() if name not in kept]
 

@@ -11,9 +11,10 @@ from engine import marks, names, sealed
 from engine.buckets.sweeping import Swept, sweep_contents
 from engine.catalog import Entry
 from engine.errors import BackupError, IntegrityError, LockHeld, NotFound, Retained, WrongKey
+from engine.leases import Hold
 from engine.progress import Progress, silent
 from engine.prune.contents import CARRIED, EXPIRED, KEEP, PINNED, REPRIEVED, WITHHELD, Contents
-from engine.prune.plan import ALL, GRACE, PlacePlan, Planned, look
+from engine.prune.plan import ALL, GRACE, PlacePlan, Planned, look, places
 from engine.prune.record import last_runs, remember
 from engine.removal import remove
 from engine.retention.brakes import LastRun, group_of
@@ -36,23 +37,30 @@ def prune(
 ) -> list[PlacePlan]:
     """Judge every place and carry it out; the plans say what was done, and what could not be.
 
-    A removal that an earlier run broke off is finished first. See ``look`` for the arguments.
+    A removal that an earlier run broke off is finished first. See ``look`` for the arguments. A place that a run on
+    another host prunes is left to that; its plan says so.
 
     Raises:
-        LockHeld: Another prune is at work. UnknownName. ConfigError: the vault cannot be written to.
+        LockHeld: Another prune of this host is at work. UnknownName. ConfigError: the vault cannot be written to.
     """
     vault = site.vault
     vault.check()
-    with vault.pruning():
+    with vault.pruning(), contextlib.ExitStack() as leases:
         vault.finish_removals()
+        holds = {place: _held(vault, place, leases) for place in places(site, location)}
         plans = look(site, location=location, source=source, confirmed=confirmed, now=now)
         runs = last_runs(vault.state)
         for plan in plans:
+            hold = holds[plan.location]
             if plan.contents is None or plan.error is not None:
                 continue
+            if isinstance(hold, BackupError):
+                plan.error, plan.planned = hold, []
+                continue
             try:
-                _carry_out(vault, plan, plan.contents, progress)
+                _carry_out(vault, plan, plan.contents, hold, progress)
                 plan.swept = _sweep(site, plan, source)
+                hold.check("what this run did was noted")
             except BackupError as error:
                 plan.error = error
                 continue
@@ -61,6 +69,14 @@ def prune(
                 _expire_site_files(vault, plan)
         remember(vault.state, runs)
     return plans
+
+
+def _held(vault: Vault, place: str, leases: contextlib.ExitStack) -> Hold | BackupError:
+    """What keeps the prunes of other hosts away from a place, or why it cannot be had."""
+    try:
+        return leases.enter_context(vault.pruning_in(place))
+    except BackupError as error:
+        return error
 
 
 def _sweep(site: Site, plan: PlacePlan, source: str) -> list[Swept]:
@@ -75,7 +91,7 @@ def _sweep(site: Site, plan: PlacePlan, source: str) -> list[Swept]:
     ]
 
 
-def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, progress: Progress) -> None:
+def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, hold: Hold, progress: Progress) -> None:
     todo = [each for each in plan.planned if each.action in ("expire", "reprieve", "remove")]
     groups: dict[str, list[Planned]] = {}
     for number, each in enumerate(todo):
@@ -83,6 +99,7 @@ def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, progress: Progress
         if each.action == "remove":
             groups.setdefault(group_of(each.item), []).append(each)
         else:
+            hold.check(f"{each.item.file} was marked")
             kind = EXPIRED if each.action == "expire" else REPRIEVED
             _mark(vault, plan, held.entries[each.item.key], kind, each.reason)
             if kind == EXPIRED:
@@ -93,6 +110,7 @@ def _carry_out(vault: Vault, plan: PlacePlan, held: Contents, progress: Progress
                 if busy:
                     each.action, each.reason = "in use", f"{each.reason}; {busy}"
                 else:
+                    hold.check(f"{each.item.file} was removed")
                     _remove(vault, plan, held.entries[each.item.key], each)
 
 

@@ -15,6 +15,7 @@ from engine import names
 from engine.cold.classes import COLD_CLASSES
 from engine.errors import BackupError, Cold, CredentialsRefused
 from engine.store_config import ObjectStoreConfig
+from engine.stores.lease_object import bare
 from engine.stores.multipart import digest_arguments
 from engine.stores.s3_bucket import Bucket
 from engine.stores.s3_errors import code_of, in_words, status_of
@@ -22,6 +23,11 @@ from engine.stores.s3_errors import code_of, in_words, status_of
 _BODY = b"written by a probe of this vault; may be deleted\n"
 _LOCKED_FOR = timedelta(seconds=15)
 Known = Literal["yes", "no", "unknown"]
+_APART: dict[Known, str] = {
+    "yes": "yes, by a lease",
+    "no": "no: only runs of one host are kept apart, so let no two hosts work in this bucket at a time",
+    "unknown": "unknown",
+}
 
 
 @dataclass(frozen=True)
@@ -31,27 +37,38 @@ class Abilities:
     Attributes:
         at: When it was asked, UTC.
         conditional_put: ``yes``; ``no``: it refuses the condition, or ignores it in silence.
+        conditional_replace: Does it replace an object only if that has the ETag that is named? As above.
         versioning: Is the bucket versioned?
         object_lock: Was the bucket made with object lock, and does it lock an object when asked?
         default_lock: The bucket's own rule, in words; empty for none.
         checksums: Does it refuse bytes that do not have the SHA-256 that came with them?
         deletes: May this key delete?
         classes: Of each class that the site names for it ``yes``, or why not.
+        place: The bucket and its endpoint, as messages name them.
     """
 
     at: datetime
     conditional_put: Known = "unknown"
+    conditional_replace: Known = "unknown"
     versioning: Known = "unknown"
     object_lock: Known = "unknown"
     default_lock: str = ""
     checksums: Known = "unknown"
     deletes: Known = "unknown"
     classes: dict[str, str] = field(default_factory=dict)
+    place: str = ""
+
+    @property
+    def leases(self) -> Known:
+        """Can the runs of several hosts be kept apart there?"""
+        return both(self.conditional_put, self.conditional_replace)
 
     def lines(self) -> list[str]:
         """For people."""
         told = [
             f"never replaces by itself (If-None-Match): {self.conditional_put}",
+            f"replaces only what is named (If-Match): {self.conditional_replace}",
+            f"keeps runs of several hosts apart: {_APART[self.leases]}",
             f"versioned: {self.versioning}",
             f"object lock: {self.object_lock}" + (f" ({self.default_lock})" if self.default_lock else ""),
             f"checks SHA-256: {self.checksums}",
@@ -77,19 +94,38 @@ def probe(config: ObjectStoreConfig) -> Abilities:
     probing = _Probing(bucket, config)
     try:
         conditional = probing.conditional_put()
+        replace = probing.conditional_replace()
         lock, rule = probing.object_lock()
         return Abilities(
             at=names.now(),
             conditional_put=conditional,
+            conditional_replace=replace,
             versioning=probing.versioning(),
             object_lock=lock,
             default_lock=rule,
             checksums=probing.checksums(),
             deletes=probing.deletes(),
             classes={name: probing.storage_class(name) for name in _named(config)},
+            place=str(bucket.place),
         )
     finally:
         probing.clear()
+
+
+def probe_conditions(config: ObjectStoreConfig) -> tuple[Known, Known]:
+    """Only ``conditional_put`` and ``conditional_replace``; leaves behind and raises what ``probe`` does."""
+    probing = _Probing(Bucket(config), config)
+    try:
+        return probing.conditional_put(), probing.conditional_replace()
+    finally:
+        probing.clear()
+
+
+def both(one: Known, other: Known) -> Known:
+    """``yes`` where both are, ``no`` where one is not."""
+    if "no" in (one, other):
+        return "no"
+    return "yes" if (one, other) == ("yes", "yes") else "unknown"
 
 
 def unmet(config: ObjectStoreConfig, found: Abilities) -> list[str]:
@@ -117,6 +153,12 @@ def _named(config: ObjectStoreConfig) -> list[str]:
     return list(dict.fromkeys(each for each in classes if each))
 
 
+def _cannot(error: boto.ClientError) -> Known:
+    """What a refusal other than the one that was asked for says: trouble that may pass says nothing."""
+    status = status_of(error)
+    return "unknown" if status in (408, 409, 429) or (status >= 500 and status != 501) else "no"
+
+
 class _Probing:
     """Objects of one probe."""
 
@@ -133,10 +175,30 @@ class _Probing:
             self._put(self._key)
         except boto.ClientError as error:
             raise in_words(error, f"write {self._key}", self._bucket.place) from None
+        return self._is_refused(IfNoneMatch="*")
+
+    def conditional_replace(self) -> Known:
+        """A put that names what stands there must be taken, and one that names what stood there before refused; with
+        quotes, as the ETag is told, else without."""
         try:
-            self._put(self._key, IfNoneMatch="*")
+            before = self._put(self._key, _BODY + b"2")
         except boto.ClientError as error:
-            return "yes" if status_of(error) == 412 else "no"
+            return _cannot(error)
+        for named in (before, bare(before)):
+            try:
+                self._put(self._key, _BODY + b"3", IfMatch=named)
+            except boto.ClientError as error:
+                if status_of(error) != 412:
+                    return _cannot(error)
+            else:
+                return self._is_refused(IfMatch=named)
+        return "no"
+
+    def _is_refused(self, **condition: Any) -> Known:
+        try:
+            self._put(self._key, **condition)
+        except boto.ClientError as error:
+            return "yes" if status_of(error) == 412 else _cannot(error)
         return "no"
 
     def versioning(self) -> Known:
@@ -177,7 +239,7 @@ class _Probing:
         return "no"
 
     def checksums(self) -> Known:
-        wrong = digest_arguments(b"other bytes", sha256=True)
+        wrong: dict[str, Any] = dict(digest_arguments(b"other bytes", sha256=True))
         try:
             self._put(f"{self._key}-digest", **wrong)
         except boto.ClientError as error:
@@ -213,18 +275,20 @@ class _Probing:
 
     def clear(self) -> None:
         """Take away what was written: each version where there are any, else the object."""
-        for key, version in self._written:
+        for key, version in dict.fromkeys(self._written):
             with contextlib.suppress(boto.ClientError, boto.BotoCoreError):
                 which = {"VersionId": version} if version else {}
                 self._client.delete_object(Bucket=self._config.bucket, Key=key, **which)
 
-    def _put(self, key: str, **more: Any) -> None:
-        digest = {} if "ChecksumSHA256" in more else digest_arguments(_BODY, sha256=False)
+    def _put(self, key: str, body: bytes = _BODY, **more: Any) -> str:
+        """Its ETag."""
+        digest = {} if "ChecksumSHA256" in more else digest_arguments(body, sha256=False)
         try:
-            answer = self._client.put_object(Bucket=self._config.bucket, Key=key, Body=_BODY, **digest, **more)
+            answer = self._client.put_object(Bucket=self._config.bucket, Key=key, Body=body, **digest, **more)
         except boto.BotoCoreError as error:
             raise in_words(error, f"write {key}", self._bucket.place) from None
         self._written.append((key, str(answer.get("VersionId") or "")))
+        return str(answer["ETag"])
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[dict[str, Any]]:
@@ -236,4 +300,4 @@ class _Probing:
             answer.clear()
 
 
-__all__ = ["Abilities", "probe", "unmet"]
+__all__ = ["Abilities", "Known", "both", "probe", "probe_conditions", "unmet"]

@@ -122,7 +122,7 @@ class S3Store:
     def folders(self, prefix: str = "") -> Iterator[str]:
         for item in self._pages(prefix, "CommonPrefixes", Delimiter="/"):
             name = str(item["Prefix"])[len(prefix) :].rstrip("/")
-            if name and is_visible(f"{prefix}{name}"):
+            if name and is_visible(f"{prefix}{name}/-"):  # in one whose name starts with a dot nothing is
                 yield name
 
     def delete(self, key: str) -> None:

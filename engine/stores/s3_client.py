@@ -25,7 +25,9 @@ CONNECT_SECONDS = 15
 READ_SECONDS = 60
 
 
-def make_client(config: ObjectStoreConfig, connections: int = 0) -> S3Client:
+def make_client(
+    config: ObjectStoreConfig, connections: int = 0, *, read_seconds: int = READ_SECONDS, attempts: int = ATTEMPTS
+) -> S3Client:
     """A client of its own session; safe to use from several threads, ``connections`` of them at a time (0: as many as
     ``threads`` of the configuration needs).
 
@@ -50,9 +52,9 @@ def make_client(config: ObjectStoreConfig, connections: int = 0) -> S3Client:
             s3={"addressing_style": _addressing(config)},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            read_timeout=read_seconds,
             max_pool_connections=connections or config.threads + 4,
             user_agent_extra="backup-flows",
         ),

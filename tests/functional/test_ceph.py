@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from engine.archiving import archive
 from engine.buckets.plan import BucketRequest, make_plan
 from engine.buckets.restore import run as restore
 from engine.cold.move import move_all
+from engine.config import ObjectStoreConfig
 from engine.credentials import BYPASS, DELETE, DELETE_VERSION, LENGTHEN, check
 from engine.endpoints import look
-from engine.errors import BackupError
+from engine.errors import BackupError, LeaseLost, LockHeld
 from engine.images.load import copies_of
+from engine.leases import Lease
 from engine.site import Site
+from engine.stores.abilities import probe_conditions
+from engine.stores.lease_object import LeaseObject
 from engine.undelete import undelete
 from tests.functional.bucket_machine import holds, put
 from tests.functional.test_archives import NOW, config, dump, made
@@ -262,3 +267,51 @@ def test_a_writer_without_deletes_is_told_apart_from_an_owner(tmp_path: Path, ga
         rights = check(owning, site.vault.layout("copy"), "mysql")
         assert (rights.of(DELETE), rights.of(BYPASS), rights.locked) == ("yes", "yes", True)
         assert rights.verdict() == "A thief of this key can destroy everything here: it may lift the lock."
+
+
+@pytest.mark.soak(sample=False)
+def test_of_many_that_want_a_lease_at_once_one_has_it(gateway: dict[str, S3Server]) -> None:
+    asked = ObjectStoreConfig(**replica(gateway["owner"]))
+    assert probe_conditions(asked) == ("yes", "yes")
+    for deletes in (True, False):
+        for _ in range(10):
+            everybody = [Lease(LeaseObject(asked, "shop", "x"), "x", deletes=deletes) for _ in range(8)]
+            with ThreadPoolExecutor(len(everybody)) as pool:
+                had = [each for each in pool.map(_taken, everybody) if each is not None]
+            (one,) = had
+            one.check("a test")
+            one.release()
+    dead, heir = (Lease(LeaseObject(asked, "shop", "x"), "x", term=4.0) for _ in range(2))
+    dead.take()
+    dead._ended.set()  # it renews no more
+    begun = time.monotonic()
+    while _taken(heir) is None:
+        time.sleep(0.2)
+    assert 4.0 < time.monotonic() - begun < 10.0
+    with pytest.raises(LeaseLost):
+        dead.check("a test")
+    dead.release()
+    assert LeaseObject(asked, "shop", "x").look() is not None, "it is not the dead one's any more"
+    heir.check("a test")
+    heir.release()
+
+
+def _taken(lease: Lease) -> Lease | None:
+    try:
+        lease.take()
+    except LockHeld:
+        return None
+    return lease
+
+
+@pytest.mark.soak(sample=False)
+def test_its_versioned_buckets_do_not_heed_conditions_and_that_is_found_out(
+    tmp_path: Path, gateway: dict[str, S3Server]
+) -> None:
+    given = replica(gateway["owner"], lock=True)
+    found = look(config(tmp_path, given)).found["copy"]
+    with Site(config(tmp_path, given)) as site:
+        site.vault.check()
+        with site.vault.pruning(), site.vault.pruning_in("copy") as hold:
+            hold.check("nothing")
+    assert (found.conditional_put, found.leases) == ("no", "no")

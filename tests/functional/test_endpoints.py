@@ -104,7 +104,8 @@ def test_what_was_found_is_shown_by_status(
         assert remembered(site.vault.state)["copy"]["object_lock"] == "yes"
     capsys.readouterr()
     assert backups(["status", "-f", str(path)]) == 3, "the replica lacks it"
-    assert "copy: locks, versioned, never replaces, its key may delete; asked 20" in capsys.readouterr().out
+    told = "copy: locks, versioned, never replaces, keeps hosts apart, its key may delete; asked 20"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
