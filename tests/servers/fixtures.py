@@ -30,7 +30,7 @@ def servers_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def mariadb_factory(servers_directory: Path) -> Iterator[Factory]:
     with contextlib.ExitStack() as stack:
-        yield lambda *options: _on_this_host(embedded.MariaDB, "mariadb", servers_directory, options, stack)
+        yield lambda *options: _on_this_host(embedded.MariaDB, "mariadb", servers_directory, (*_LAZY, *options), stack)
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +63,14 @@ def mysql9_container(dockerd: DockerEngine) -> DatabaseServer:
     lean = ["--log-bin=binlog", "--server-id=1", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]
     lean += ["--performance-schema=OFF", "--mysqlx=OFF", "--innodb-redo-log-capacity=8M"]
     container = dockerd.service(
-        "workset", "mysql", "mysql", environment={"MYSQL_ROOT_PASSWORD": PASSWORD}, command=[*lean, _POOL]
+        "workset", "mysql", "mysql", environment={"MYSQL_ROOT_PASSWORD": PASSWORD}, command=[*lean, *_LAZY, _POOL]
     )
     return server_in("mysql", dockerd, container, 3306, "root")
 
 
 @pytest.fixture(scope="session")
 def mariadb_container(dockerd: DockerEngine) -> DatabaseServer:
-    options = ["--log-bin=mysql-bin", "--server-id=1", "--binlog-format=ROW", _POOL]
+    options = ["--log-bin=mysql-bin", "--server-id=1", "--binlog-format=ROW", *_LAZY, _POOL]
     container = dockerd.service(
         "shop", "mariadb", "mariadb", environment={"MARIADB_ROOT_PASSWORD": PASSWORD}, command=options
     )
@@ -102,6 +102,8 @@ def rclone_s3(servers_directory: Path) -> Iterator[S3Server]:
         yield server
 
 
+_LAZY = ("--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--innodb-doublewrite=0")
+"""What was committed outlives the server's process, not the machine: a crash of that is not what is tested here."""
 _POOL = "--innodb-buffer-pool-size=32M"
 
 
