@@ -16,7 +16,7 @@ import pytest
 
 SOAK = os.environ.get("BACKUP_FLOWS_SOAK") == "1"
 SAMPLED = os.environ.get("BACKUP_FLOWS_SAMPLE") == "1"
-SHARE = 6
+SHARE = 8
 """``make test`` takes one in so many of the trials marked ``sampled``, by the seed; ``make soak`` takes all. Of a test
 marked ``one_server`` it takes one of the servers, where that stands for all."""
 SEED = int(os.environ.get("BACKUP_FLOWS_SEED", "20261123"))

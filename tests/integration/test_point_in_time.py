@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,14 +136,21 @@ def test_an_idle_server_ships_nothing_and_the_run_says_so(prefect: Installation,
 
 
 def test_logs_stand_at_the_replica_too(prefect: Installation, site: Site) -> None:
-    for tier in ("binlogs", "wal"):
-        done = prefect.command(
-            "-m", "deployments.cli", "list", "-f", str(site.file), "--tier", tier, "--json", env=site.env
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-        found = json.loads(done.stdout)["backups"]
+    for tier, source in (("binlogs", "mysql"), ("wal", "postgres")):
+        found = _listed(prefect, site, tier)
+        if not found:  # no test before this one had them shipped
+            _ship(prefect, site, source)
+            found = _listed(prefect, site, tier)
         assert found and all(set(each["locations"]) == {"local", "s3"} for each in found)
+
+
+def _listed(prefect: Installation, site: Site, tier: str) -> list[dict[str, Any]]:
+    done = prefect.command(
+        "-m", "deployments.cli", "list", "-f", str(site.file), "--tier", tier, "--json", env=site.env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed: list[dict[str, Any]] = json.loads(done.stdout)["backups"]
+    return listed
 
 
 @pytest.mark.sampled
