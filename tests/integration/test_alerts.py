@@ -88,6 +88,7 @@ print(json.dumps([its.level.word, [each.said for each in its.setbacks], its.agai
 """
 
 
+@pytest.mark.sampled
 def test_runs_that_failed_and_were_followed_by_a_good_one_are_known_also_when_the_same_run_was_started_again(
     prefect: Installation, site: Site
 ) -> None:
